@@ -1,0 +1,1 @@
+"""The data layer of a Flask application, done once and done right."""
