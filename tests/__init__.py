@@ -1,0 +1,1 @@
+"""The test suite: mirrors ``src/``, runs on every real database it can reach."""

