@@ -1,0 +1,62 @@
+"""The commands below ``flask dbkit``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+from flask.cli import AppGroup
+
+from .fsa import current_engines
+from .inspection import EngineReport, inspect_engine
+from .state import current_state
+
+__all__ = ["dbkit_group"]
+
+dbkit_group = AppGroup("dbkit", help="Look after the application's databases.")
+
+
+@dbkit_group.command("info")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.pass_context
+def info(context: click.Context, as_json: bool) -> None:
+    """Show each database: driver, version, URL without password, pool and settings.
+
+    Exits with 1 when a database does not answer.
+    """
+    engines = current_engines(current_state().db)
+    reports = [inspect_engine(engine, key) for key, engine in engines.items()]
+    if as_json:
+        click.echo(json.dumps(_as_json(reports), indent=2))
+    else:
+        click.echo("\n\n".join(_as_table(report) for report in reports))
+    if any(report.version is None and report.dialect != "sqlite" for report in reports) or any(
+        report.problem is not None and report.problem.startswith("No connection")
+        for report in reports
+    ):
+        context.exit(1)
+
+
+def _as_json(reports: Sequence[EngineReport]) -> dict[str, object]:
+    packages = ("flask-dbkit", "flask", "flask-sqlalchemy", "sqlalchemy")
+    return {
+        "versions": {name: version(name) for name in packages},
+        "binds": [report.as_dict() for report in reports],
+    }
+
+
+def _as_table(report: EngineReport) -> str:
+    rows = [
+        ("bind", report.bind),
+        ("database", f"{report.dialect} {report.version or '(version unknown)'}"),
+        ("driver", report.driver),
+        ("url", report.url),
+        ("pool", " ".join(f"{name}={value}" for name, value in report.pool.items())),
+        *report.settings.items(),
+    ]
+    if report.problem is not None:
+        rows.append(("problem", report.problem))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -1,0 +1,215 @@
+"""The table of ``DBKIT_*`` settings, and the frozen value they become.
+
+:data:`SETTINGS` is the one place a setting is written down: its type, its default and its
+meaning. The reference page is generated from it. :meth:`Config.from_mapping` reads a Flask
+configuration (or any mapping) once and refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from .exceptions import ConfigError
+from .pragmas import PragmaValue, parse_pragmas
+
+__all__ = ["SETTINGS", "Config", "Setting"]
+
+T = TypeVar("T")
+
+_MAX_MS = 2**31 - 1
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0"})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One ``DBKIT_*`` key.
+
+    Attributes:
+        key: The name in ``app.config``.
+        type: What it takes, in words, as the end of "Use …".
+        default: The value when the key is not set.
+        meaning: One line for the reference page.
+        parse: ``(key, value) -> parsed value``; raises :exc:`ConfigError`.
+    """
+
+    key: str
+    type: str
+    default: object
+    meaning: str
+    parse: Callable[[str, object], object]
+
+    @property
+    def attribute(self) -> str:
+        """The name of the attribute of :class:`Config` that holds it."""
+        return self.key.removeprefix("DBKIT_").lower()
+
+
+def _flag(key: str, default: bool, meaning: str) -> Setting:
+    allowed = "True or False"
+
+    def parse(key: str, value: object) -> bool:
+        # Environment variables arrive as text: from_prefixed_env() turns `true` into True,
+        # but `True`, `yes` and `on` stay words.
+        # https://flask.palletsprojects.com/en/stable/api/#flask.Config.from_prefixed_env
+        word = str(value).strip().lower() if isinstance(value, (bool, int, str)) else ""
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise ConfigError.bad_value(key, value, allowed, ("true", "false"))
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def _integer(key: str, default: int | None, meaning: str, *, low: int, high: int) -> Setting:
+    allowed = f"a whole number from {low} to {high}"
+    if default is None:
+        allowed += ", or None"
+
+    def parse(key: str, value: object) -> int | None:
+        if value is None and default is None:
+            return None
+        number: object = value
+        if isinstance(value, str):
+            try:
+                number = int(value.strip())
+            except ValueError:
+                number = None
+        if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
+            return number
+        raise ConfigError.bad_value(key, value, allowed)
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def _word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) -> Setting:
+    allowed = "one of: " + ", ".join(repr(word) for word in words)
+    if default is None:
+        allowed += ", or None"
+
+    def parse(key: str, value: object) -> str | None:
+        if value is None and default is None:
+            return None
+        if isinstance(value, str) and value.strip().lower() in words:
+            return value.strip().lower()
+        raise ConfigError.bad_value(key, value, allowed, words)
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+SETTINGS: tuple[Setting, ...] = (
+    _flag(
+        "DBKIT_REQUIRE_DATABASE_URL",
+        False,
+        "Refuse to start on the development SQLite file when no database URL is given.",
+    ),
+    Setting(
+        "DBKIT_SQLITE_PRAGMAS",
+        'a dict such as {"synchronous": "FULL"}',
+        {},
+        "Pragmas for every SQLite connection, merged over the defaults; None removes one.",
+        lambda _key, value: parse_pragmas(value),
+    ),
+    _word(
+        "DBKIT_SQLITE_BEGIN",
+        "immediate",
+        "How a transaction that says it will write begins on SQLite.",
+        ("immediate", "deferred"),
+    ),
+    _flag(
+        "DBKIT_SQLITE_BEGIN_BY_METHOD",
+        False,
+        "On SQLite, begin every transaction of a POST, PUT, PATCH or DELETE request for writing.",
+    ),
+    _integer(
+        "DBKIT_SQLITE_BUSY_TIMEOUT_MS",
+        5000,
+        "Milliseconds a SQLite connection waits for a lock before it raises the busy error.",
+        low=0,
+        high=_MAX_MS,
+    ),
+    _flag(
+        "DBKIT_SQLITE_WRITER_GATE",
+        True,
+        "Let the writers of a SQLite file take fair turns in front of its one write lock.",
+    ),
+    _integer(
+        "DBKIT_STATEMENT_TIMEOUT_MS",
+        None,
+        "Milliseconds one statement may run on PostgreSQL, MySQL and MariaDB; 0 is no limit.",
+        low=0,
+        high=_MAX_MS,
+    ),
+    _integer(
+        "DBKIT_LOCK_TIMEOUT_MS",
+        None,
+        "Milliseconds a statement may wait for a lock on a server (MySQL and MariaDB: rounded up"
+        " to seconds).",
+        low=0,
+        high=_MAX_MS,
+    ),
+    _integer(
+        "DBKIT_IDLE_IN_TRANSACTION_TIMEOUT_MS",
+        None,
+        "Milliseconds a transaction may sit idle before PostgreSQL or MariaDB ends the session.",
+        low=0,
+        high=_MAX_MS,
+    ),
+    _word(
+        "DBKIT_POOLER",
+        None,
+        "The pooler in front of PostgreSQL, in transaction mode: no prepared statements, and"
+        " settings per transaction.",
+        ("pgbouncer",),
+    ),
+)
+"""Every setting, in the order of the reference page."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one application: one attribute per entry of :data:`SETTINGS`.
+
+    Building one touches no database.
+
+    .. versionadded:: 0.1
+    """
+
+    require_database_url: bool = False
+    sqlite_pragmas: Mapping[str, PragmaValue | None] = field(default_factory=dict)
+    sqlite_begin: str = "immediate"
+    sqlite_begin_by_method: bool = False
+    sqlite_busy_timeout_ms: int = 5000
+    sqlite_writer_gate: bool = True
+    statement_timeout_ms: int | None = None
+    lock_timeout_ms: int | None = None
+    idle_in_transaction_timeout_ms: int | None = None
+    pooler: str | None = None
+    given: frozenset[str] = frozenset()
+    """The keys the application set itself, so that a default never overrules its options."""
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:
+        """Read every ``DBKIT_*`` key of a Flask configuration.
+
+        Args:
+            mapping: ``app.config``, or any mapping. Keys without the prefix are not looked at.
+
+        Returns:
+            A value that no later change of ``mapping`` touches.
+
+        Raises:
+            ConfigError: A ``DBKIT_*`` key is unknown, or its value is not allowed.
+        """
+        by_key = {setting.key: setting for setting in SETTINGS}
+        parsed: dict[str, Any] = {}
+        found = [key for key in mapping if isinstance(key, str) and key.startswith("DBKIT_")]
+        for key in found:
+            setting = by_key.get(key)
+            if setting is None:
+                raise ConfigError.unknown_key(key, mapping[key], by_key)
+            parsed[setting.attribute] = setting.parse(key, mapping[key])
+        return cls(**parsed, given=frozenset(found))

@@ -1,0 +1,103 @@
+"""What every database module offers, and the plain one for databases we do not tune."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.pool import QueuePool
+
+from ..config import Config
+
+__all__ = [
+    "DatabaseSupport",
+    "EngineContext",
+    "drop_url_arguments",
+    "run_on_every_connection",
+    "takes_queue_options",
+]
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class EngineContext:
+    """What a database module is told about the engine it prepares.
+
+    Attributes:
+        bind_key: ``None`` for the default database.
+        app_name: Shown by the server's list of sessions.
+        config: The application's settings.
+        given: The engine options the application set itself; none of them is overruled.
+        wants_write: Asked at each BEGIN: does the caller announce writes? The extension
+            answers from the request method, so that nothing here knows Flask.
+        late: The engine was there before, and may have been used.
+    """
+
+    bind_key: str | None
+    app_name: str
+    config: Config
+    given: Mapping[str, Any] = field(default_factory=dict)
+    wants_write: Callable[[], bool] = _never
+    late: bool = False
+
+    def given_connect_args(self, url: URL) -> dict[str, Any]:
+        """Return the application's own driver arguments: ``connect_args`` and the URL's query."""
+        return {**url.query, **(self.given.get("connect_args") or {})}
+
+
+class DatabaseSupport:
+    """Engine options and listeners for one database; this base class changes nothing.
+
+    The instances hold no state: everything per engine lives in the listeners.
+    """
+
+    def engine_options(self, url: URL, context: EngineContext) -> dict[str, Any]:
+        """Return the defaults for ``create_engine``, to be merged below the application's.
+
+        Args:
+            url: The completed database URL.
+            context: The bind, its settings and the application's own options.
+        """
+        return {}
+
+    def install(self, engine: Engine, context: EngineContext) -> None:
+        """Attach listeners to this one engine. Sends nothing and opens nothing."""
+
+    def settings(self, connection: Connection) -> dict[str, str]:
+        """Return the effective session settings, for ``flask dbkit info``."""
+        return {}
+
+
+def takes_queue_options(given: Mapping[str, Any]) -> bool:
+    """Tell whether ``pool_size`` and its like can be set beside the application's options.
+
+    ``create_engine`` refuses queue options for any other pool class, and every pool option
+    when the application built the pool itself.
+    """
+    poolclass = given.get("poolclass", QueuePool)
+    return given.get("pool") is None and (
+        poolclass is None or (isinstance(poolclass, type) and issubclass(poolclass, QueuePool))
+    )
+
+
+def drop_url_arguments(arguments: dict[str, Any], url: URL) -> dict[str, Any]:
+    """Leave out what the URL's query says already: SQLAlchemy lets ``connect_args`` win."""
+    return {name: value for name, value in arguments.items() if name not in url.query}
+
+
+def run_on_every_connection(engine: Engine, prepare: Callable[[Any], None]) -> None:
+    """Call ``prepare(dbapi_connection)`` on each new connection of ``engine``.
+
+    Anything the calls opened is committed, so that a connection enters the pool idle.
+    """
+
+    @event.listens_for(engine, "connect")
+    def connect(dbapi_connection: Any, record: Any) -> None:
+        prepare(dbapi_connection)
+        dbapi_connection.commit()

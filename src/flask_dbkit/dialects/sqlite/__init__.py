@@ -1,0 +1,188 @@
+"""SQLite: pragmas on every connection, true transactions, and fair turns for writers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import StaticPool
+
+from ...pragmas import DEFAULT_PRAGMAS, PragmaValue
+from ..base import DatabaseSupport, EngineContext, takes_queue_options
+from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
+from .control import BEGIN_OPTION, INFO_KEY, control_factory, install_control
+from ..forking import after_fork_in_child
+from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
+
+__all__ = ["BEGIN_OPTION", "SIDE_FILE_SUFFIX", "SQLite", "file_of"]
+
+logger = logging.getLogger("flask_dbkit.sqlite")
+
+_FILE_ONLY = ("journal_mode", "journal_size_limit", "mmap_size")
+_DEFAULT_TIMEOUT_S = 5.0  # the driver's own
+
+
+class SQLite(DatabaseSupport):
+    """Defaults and listeners for SQLite through Python's ``sqlite3``."""
+
+    def engine_options(self, url: URL, context: EngineContext) -> dict[str, Any]:
+        """Return a pool sized for readers, which WAL lets run beside the writer.
+
+        An in-memory database keeps the pool Flask-SQLAlchemy chose for it.
+        """
+        if file_of(url) is None or not takes_queue_options(context.given):
+            return {}
+        return {"pool_size": 16, "max_overflow": 16, "pool_timeout": 10}
+
+    def install(self, engine: Engine, context: EngineContext) -> None:
+        """Attach pragmas, transaction control and clear errors to this engine."""
+        path = file_of(engine.url)
+        pragmas = effective_pragmas(engine.url, context)
+        busy_timeout_s = _busy_timeout_s(pragmas, engine.url, context)
+        journal = path is not None and not is_read_only(engine.url)
+        if path is None:
+            for name in _FILE_ONLY:
+                pragmas.pop(name, None)
+            if isinstance(engine.pool, StaticPool):
+                _warn_of_memory(context)
+
+        control = control_factory(
+            engine, _gate(path, engine, context), busy_timeout_s=lambda: busy_timeout_s
+        )
+
+        def prepare(dbapi_connection: Any, info: dict[Any, Any]) -> None:
+            # Drivers such as SQLCipher's come this way too, and are left alone.
+            if isinstance(dbapi_connection, sqlite3.Connection) and INFO_KEY not in info:
+                apply_pragmas(
+                    dbapi_connection, pragmas, journal=journal, patience_s=busy_timeout_s
+                )
+                info[INFO_KEY] = control(dbapi_connection)
+
+        @event.listens_for(engine, "connect")
+        def connect(dbapi_connection: Any, record: Any) -> None:
+            prepare(dbapi_connection, record.info)
+
+        @event.listens_for(engine, "close")
+        def close(dbapi_connection: Any, record: Any) -> None:
+            if journal and isinstance(dbapi_connection, sqlite3.Connection):
+                optimize(dbapi_connection)
+
+        @event.listens_for(engine, "handle_error")
+        def handle_error(error: ExceptionContext) -> Exception | None:
+            return _explained(error, path)
+
+        if path is not None and pragmas.get("journal_mode") == "WAL":
+            _warn_of_network(engine, path)
+        install_control(engine, wants_write=context.wants_write)
+        if context.late and isinstance(engine.pool, StaticPool):
+            # The one connection holds the whole database: prepare it instead of dropping it.
+            fairy = engine.raw_connection()
+            prepare(fairy.dbapi_connection, fairy.info)
+            fairy.close()
+
+    def settings(self, connection: Connection) -> dict[str, str]:
+        """Return the pragmas in force on this connection."""
+        raw: Any = connection.connection.dbapi_connection
+        return read_pragmas(raw, DEFAULT_PRAGMAS) if isinstance(raw, sqlite3.Connection) else {}
+
+
+def file_of(url: URL) -> str | None:
+    """Return the file a SQLite URL names, ``None`` for a database in memory.
+
+    References:
+        https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#uri-connections
+    """
+    database = url.database
+    if database in (None, "", ":memory:") or url.query.get("mode") == "memory":
+        return None
+    assert database is not None
+    if database.startswith("file:"):
+        database = database.removeprefix("file:")
+        if database.startswith("///"):
+            database = database[2:]
+        if database in ("", ":memory:"):
+            return None
+    return database
+
+
+def is_read_only(url: URL) -> bool:
+    """Tell whether a URL, or the file's permissions, forbid writing."""
+    if url.query.get("mode") == "ro" or url.query.get("immutable") in ("1", "true"):
+        return True
+    path = file_of(url)
+    return path is not None and os.path.exists(path) and not os.access(path, os.W_OK)
+
+
+def effective_pragmas(url: URL, context: EngineContext) -> dict[str, PragmaValue]:
+    """Merge the defaults, the settings and the application's own driver timeout."""
+    merged: dict[str, PragmaValue | None] = dict(DEFAULT_PRAGMAS)
+    own_timeout = _own_timeout_s(url, context)
+    if own_timeout is None or "DBKIT_SQLITE_BUSY_TIMEOUT_MS" in context.config.given:
+        merged["busy_timeout"] = context.config.sqlite_busy_timeout_ms
+    merged.update(context.config.sqlite_pragmas)
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+def _own_timeout_s(url: URL, context: EngineContext) -> float | None:
+    given = context.given_connect_args(url).get("timeout")
+    return float(given) if isinstance(given, (int, float, str)) else None
+
+
+def _busy_timeout_s(
+    pragmas: Mapping[str, PragmaValue], url: URL, context: EngineContext
+) -> float:
+    if "busy_timeout" in pragmas:
+        return max(0.0, int(pragmas["busy_timeout"]) / 1000)
+    own = _own_timeout_s(url, context)
+    return _DEFAULT_TIMEOUT_S if own is None else own
+
+
+def _gate(path: str | None, engine: Engine, context: EngineContext) -> WriterGate | None:
+    if path is None or is_read_only(engine.url) or not context.config.sqlite_writer_gate:
+        return None
+    return gate_for(path)
+
+
+def _explained(error: ExceptionContext, path: str | None) -> Exception | None:
+    original = error.original_exception
+    if error.connection is not None or not isinstance(original, sqlite3.Error):
+        return None
+    better = explain(original, path)
+    if better is None:
+        return None
+    return DBAPIError.instance(None, None, better, sqlite3.Error, dialect=error.dialect)
+
+
+def _warn_of_memory(context: EngineContext) -> None:
+    name = "The default database" if context.bind_key is None else f"Bind {context.bind_key!r}"
+    logger.warning(
+        "%s is SQLite in memory, where every session of the process shares one connection:"
+        " a session in a nested application context cannot write while the outer one has"
+        " uncommitted work. Use a file, for example sqlite:///test.db in a temporary instance"
+        " folder, to test as the application runs.",
+        name,
+    )
+
+
+def _warn_of_network(engine: Engine, path: str) -> None:
+    def first_connect(dbapi_connection: Any, record: Any) -> None:
+        kind = network_file_system(path)
+        if kind is not None:
+            logger.warning(
+                "%s is on a network file system (%s), where write-ahead logging is not safe."
+                " Move it to a local disk, or set DBKIT_SQLITE_PRAGMAS={'journal_mode': 'DELETE'}"
+                " and keep to one machine.",
+                path,
+                kind,
+            )
+
+    event.listen(engine, "first_connect", first_connect, once=True)
+
+
+after_fork_in_child(reset_gates)

@@ -1,0 +1,299 @@
+"""Fair turns in front of SQLite's one write lock.
+
+SQLite lets one connection write at a time, and its own busy handler is a lottery: a waiter
+sleeps and tries again, and the unlucky one waits for seconds while others come and go. The
+gate puts the writers of one file in a queue before they say ``BEGIN IMMEDIATE``.
+
+Inside a process it is a lock that lets whoever is running go on, which costs no thread switch,
+until somebody has waited for a *turn*; from then on the lock is handed to the longest waiter.
+Between processes it is an advisory lock on a side file, taken with short sleeps. SQLite's own
+lock stays the authority: a gate that cannot be had, or that another program ignores, costs
+fairness and never correctness. The kernel drops the advisory lock of a process that dies.
+
+References:
+    * SQLite's busy handler: https://www.sqlite.org/c3ref/busy_timeout.html
+    * POSIX record locks: https://man7.org/linux/man-pages/man2/fcntl_locking.2.html
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from weakref import WeakSet, WeakValueDictionary
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows: the queue inside the process still works
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["SIDE_FILE_SUFFIX", "WriterGate", "gate_for"]
+
+logger = logging.getLogger("flask_dbkit.sqlite")
+
+SIDE_FILE_SUFFIX = "-dbkit-writers"
+"""Appended to the database's path to name the file that carries the advisory lock."""
+
+TURN_S = 0.04
+"""Seconds somebody may be kept waiting before the lock is handed over."""
+
+_IDLE_S = 0.001  # a free lock goes to the first waiter after this long
+_POLL_MIN_S, _POLL_MAX_S = 0.0003, 0.002  # sleeps between tries for the side file
+_STAND_BACK_S = 0.004  # a process whose turn is over leaves the side file alone for this long
+_GATE_BYTE, _WAITING_BYTE = 0, 1
+
+
+class _Waiter:
+    __slots__ = ("chosen", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.chosen = threading.Event()
+
+
+class _Queue:
+    """A lock that may be taken out of turn until somebody has waited for a whole turn.
+
+    It belongs to no thread: a connection may be given back, and so release it, anywhere.
+    """
+
+    def __init__(self) -> None:
+        # Reentrant, because a connection that is garbage collected gives its gate back from
+        # wherever the collector happened to run.
+        self._mutex = threading.RLock()
+        self._waiters: deque[_Waiter] = deque()
+        self._held = False
+        self._free_since = 0.0
+
+    def try_acquire(self) -> bool:
+        with self._mutex:
+            if self._held or self._overdue(time.monotonic()):
+                return False
+            self._held = True
+            return True
+
+    def acquire(self, timeout_s: float) -> bool:
+        if self.try_acquire():
+            return True
+        now = time.monotonic()
+        waiter, deadline = _Waiter(now), now + timeout_s
+        with self._mutex:
+            self._waiters.append(waiter)
+        while True:
+            # The first in line looks in now and then, because a release within the turn
+            # wakes nobody: whoever is running may be about to come back.
+            with self._mutex:
+                first = self._waiters[0] is waiter if self._waiters else False
+            left = deadline - time.monotonic()
+            if waiter.chosen.wait(min(left, _IDLE_S if first else _POLL_MAX_S) if left > 0 else 0):
+                return True
+            now = time.monotonic()
+            with self._mutex:
+                if waiter.chosen.is_set():
+                    return True
+                idle = now - self._free_since >= _IDLE_S or now - waiter.since >= TURN_S
+                if not self._held and self._waiters[0] is waiter and idle:
+                    self._waiters.popleft()
+                    self._held = True
+                    return True
+                if now >= deadline:
+                    self._waiters.remove(waiter)
+                    return False
+
+    def release(self) -> None:
+        with self._mutex:
+            now = time.monotonic()
+            if self._overdue(now):
+                self._waiters.popleft().chosen.set()  # still held: it is the waiter's now
+            else:
+                self._held = False
+                self._free_since = now
+
+    def _overdue(self, now: float) -> bool:
+        return bool(self._waiters) and now - self._waiters[0].since >= TURN_S
+
+
+class _SideFile:
+    """The advisory lock between processes. Used by one thread of a process at a time."""
+
+    def __init__(self, path: str, like: str) -> None:
+        self._path, self._like = path, like
+        self._descriptor: int | None = None
+        self._usable = fcntl is not None
+        self._streak_since: float | None = None
+        self._stand_back_until = 0.0
+
+    def acquire(self, deadline: float) -> bool:
+        """Take the lock before ``deadline`` (monotonic seconds); tell whether it was had."""
+        if not self._usable:
+            return True
+        now = started = time.monotonic()
+        announced = False
+        while True:
+            if now >= self._stand_back_until and self._try_lock(_GATE_BYTE):
+                if announced:
+                    self._unlock(_WAITING_BYTE)
+                if announced or self._streak_since is None:
+                    self._streak_since = time.monotonic()
+                return True
+            if not self._usable:
+                return True
+            if now >= deadline:
+                if announced:
+                    self._unlock(_WAITING_BYTE)
+                return False
+            announced = announced or self._try_lock(_WAITING_BYTE, shared=True)
+            # Whoever has waited longer looks more often, and so is more likely to be next.
+            share = min(1.0, (now - started) / TURN_S)
+            pause = _POLL_MAX_S - share * (_POLL_MAX_S - _POLL_MIN_S)
+            time.sleep(min(pause, max(deadline - now, 0.0)))
+            now = time.monotonic()
+
+    def try_acquire(self) -> bool:
+        return self.acquire(deadline=0.0)
+
+    def release(self) -> None:
+        if not self._usable:
+            return
+        now = time.monotonic()
+        streak = now - (self._streak_since if self._streak_since is not None else now)
+        if streak >= TURN_S:
+            # A process that keeps coming back would win most races: let the others have it.
+            if self._is_wanted():
+                self._stand_back_until = now + _STAND_BACK_S
+            self._streak_since = None
+        self._unlock(_GATE_BYTE)
+
+    def _is_wanted(self) -> bool:
+        if self._try_lock(_WAITING_BYTE):
+            self._unlock(_WAITING_BYTE)
+            return False
+        return True
+
+    def _try_lock(self, byte: int, *, shared: bool = False) -> bool:
+        try:
+            descriptor = self._open()
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, 1, byte)
+        except (BlockingIOError, PermissionError) as error:
+            if self._descriptor is None:
+                self._give_up(error)  # the side file itself may not be opened
+            return False
+        except OSError as error:
+            self._give_up(error)
+            return False
+        return True
+
+    def _unlock(self, byte: int) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
+        except OSError as error:
+            self._give_up(error)
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            # Whoever may write the database may write this file too.
+            mode = os.stat(self._like).st_mode & 0o777
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+            self._descriptor = os.open(self._path, flags, mode)
+        return self._descriptor
+
+    def _give_up(self, error: OSError) -> None:
+        self._usable = False
+        self.close()
+        logger.info(
+            "No advisory lock on %s (%s): writers of other processes take no turns here."
+            " SQLite's own lock keeps the data safe.",
+            self._path,
+            error.strerror,
+        )
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class WriterGate:
+    """The queue of one database file: one per file and process, shared by all engines.
+
+    Args:
+        path: The database file, or ``None`` for a queue inside the process only.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._side_file: _SideFile | None = None
+        self.reset()
+        _gates.add(self)
+
+    def acquire(self, timeout_s: float) -> bool:
+        """Wait for the turn to write.
+
+        Args:
+            timeout_s: Seconds to wait at most.
+
+        Returns:
+            Whether the gate is held now; if so, :meth:`release` it, from any thread.
+        """
+        deadline = time.monotonic() + timeout_s
+        if not self._queue.acquire(timeout_s):
+            return False
+        if self._side_file is None or self._side_file.acquire(deadline):
+            return True
+        self._queue.release()
+        return False
+
+    def try_acquire(self) -> bool:
+        """Take the gate if it is free now and nobody has waited too long."""
+        if not self._queue.try_acquire():
+            return False
+        if self._side_file is None or self._side_file.try_acquire():
+            return True
+        self._queue.release()
+        return False
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        if self._side_file is not None:
+            self._side_file.release()
+        self._queue.release()
+
+    def reset(self) -> None:
+        """Start anew, as a forked child must: its threads are gone and its lock is not its own.
+
+        Closing the inherited descriptor releases nothing of the parent's: record locks belong
+        to a process and are not inherited.
+        """
+        if self._side_file is not None:
+            self._side_file.close()
+        self._queue = _Queue()
+        path = self._path
+        self._side_file = _SideFile(path + SIDE_FILE_SUFFIX, path) if path is not None else None
+
+
+_gates: WeakSet[WriterGate] = WeakSet()
+_by_path: WeakValueDictionary[str, WriterGate] = WeakValueDictionary()
+_by_path_lock = threading.Lock()
+
+
+def gate_for(path: str) -> WriterGate:
+    """Return the gate of a database file, the same one for every spelling of its path."""
+    real = os.path.realpath(path)
+    with _by_path_lock:
+        gate = _by_path.get(real)
+        if gate is None:
+            gate = _by_path[real] = WriterGate(real)
+        return gate
+
+
+def reset_gates() -> None:
+    """Reset every gate of this process; called in a forked child."""
+    global _by_path_lock
+    _by_path_lock = threading.Lock()
+    for gate in list(_gates):
+        gate.reset()

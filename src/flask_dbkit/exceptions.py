@@ -1,0 +1,110 @@
+"""Every error Flask-DBKit raises, drawn as a tree.
+
+.. code-block:: text
+
+    DBKitError
+    └── ConfigError            a setting or a database URL that cannot be used
+
+Each is written for one reader. :class:`ConfigError` speaks to the developer and names the
+exact key to change. Facts are attributes, so nobody parses messages. SQLAlchemy's own
+exceptions pass through unwrapped.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["ConfigError", "DBKitError"]
+
+
+class DBKitError(Exception):
+    """The root of every error this library raises.
+
+    .. versionadded:: 0.1
+    """
+
+
+class ConfigError(DBKitError):
+    """A setting, or a database URL, that cannot be used.
+
+    Raised by ``DBKit.init_app`` before anything is created.
+
+    Attributes:
+        key: The setting to change, as it is written in ``app.config``.
+        given: The value found there. Never a database URL, which may hold a password.
+        allowed: What the setting takes, in words, or ``None`` when the key is unknown.
+        nearest: The closest allowed word or key, or ``None``.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: str,
+        given: object = None,
+        allowed: str | None = None,
+        nearest: str | None = None,
+    ) -> None:
+        self.key, self.given, self.allowed, self.nearest = key, given, allowed, nearest
+        super().__init__(message)
+
+    @classmethod
+    def bad_value(
+        cls, key: str, given: object, allowed: str, words: Iterable[str] = ()
+    ) -> ConfigError:
+        """Build the error for a known key with a value outside what it takes.
+
+        Args:
+            key: The setting, for example ``DBKIT_SQLITE_BEGIN``.
+            given: The value found.
+            allowed: What it takes, as the end of "Use …".
+            words: The allowed words, to look for the nearest one.
+        """
+        nearest = closest(given, words)
+        hint = f" Did you mean {nearest!r}?" if nearest is not None else ""
+        return cls(
+            f"{key} is {shorten(given)}. Use {allowed}.{hint}",
+            key=key,
+            given=given,
+            allowed=allowed,
+            nearest=nearest,
+        )
+
+    @classmethod
+    def unknown_key(cls, key: str, given: object, known: Iterable[str]) -> ConfigError:
+        """Build the error for a key that is no setting of this library.
+
+        Args:
+            key: The key found in ``app.config``.
+            given: Its value.
+            known: Every key there is.
+        """
+        names = sorted(known)
+        nearest = closest(key, names)
+        hint = f" Did you mean {nearest}?" if nearest is not None else ""
+        allowed = "one of: " + ", ".join(names)
+        return cls(
+            f"{key} (set to {shorten(given)}) is no setting of Flask-DBKit.{hint} Use {allowed}.",
+            key=key,
+            given=given,
+            allowed=allowed,
+            nearest=nearest,
+        )
+
+
+def closest(given: object, words: Iterable[str]) -> str | None:
+    """Return the word of ``words`` that is spelled most like ``given``, if any is near."""
+    if not isinstance(given, str):
+        return None
+    by_lower = {word.lower(): word for word in words}
+    found = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[found[0]] if found else None
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """Return ``repr(value)``, cut to ``limit`` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

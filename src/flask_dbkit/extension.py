@@ -1,0 +1,236 @@
+"""The extension object: reads the configuration once and wires everything below it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from flask import Flask, current_app, has_app_context, has_request_context, request
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
+
+from . import fsa
+from .cli import dbkit_group
+from .config import Config
+from .dialects import EngineContext, support_for
+from .dialects.forking import after_fork_in_child, renew_after_fork
+from .exceptions import ConfigError
+from .models import Base
+from .state import AppState
+
+__all__ = ["DBKit"]
+
+logger = logging.getLogger("flask_dbkit")
+
+_WRITING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_POOL_OPTIONS = frozenset(
+    {"poolclass", "pool_size", "max_overflow", "pool_timeout", "pool_recycle", "pool_pre_ping"}
+)
+_databases: WeakSet[SQLAlchemy] = WeakSet()
+
+
+class DBKit:
+    """Flask-DBKit on one Flask-SQLAlchemy object, for any number of applications.
+
+    Args:
+        app: Initialised at once if given.
+        db: The application's Flask-SQLAlchemy object. Without it, the one registered on the
+            application is used, or a new ``SQLAlchemy(model_class=Base)``.
+
+    .. code-block:: python
+
+        db = SQLAlchemy(model_class=Base)
+        dbkit = DBKit(db=db)
+
+        def create_app():
+            app = Flask(__name__)
+            app.config.from_prefixed_env()
+            dbkit.init_app(app)
+            return app
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, app: Flask | None = None, *, db: SQLAlchemy | None = None) -> None:
+        self._given_db = db
+        self._own_db: SQLAlchemy | None = None
+        # Weak on both sides: the extension keeps no application alive.
+        self._initialised: WeakKeyDictionary[Flask, SQLAlchemy] = WeakKeyDictionary()
+        if app is not None:
+            self.init_app(app)
+
+    def __repr__(self) -> str:
+        return f"<DBKit, {len(self._initialised)} applications>"
+
+    @property
+    def db(self) -> SQLAlchemy:
+        """The Flask-SQLAlchemy object: the one given, else the current application's.
+
+        Outside an application context it is the object all initialised applications share.
+
+        Raises:
+            RuntimeError: There is none, or the applications have different ones.
+        """
+        if self._given_db is not None:
+            return self._given_db
+        if has_app_context():
+            registered = current_app.extensions.get("sqlalchemy")
+            if registered is not None:
+                return registered  # type: ignore[no-any-return]
+        shared = {id(db): db for db in self._initialised.values()}
+        if len(shared) == 1:
+            return next(iter(shared.values()))
+        if not shared:
+            raise RuntimeError(
+                "This DBKit has no database yet. Call init_app(app) first, or give it one:"
+                " DBKit(db=db)."
+            )
+        raise RuntimeError(
+            "This DBKit serves applications with different databases. Ask for .db inside"
+            " 'with app.app_context():'."
+        )
+
+    def init_app(self, app: Flask) -> None:
+        """Prepare one application: configuration, engines, listeners, commands.
+
+        Opens no connection and creates no file, except the instance folder where relative
+        SQLite paths live. To be called when the configuration is complete.
+
+        Args:
+            app: The application.
+
+        Raises:
+            ConfigError: A setting, a database URL or a driver cannot be used. Nothing has
+                been registered on the application then.
+            RuntimeError: The application has a DBKit already, or its registered
+                Flask-SQLAlchemy object is another one than ``db=``.
+        """
+        if "dbkit" in app.extensions:
+            raise RuntimeError(
+                f"The Flask app {app.name!r} has a DBKit already."
+                " Call init_app once per application."
+            )
+        registered = app.extensions.get("sqlalchemy")
+        if registered is not None and self._given_db not in (None, registered):
+            raise RuntimeError(
+                f"The Flask app {app.name!r} was initialised with another SQLAlchemy object"
+                " than the db= given to DBKit. Use one and the same for both."
+            )
+        config = Config.from_mapping(app.config)
+        db = registered or self._given_db or self._make_db()
+        contexts = _contexts(app, db, config, late=registered is not None)
+        engines = fsa.engines_of(app, db)
+        for key, engine in engines.items():
+            # Flask-SQLAlchemy lets subclasses make something else of an engine.
+            if isinstance(engine, Engine):
+                _install(engine, contexts[key])
+        app.cli.add_command(dbkit_group)
+        app.extensions["dbkit"] = AppState(self, db, config)
+        self._initialised[app] = db
+        _databases.add(db)
+
+    def _make_db(self) -> SQLAlchemy:
+        if self._own_db is None:
+            self._own_db = SQLAlchemy(model_class=Base)
+        return self._own_db
+
+
+def _contexts(
+    app: Flask, db: SQLAlchemy, config: Config, *, late: bool
+) -> Mapping[str | None, EngineContext]:
+    """Initialise Flask-SQLAlchemy with our defaults below the application's own options."""
+    wants_write = _request_announces_write if config.sqlite_begin_by_method else None
+
+    def context(key: str | None, given: Mapping[str, Any]) -> EngineContext:
+        extra = {} if wants_write is None else {"wants_write": wants_write}
+        return EngineContext(key, app.name, config, given, late=late, **extra)
+
+    if late:
+        contexts = {key: context(key, given) for key, given in fsa.given_options(app, db).items()}
+        _warn_late(fsa.engines_of(app, db), contexts)
+        return contexts
+    plans = fsa.plan_binds(app, db, lambda any_bind: _fallback_url(app, config, any_bind))
+    contexts = {plan.key: context(plan.key, plan.given) for plan in plans}
+    options = {
+        plan.key: fsa.merge_options(
+            support_for(plan.url).engine_options(plan.url, contexts[plan.key]),
+            plan.given,
+            {"url": plan.url},
+        )
+        for plan in plans
+    }
+    fsa.initialise(app, db, options)
+    if None in options and None not in fsa.given_options(app, db):
+        # Code that looks the URL up in the configuration, as many recipes do, shall find it.
+        app.config[fsa.URI] = options[None]["url"].render_as_string(hide_password=False)
+    return contexts
+
+
+def _fallback_url(app: Flask, config: Config, any_bind: bool) -> tuple[str, str] | None:
+    """Return the URL when the application configured none, and its source."""
+    from_environment = os.environ.get("DATABASE_URL")
+    if from_environment:
+        return from_environment, "DATABASE_URL"
+    if any_bind:
+        return None
+    if config.require_database_url:
+        raise ConfigError(
+            "No database is configured, and DBKIT_REQUIRE_DATABASE_URL forbids the development"
+            " SQLite file. Set DATABASE_URL in the environment or SQLALCHEMY_DATABASE_URI in the"
+            " configuration.",
+            key="SQLALCHEMY_DATABASE_URI",
+            allowed="a database URL",
+        )
+    name = f"{app.name}.db"
+    logger.info(
+        "No database is configured: using the development file %s",
+        os.path.join(app.instance_path, name),
+    )
+    return f"sqlite:///{name}", "the development default"
+
+
+def _install(engine: Engine, context: EngineContext) -> None:
+    support_for(engine.url).install(engine, context)
+    in_memory = isinstance(engine.pool, (StaticPool, SingletonThreadPool))
+    if not in_memory:
+        renew_after_fork(engine)
+        if context.late:
+            engine.dispose()
+
+
+def _warn_late(
+    engines: Mapping[str | None, Engine], contexts: Mapping[str | None, EngineContext]
+) -> None:
+    """Say once what could not be done to engines that exist already, naming each option."""
+    missed: set[str] = set()
+    for key, engine in engines.items():
+        url: URL = engine.url
+        options = support_for(url).engine_options(url, contexts[key])
+        given = contexts[key].given
+        missed |= {name for name in options if name in _POOL_OPTIONS and name not in given}
+        own = given.get("connect_args") or {}
+        missed |= {f"connect_args[{n!r}]" for n in options.get("connect_args", {}) if n not in own}
+    named = f" Here: {', '.join(sorted(missed))}." if missed else ""
+    warnings.warn(
+        "db.init_app(app) ran before DBKit's init_app, so what must precede an engine's creation"
+        " was not applied: the database URL rules, pool class and pool options, connect_args."
+        f"{named} Leave db.init_app(app) out: dbkit.init_app(app) calls it.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def _request_announces_write() -> bool:
+    return has_request_context() and request.method in _WRITING_METHODS
+
+
+def _forget_inherited_sessions() -> object:
+    return [fsa.forget_sessions(db) for db in list(_databases)]
+
+
+after_fork_in_child(_forget_inherited_sessions)
