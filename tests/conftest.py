@@ -92,6 +92,7 @@ def pytest_configure(config: pytest.Config) -> None:
         + ", ".join(CAPABILITIES),
         "backends(*names): run on these backends only: " + ", ".join(BACKEND_NAMES),
         "browser: needs a real Chromium",
+        "packaging: builds and installs the library; the same on every Python",
     ):
         config.addinivalue_line("markers", line)
 
@@ -100,12 +101,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for ``database`` every backend its markers allow."""
     if "database" not in metafunc.fixturenames:
         return
-    wanted = {
-        word for mark in metafunc.definition.iter_markers("requires") for word in mark.args
-    }
-    chosen = [
-        set(mark.args) for mark in metafunc.definition.iter_markers("backends")
-    ]
+    wanted = {word for mark in metafunc.definition.iter_markers("requires") for word in mark.args}
+    chosen = [set(mark.args) for mark in metafunc.definition.iter_markers("backends")]
     unknown = (wanted - set(CAPABILITIES)) | set().union(*chosen) - set(BACKEND_NAMES)
     if unknown:
         raise pytest.UsageError(
@@ -170,9 +167,7 @@ def make_database(
 
 
 @pytest.fixture
-def database(
-    request: pytest.FixtureRequest, make_database: Callable[[str], Database]
-) -> Database:
+def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
     """A fresh, empty, private database on the backend this test runs on."""
     return make_database(request.param)
 

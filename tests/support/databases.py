@@ -77,7 +77,7 @@ class Backend(ABC):
     def create(self, directory: Path) -> Database:
         """Make a database; files go below ``directory``."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most backends hold nothing
         """Give back what the backend itself holds."""
 
 

@@ -42,11 +42,10 @@ class NotRun:
             self._known[name] = self.resources[name].available()
         return not self._known[name]
 
-    def split(
-        self, items: list[pytest.Item]
-    ) -> tuple[list[pytest.Item], list[pytest.Item]]:
+    def split(self, items: list[pytest.Item]) -> tuple[list[pytest.Item], list[pytest.Item]]:
         """Split collected tests into those that can run and those that cannot."""
-        kept, removed = [], []
+        kept: list[pytest.Item] = []
+        removed: list[pytest.Item] = []
         for item in items:
             missing = sorted(name for name in self.needed(item) if self._missing(name))
             self.counts.update(missing[:1])

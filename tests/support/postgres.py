@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 _PROGRAMS = ("initdb", "postgres")
 _REAPER = Path(__file__).with_name("reaper.py")
@@ -260,18 +260,19 @@ class PostgresServer:
         if code != 0:
             raise PostgresError(f"initdb ended with exit code {code}.\n{self.log}")
 
-    def _popen(self, command: list[str], log: object) -> subprocess.Popen[bytes]:
+    def _popen(self, command: list[str], log: IO[bytes] | int) -> subprocess.Popen[bytes]:
         environment = {"PATH": os.defpath, "LC_ALL": "C", "HOME": str(self.directory)}
-        who = {"user": self.user, "group": _group_of(self.user), "extra_groups": []}
         return subprocess.Popen(
             command,
             cwd=self.directory,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=log,  # type: ignore[arg-type]
+            stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # or Ctrl-C would reach the server before the tests
-            **(who if self.user else {}),  # type: ignore[arg-type]
+            user=self.user,
+            group=_group_of(self.user),
+            extra_groups=[] if self.user else None,
         )
 
     def _reachable(self, binaries: Path) -> Path:

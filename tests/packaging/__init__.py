@@ -1,0 +1,1 @@
+"""What a user installs, and the commands a developer types."""

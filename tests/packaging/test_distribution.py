@@ -1,0 +1,83 @@
+"""What ``make build`` makes can be installed and imported by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.packaging
+
+
+def _run(*command: object, cwd: Path = ROOT) -> str:
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the source archive, and the wheel built from that archive."""
+    directory = tmp_path_factory.mktemp("dist")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT)
+    return directory
+
+
+def test_the_wheel_holds_the_package_its_types_and_nothing_else(built: Path) -> None:
+    """A user gets ``flask_dbkit`` with ``py.typed`` and the licence, no tests, no tools."""
+    (wheel,) = built.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "flask_dbkit/py.typed" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"flask_dbkit"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    on_disk = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "flask_dbkit").rglob("*.py")
+    }
+    assert {name for name in names if name.endswith(".py")} == on_disk
+
+
+def test_the_source_archive_holds_what_running_the_tests_takes(built: Path) -> None:
+    """Who packages the library elsewhere can test it from the archive."""
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames()}
+    assert {"pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md"} <= names
+    assert {"Makefile", "tools/venvs.py", "tests/conftest.py"} <= names
+    assert not any(name.startswith((".git/", ".venv", "docs/_build")) for name in names)
+
+
+def test_the_wheel_works_in_a_clean_environment_without_any_extra(
+    built: Path, tmp_path: Path
+) -> None:
+    """``pip install flask-dbkit`` is enough to import it and to ask its version."""
+    _run(sys.executable, "-m", "venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    (wheel,) = built.glob("*.whl")
+    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+
+    code = (
+        "import flask_dbkit, importlib.util as util, pathlib;"
+        "print(flask_dbkit.__version__);"
+        "print(pathlib.Path(flask_dbkit.__file__).with_name('py.typed').exists());"
+        "print([name for name in ('psycopg', 'psycopg2', 'pymysql', 'alembic')"
+        " if util.find_spec(name)]);"
+        "print(flask_dbkit.__file__)"
+    )
+    version, typed, extras, place = _run(
+        python, "-I", "-W", "error", "-c", code, cwd=tmp_path
+    ).splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert version == project["version"]
+    assert typed == "True"
+    assert extras == "[]"
+    assert place.startswith(str(tmp_path))

@@ -1,0 +1,117 @@
+"""Run the test suite once, with coverage, in one environment.
+
+python tools/suite.py                     # everything, and the coverage must suffice
+python tools/suite.py tests/test_x.py -x  # some of it; coverage is not asked for
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from venvs import ROOT, SetupError, ensure, say
+
+COVERAGE = ROOT / ".coverage-data"
+
+_NOT_RUN = re.compile(r"not run: .*")
+_COUNT = re.compile(r"(\d+) (passed|failed|errors?)\b")
+
+
+@dataclass
+class Outcome:
+    """What one run of the suite gave."""
+
+    exit_code: int
+    passed: int = 0
+    failed: int = 0
+    not_run: tuple[str, ...] = ()
+    duration_s: float = 0.0
+
+
+def run_pytest(python: Path, data_file: Path, arguments: list[str]) -> Outcome:
+    """Run pytest with coverage; show its output while reading the counts from it."""
+    data_file.parent.mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "COVERAGE_FILE": str(data_file),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [str(python), "-m", "coverage", "run", "-m", "pytest", *arguments]
+    if sys.stdout.isatty():
+        command.append("--color=yes")
+    begin = time.monotonic()
+    lines: list[str] = []
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip())
+            exit_code = process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it got the same signal, and tidies up
+            raise
+    counts = {kind.rstrip("s"): int(number) for number, kind in _COUNT.findall(_closing(lines))}
+    return Outcome(
+        exit_code=exit_code,
+        passed=counts.get("passed", 0),
+        failed=counts.get("failed", 0) + counts.get("error", 0),
+        not_run=tuple(match.group() for line in lines if (match := _NOT_RUN.search(line))),
+        duration_s=time.monotonic() - begin,
+    )
+
+
+def _closing(lines: list[str]) -> str:
+    """Find pytest's last line, the one with the counts."""
+    return next((line for line in reversed(lines) if re.search(r" in [\d.]+s", line)), "")
+
+
+def report_coverage(python: Path) -> int:
+    """Combine every data file in :data:`COVERAGE`, print the table, and judge it."""
+    environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE / "combined")}
+    coverage = [str(python), "-m", "coverage"]
+    subprocess.run(
+        [*coverage, "combine", "--quiet", "--keep", str(COVERAGE)],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+    )
+    return subprocess.run([*coverage, "report"], cwd=ROOT, env=environment, check=False).returncode
+
+
+def main() -> int:
+    """Run the suite in ``.venv``."""
+    arguments = sys.argv[1:]
+    shutil.rmtree(COVERAGE, ignore_errors=True)
+    try:
+        python = ensure(purposes=("tests",))
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    outcome = run_pytest(python, COVERAGE / "suite", arguments)
+    if outcome.exit_code != 0 or arguments:
+        return outcome.exit_code
+    say("Branch coverage")
+    return report_coverage(python)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
