@@ -110,12 +110,13 @@ class DBKit:
             RuntimeError: The application has a DBKit already, or its registered
                 Flask-SQLAlchemy object is another one than ``db=``.
         """
-        if "dbkit" in app.extensions:
+        registered = app.extensions.get("sqlalchemy")
+        state = app.extensions.get("dbkit")
+        if state is not None and state.db is registered:
             raise RuntimeError(
                 f"The Flask app {app.name!r} has a DBKit already."
                 " Call init_app once per application."
             )
-        registered = app.extensions.get("sqlalchemy")
         if registered is not None and self._given_db not in (None, registered):
             raise RuntimeError(
                 f"The Flask app {app.name!r} was initialised with another SQLAlchemy object"

@@ -44,18 +44,28 @@ from .gate import WriterGate
 __all__ = [
     "BEGIN_OPTION",
     "INFO_KEY",
+    "LOCK_TIMEOUT_OPTION",
+    "READ_ONLY_OPTION",
     "TransactionControl",
     "control_factory",
+    "control_of",
     "install_control",
 ]
 
 BEGIN_OPTION = "dbkit_sqlite_begin"
 """Execution option of a connection: ``"immediate"`` or ``"deferred"``."""
 
+READ_ONLY_OPTION = "dbkit_sqlite_read_only"
+"""Execution option of a connection: its next transaction cannot write."""
+
+LOCK_TIMEOUT_OPTION = "dbkit_sqlite_lock_timeout_s"
+"""Execution option of a connection: seconds its next transaction waits for locks."""
+
 INFO_KEY = "flask_dbkit.sqlite"
 """Where a pooled connection keeps its :class:`TransactionControl`."""
 _MAX_READS = 256  # a transaction that read more often is not repeated
 _MAX_ROWS = 100_000
+_PROGRESS_STEPS = 1000  # virtual machine steps between two looks at the clock
 
 # The first word behind white space, comments and opening brackets.
 _FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
@@ -105,7 +115,16 @@ def classify(statement: str) -> _Kind:
 class _Transaction:
     """One transaction: how far it is, what it read, and its open savepoints."""
 
-    __slots__ = ("checkout", "digests", "mode", "reads", "savepoints", "stale", "thread")
+    __slots__ = (
+        "checkout",
+        "digests",
+        "mode",
+        "read_only",
+        "reads",
+        "savepoints",
+        "stale",
+        "thread",
+    )
 
     def __init__(self, mode: Mode, fairy: object) -> None:
         self.mode = mode
@@ -113,6 +132,7 @@ class _Transaction:
         self.reads: list[tuple[str, Any]] | None = []
         self.savepoints: list[str] = []
         self.stale = False
+        self.read_only = False
         self.digests: list[bytes] | None = None
         self.thread = threading.get_ident()
 
@@ -152,7 +172,72 @@ class TransactionControl:
         self._busy_timeout_s = busy_timeout_s
         self._holds_gate = False
         self._transaction: _Transaction | None = None
+        self._lock_timeout_s: float | None = None
+        self._plain_busy_timeout_ms: int | None = None
+        self._statement_timeout_s: float | None = None
+        self._deadline = 0.0
+        self._read_only = False
         self.next_mode = Mode.DEFERRED
+
+    # -- what a scope asks for ------------------------------------------------------------
+
+    def prepare(
+        self, mode: Mode, *, read_only: bool = False, lock_timeout_s: float | None = None
+    ) -> None:
+        """Say how the next transaction begins. What is set here ends with it."""
+        self.next_mode = mode
+        if lock_timeout_s is not None:
+            self.limit(lock_timeout_s=lock_timeout_s, statement_timeout_s=None)
+        if read_only:
+            self.set_read_only(None, True)
+
+    def limit(self, *, lock_timeout_s: float | None, statement_timeout_s: float | None) -> None:
+        """Set the timeouts in force from here on; ``None`` is the connection's own."""
+        if lock_timeout_s != self._lock_timeout_s:
+            if self._plain_busy_timeout_ms is None:
+                self._plain_busy_timeout_ms = self._busy_timeout_ms()
+            self._lock_timeout_s = lock_timeout_s
+            wanted = (
+                self._plain_busy_timeout_ms
+                if lock_timeout_s is None
+                else max(0, round(lock_timeout_s * 1000))
+            )
+            self.raw.execute(f"PRAGMA busy_timeout = {wanted}")
+        if statement_timeout_s != self._statement_timeout_s:
+            self._statement_timeout_s = statement_timeout_s
+            handler = None if statement_timeout_s is None else self._is_overdue
+            self.raw.set_progress_handler(handler, _PROGRESS_STEPS)
+
+    def set_read_only(self, fairy: object, read_only: bool) -> None:
+        """Let the database refuse every write from here on, or no longer.
+
+        Args:
+            fairy: Whose transaction; ``None`` for the one that begins next.
+            read_only: Refuse, or allow again.
+
+        https://www.sqlite.org/pragma.html#pragma_query_only
+        """
+        if read_only != self._read_only:
+            self._read_only = read_only
+            self.raw.execute(f"PRAGMA query_only = {int(read_only)}")
+
+    def _is_overdue(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _busy_timeout_ms(self) -> int:
+        return int(self.raw.execute("PRAGMA busy_timeout").fetchone()[0])
+
+    def _patience_s(self) -> float:
+        return self._busy_timeout_s() if self._lock_timeout_s is None else self._lock_timeout_s
+
+    def _is_limited(self) -> bool:
+        limits = (self._lock_timeout_s, self._statement_timeout_s)
+        return self._read_only or any(limit is not None for limit in limits)
+
+    def _lift_limits(self) -> None:
+        """Leave nothing to the next user of the pooled connection."""
+        self.set_read_only(None, False)
+        self.limit(lock_timeout_s=None, statement_timeout_s=None)
 
     # -- what the engine asks for ---------------------------------------------------------
 
@@ -180,8 +265,10 @@ class TransactionControl:
 
     def before_statement(self, fairy: object, statement: str, parameters: Any) -> None:
         """Note a read, or upgrade the transaction before its first write."""
+        if self._statement_timeout_s is not None:
+            self._deadline = time.monotonic() + self._statement_timeout_s
         transaction = self._transaction
-        if transaction is not None and transaction.mode is Mode.DEFERRED:
+        if transaction is not None and transaction.mode is Mode.DEFERRED and not self._read_only:
             self._advance(transaction, statement, parameters)
 
     def end(self, fairy: object) -> None:
@@ -189,6 +276,8 @@ class TransactionControl:
         if not _in_transaction(self.raw):
             self._transaction = None
             self.release_gate()
+            if self._is_limited():
+                self._lift_limits()
 
     def owns(self, fairy: object) -> bool:
         """Tell whether a COMMIT or ROLLBACK by this checkout may reach the database."""
@@ -287,7 +376,7 @@ class TransactionControl:
 
     def _begin_immediate_now(self) -> None:
         """Try once: the busy timeout was spent in front of the gate."""
-        before = self.raw.execute("PRAGMA busy_timeout").fetchone()[0]
+        before = self._busy_timeout_ms()
         self.raw.execute("PRAGMA busy_timeout = 0")
         try:
             self.raw.execute("BEGIN IMMEDIATE")
@@ -297,7 +386,7 @@ class TransactionControl:
     def _take_gate(self) -> bool:
         if self._gate is None or self._holds_gate:
             return True
-        self._holds_gate = self._gate.acquire(self._busy_timeout_s())
+        self._holds_gate = self._gate.acquire(self._patience_s())
         return self._holds_gate
 
     def _try_gate(self) -> bool:
@@ -347,10 +436,12 @@ class SharedTransactionControl(TransactionControl):
         self._changed = threading.Condition(threading.RLock())
         self._transactions: dict[int, _Transaction] = {}
         self._owner: int | None = None
+        self._next_read_only = False
 
     def begin(self, fairy: object) -> None:
         with self._changed:
             transaction = _Transaction(Mode.DISPLACED, fairy)
+            transaction.read_only, self._next_read_only = self._next_read_only, False
             self._transactions[id(fairy)] = transaction
             if self.next_mode is Mode.WRITING:
                 try:
@@ -366,6 +457,10 @@ class SharedTransactionControl(TransactionControl):
             if transaction is None or transaction.mode is Mode.WRITING:
                 return
             kind = classify(statement)
+            if transaction.read_only and kind is _Kind.WRITE:
+                raise read_only_transaction()
+            if self._statement_timeout_s is not None:
+                self._deadline = time.monotonic() + self._statement_timeout_s
             if self._enter(id(fairy), transaction, to_write=kind is _Kind.WRITE):
                 self._advance(transaction, statement, parameters)
             elif kind is _Kind.READ:
@@ -381,16 +476,25 @@ class SharedTransactionControl(TransactionControl):
             self._transactions.pop(id(fairy), None)
             if self._owner == id(fairy):
                 self._owner = None
+                if self._is_limited():
+                    self._lift_limits()
             self._changed.notify_all()
 
     def autocommit(self) -> None:
         pass
 
+    def set_read_only(self, fairy: object, read_only: bool) -> None:
+        # The pragma would bind every session on this connection.
+        if fairy is None:
+            self._next_read_only = read_only
+        elif (transaction := self._transactions.get(id(fairy))) is not None:
+            transaction.read_only = read_only
+
     def _enter(self, key: int, transaction: _Transaction, *, to_write: bool) -> bool:
         """Make ``key`` the owner of the connection; False: it reads as a guest of the owner."""
         if self._owner == key:
             return True
-        deadline = time.monotonic() + self._busy_timeout_s()
+        deadline = time.monotonic() + self._patience_s()
         while (owner := self._active_owner()) is not None and owner.mode is Mode.WRITING:
             if owner.thread == threading.get_ident():
                 if to_write:
@@ -453,6 +557,14 @@ def shared_connection_busy() -> sqlite3.OperationalError:
     return error
 
 
+def read_only_transaction() -> sqlite3.OperationalError:
+    """Build the error SQLite gives for a write under ``PRAGMA query_only``."""
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+    error.sqlite_errorname = "SQLITE_READONLY"
+    return error
+
+
 def _is_busy(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) or 0
     return code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -492,11 +604,16 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        control = _control_of(connection)
+        control = control_of(connection)
         if control is not None:
-            option = connection.get_execution_options().get(BEGIN_OPTION)
+            options = connection.get_execution_options()
+            option = options.get(BEGIN_OPTION)
             to_write = wants_write() if option is None else option == "immediate"
-            control.next_mode = Mode.WRITING if to_write else Mode.DEFERRED
+            control.prepare(
+                Mode.WRITING if to_write else Mode.DEFERRED,
+                read_only=options.get(READ_ONLY_OPTION, False),
+                lock_timeout_s=options.get(LOCK_TIMEOUT_OPTION),
+            )
 
     @event.listens_for(engine, "do_execute")
     @event.listens_for(engine, "do_executemany")
@@ -529,7 +646,7 @@ def _wrap_dialect(dialect: Dialect) -> None:
     )
 
     def do_begin(connection: Any) -> None:
-        control = _control_of(connection)
+        control = control_of(connection)
         if control is None:
             plain_begin(connection)
         elif dialect.detect_autocommit_setting(control.raw):  # type: ignore[arg-type]
@@ -538,7 +655,7 @@ def _wrap_dialect(dialect: Dialect) -> None:
             control.begin(connection)
 
     def do_commit(connection: Any) -> None:
-        control = _control_of(connection)
+        control = control_of(connection)
         if control is None:
             plain_commit(connection)
             return
@@ -547,7 +664,7 @@ def _wrap_dialect(dialect: Dialect) -> None:
         control.end(connection)
 
     def do_rollback(connection: Any) -> None:
-        control = _control_of(connection)
+        control = control_of(connection)
         if control is None:
             plain_rollback(connection)
             return
@@ -565,7 +682,8 @@ def _wrap_dialect(dialect: Dialect) -> None:
         setattr(dialect, name, method)
 
 
-def _control_of(connection: Any) -> TransactionControl | None:
+def control_of(connection: Any) -> TransactionControl | None:
+    """Return the control of a ``Connection`` or of a pooled connection, if it has one."""
     try:
         control: TransactionControl | None = connection.info.get(INFO_KEY)
     except NotImplementedError:
