@@ -26,7 +26,6 @@ References:
 from __future__ import annotations
 
 import hashlib
-import re
 import sqlite3
 import threading
 import time
@@ -39,6 +38,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.pool import StaticPool
 
+from ...statements import Kind, classify
 from .gate import WriterGate
 
 __all__ = [
@@ -67,13 +67,6 @@ _MAX_READS = 256  # a transaction that read more often is not repeated
 _MAX_ROWS = 100_000
 _PROGRESS_STEPS = 1000  # virtual machine steps between two looks at the clock
 
-# The first word behind white space, comments and opening brackets.
-_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
-_WRITING_WORD = re.compile(r"\b(?:insert|update|delete|replace)\b", re.IGNORECASE)
-_READS = frozenset({"SELECT", "VALUES"})
-_NEUTRAL = frozenset({"EXPLAIN", "BEGIN", "COMMIT", "END", "ATTACH", "DETACH"})
-_SAVEPOINTS = frozenset({"SAVEPOINT", "RELEASE", "ROLLBACK"})
-
 # Takes the write lock where there is one to take, and changes nothing: an incremental vacuum
 # of at most one page, which only a database made with auto_vacuum=INCREMENTAL has to give.
 # https://www.sqlite.org/pragma.html#pragma_incremental_vacuum
@@ -88,28 +81,6 @@ class Mode(Enum):
     WRITING = "writing"
     DISPLACED = "displaced"
     AUTOCOMMIT = "autocommit"
-
-
-class _Kind(Enum):
-    READ = "read"
-    WRITE = "write"
-    SAVEPOINT = "savepoint"
-    NEUTRAL = "neutral"
-
-
-def classify(statement: str) -> _Kind:
-    """Tell what a statement does to a transaction. In doubt it writes, which is always safe."""
-    match = _FIRST_WORD.match(statement)
-    word = match[1].upper() if match else ""
-    if word in _READS:
-        return _Kind.READ
-    if word == "WITH":
-        return _Kind.WRITE if _WRITING_WORD.search(statement) else _Kind.READ
-    if word == "PRAGMA":
-        return _Kind.NEUTRAL if "=" in statement else _Kind.READ
-    if word in _SAVEPOINTS:
-        return _Kind.SAVEPOINT
-    return _Kind.NEUTRAL if word in _NEUTRAL or not word else _Kind.WRITE
 
 
 class _Transaction:
@@ -296,11 +267,11 @@ class TransactionControl:
 
     def _advance(self, transaction: _Transaction, statement: str, parameters: Any) -> None:
         kind = classify(statement)
-        if kind is _Kind.READ:
+        if kind is Kind.READ:
             transaction.note_read(statement, parameters)
-        elif kind is _Kind.SAVEPOINT:
+        elif kind is Kind.SAVEPOINT:
             transaction.note_savepoint(statement)
-        elif kind is _Kind.WRITE:
+        elif kind is Kind.WRITE:
             self._upgrade(transaction)
 
     def _upgrade(self, transaction: _Transaction) -> None:
@@ -457,13 +428,13 @@ class SharedTransactionControl(TransactionControl):
             if transaction is None or transaction.mode is Mode.WRITING:
                 return
             kind = classify(statement)
-            if transaction.read_only and kind is _Kind.WRITE:
+            if transaction.read_only and kind is Kind.WRITE:
                 raise read_only_transaction()
             if self._statement_timeout_s is not None:
                 self._deadline = time.monotonic() + self._statement_timeout_s
-            if self._enter(id(fairy), transaction, to_write=kind is _Kind.WRITE):
+            if self._enter(id(fairy), transaction, to_write=kind is Kind.WRITE):
                 self._advance(transaction, statement, parameters)
-            elif kind is _Kind.READ:
+            elif kind is Kind.READ:
                 transaction.note_read(statement, parameters)
 
     def owns(self, fairy: object) -> bool:

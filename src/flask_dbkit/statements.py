@@ -1,0 +1,60 @@
+"""What a statement does to its transaction, told from its first word."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+__all__ = ["Kind", "classify"]
+
+
+class Kind(Enum):
+    """What a statement does to its transaction."""
+
+    READ = "read"
+    WRITE = "write"
+    SAVEPOINT = "savepoint"
+    CONTROL = "control"
+    NEUTRAL = "neutral"
+
+
+# The first word behind white space, comments and opening brackets.
+_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
+_WRITING_WORD = re.compile(r"\b(?:insert|update|delete|replace|merge)\b", re.IGNORECASE)
+_KINDS = {
+    **dict.fromkeys(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC"), Kind.READ),
+    **dict.fromkeys(("SAVEPOINT", "RELEASE", "ROLLBACK"), Kind.SAVEPOINT),
+    **dict.fromkeys(("BEGIN", "COMMIT", "END", "START", "ABORT"), Kind.CONTROL),
+    **dict.fromkeys(("EXPLAIN", "ATTACH", "DETACH", "SET", "USE"), Kind.NEUTRAL),
+}
+_KEPT = 1024  # statements; longer ones than this many characters are not kept
+_LONGEST = 4096
+_known: dict[str, Kind] = {}
+
+
+def classify(statement: str) -> Kind:
+    """Return the kind of a statement. In doubt it writes, which is always safe.
+
+    ``EXPLAIN ANALYZE`` of a write and functions that write pass for reading: only the
+    database knows.
+    """
+    kind = _known.get(statement)
+    if kind is None:
+        kind = _look(statement)
+        if len(statement) <= _LONGEST:
+            if len(_known) >= _KEPT:
+                _known.clear()
+            _known[statement] = kind
+    return kind
+
+
+def _look(statement: str) -> Kind:
+    match = _FIRST_WORD.match(statement)
+    if match is None:
+        return Kind.NEUTRAL
+    word = match[1].upper()
+    if word == "WITH":
+        return Kind.WRITE if _WRITING_WORD.search(statement) else Kind.READ
+    if word == "PRAGMA":
+        return Kind.NEUTRAL if "=" in statement else Kind.READ
+    return _KINDS.get(word, Kind.WRITE)
