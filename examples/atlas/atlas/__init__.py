@@ -1,0 +1,58 @@
+"""An atlas of the world's populated places, built on Flask, Flask-SQLAlchemy and Flask-DBKit.
+
+Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.places`
+(the views), :mod:`atlas.loader` (how the data gets in).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, Response
+
+from . import cli, countries, csrf, errors, filters, places, secret_key
+from .extensions import dbkit
+
+__all__ = ["create_app"]
+
+
+def create_app(
+    config: Mapping[str, Any] | None = None, *, instance_path: str | None = None
+) -> Flask:
+    """Build the application.
+
+    Touches no database: that happens at the first request, or in ``flask --app atlas load``.
+
+    Args:
+        config: Settings that win over the environment (``FLASK_*`` variables), for tests.
+        instance_path: The folder of the database file and the secret key; ``None`` is
+            ``instance`` beside the package.
+    """
+    app = Flask(__name__, instance_path=instance_path)
+    # A form is read, checked and saved in one request: on SQLite, let such requests take the
+    # write lock at their start, so that they wait for their turn instead of failing later.
+    app.config.from_mapping(DBKIT_SQLITE_BEGIN_BY_METHOD=True, SESSION_COOKIE_SAMESITE="Lax")
+    app.config.from_prefixed_env()
+    app.config.update(config or {})
+    if not app.config["SECRET_KEY"]:
+        app.config["SECRET_KEY"] = secret_key.read_or_create(app.instance_path)
+
+    dbkit.init_app(app)
+
+    csrf.install(app)
+    errors.install(app)
+    filters.install(app)
+    app.cli.add_command(cli.load)
+    app.register_blueprint(places.blueprint)
+    app.register_blueprint(countries.blueprint)
+    app.after_request(_forbid_foreign_assets)
+    return app
+
+
+def _forbid_foreign_assets(response: Response) -> Response:
+    response.headers.setdefault(
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    )
+    return response

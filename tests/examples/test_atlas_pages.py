@@ -1,0 +1,151 @@
+"""The pages of the demo on every database; ``examples/atlas/tests`` has the fine points."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from atlas import loader
+from atlas.extensions import db
+from atlas.forms import PlaceForm
+from atlas.models import DataLoad, Place
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.examples.small_world import MakeAtlas, make_source
+
+ATLAS = Path(__file__).parents[2] / "examples" / "atlas"
+
+
+@pytest.fixture
+def app(make_atlas: MakeAtlas) -> Flask:
+    app = make_atlas()
+    with app.app_context():
+        loader.load(db.session(), make_source, lambda done, total: None)
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def fill(client: FlaskClient, url: str, **fields: str) -> dict[str, str]:
+    page = client.get(url).text
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page)) | fields
+
+
+def test_all_pages_together_show_every_place_once(client: FlaskClient) -> None:
+    """Names that occur many times do not make a place appear twice, or never."""
+    seen = []
+    for number in range(1, 9):
+        page = client.get(f"/?page={number}")
+        seen += [int(text) for text in re.findall(r'href="/places/(\d+)"', page.text)]
+    assert sorted(seen) == list(range(1, 201))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=abc", "page=-1", "page=%00", "page=1e3", f"page={10**30}", f"page={'9' * 6000}",
+        "page=9", "country=%00%00", "country=ÄÖ", "country=A", "country='--", "page=1&page=%ff",
+        "endpoint=x", "_external=1", "sort=nonsense", "cursor=%00",
+    ],
+)  # fmt: skip
+def test_no_query_string_makes_a_server_error(client: FlaskClient, query: str) -> None:
+    """Whatever a visitor types there is at worst a mistake of the visitor's."""
+    assert client.get(f"/?{query}").status_code < 500
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, 2**31, 2**63, 10**30])
+def test_no_place_number_makes_a_server_error(client: FlaskClient, number: int) -> None:
+    """A number no column can hold names a place that is not there."""
+    assert client.get(f"/places/{number}").status_code == 404
+
+
+def test_an_edit_is_saved_in_every_script(app: Flask, client: FlaskClient) -> None:
+    """The form accepts all of Unicode, and the database keeps it."""
+    url = "/places/7/edit"
+    data = fill(client, url, name="𠮷野家 الرياض", population="2147483647", region_code="")
+    assert client.post(url, data=data).status_code == 303
+    with app.app_context():
+        place = db.session.get_one(Place, 7)
+        assert (place.name, place.population, place.region_code, place.version) == (
+            "𠮷野家 الرياض",
+            2147483647,
+            None,
+            2,
+        )
+        assert place.updated_at > place.created_at
+
+
+def test_saving_unchanged_values_is_no_new_version(client: FlaskClient) -> None:
+    """An editor who saves without a change conflicts with nobody."""
+    url = "/places/8/edit"
+    data = fill(client, url, name="Springfield", population="200", region_code="")
+    assert client.post(url, data=data).status_code == 303
+    assert fill(client, url)["version"] == "1"
+
+
+def test_the_second_of_two_editors_is_told(client: FlaskClient) -> None:
+    """Nobody's edit is overwritten unseen."""
+    url = "/places/9/edit"
+    first = fill(client, url, name="First", population="1", region_code="")
+    second = first | {"name": "Second"}
+    assert client.post(url, data=first).status_code == 303
+    answer = client.post(url, data=second)
+    assert answer.status_code == 409
+    assert 'value="Second"' in answer.text
+    assert "<bdi>First</bdi>" in answer.text
+
+
+# Not SQLite: there a POST holds the write lock from its start, and nobody comes in between.
+@pytest.mark.requires("server")
+def test_an_edit_between_reading_and_saving_is_noticed(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version is checked by the UPDATE itself, so a race of milliseconds is a conflict."""
+    original = PlaceForm.apply
+
+    def apply_after_somebody_else(form: PlaceForm, place: Place) -> None:
+        with db.engine.begin() as connection:
+            connection.execute(
+                sa.update(Place).where(Place.id == 9).values(name="Other", version=2)
+            )
+        original(form, place)
+
+    monkeypatch.setattr(PlaceForm, "apply", apply_after_somebody_else)
+    url = "/places/9/edit"
+    answer = client.post(url, data=fill(client, url, name="Mine", population="1"))
+    assert answer.status_code == 409
+    assert "<bdi>Other</bdi>" in answer.text
+
+
+def test_an_empty_database_is_named_on_the_page(make_atlas: MakeAtlas) -> None:
+    """Whoever forgot to load the data reads how to."""
+    page = make_atlas().test_client().get("/")
+    assert page.status_code == 503
+    assert "flask --app atlas load" in page.text
+
+
+def test_the_marker_says_what_was_loaded(app: Flask) -> None:
+    """The row that guards the load also documents it."""
+    with app.app_context():
+        marker = db.session.get_one(DataLoad, 1)
+        assert (marker.source, marker.places) == ("small world", 200)
+
+
+def test_the_example_passes_its_own_tests() -> None:
+    """They run as its readers would run them: from its folder, with its settings."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=ATLAS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
