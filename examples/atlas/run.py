@@ -40,10 +40,8 @@ def main() -> None:
         # https://werkzeug.palletsprojects.com/en/stable/serving/
         server = make_server(host, port, app, threaded=True, fd=listener.fileno())
     _announce(host, server.port)
-    try:
-        server.serve_forever()
-    finally:
-        server.server_close()
+    # Ends at Ctrl-C.
+    server.serve_forever()
 
 
 def _parse_port(text: str) -> int:
@@ -83,4 +81,5 @@ if __name__ == "__main__":
         error.show()
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        click.echo()
+        click.echo("\nStopped before the atlas was ready. The next start begins again.")
+        sys.exit(130)

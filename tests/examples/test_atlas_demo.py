@@ -87,7 +87,7 @@ def address(demo: Demo) -> str:
 def test_the_first_start_says_what_it_loads(demo: Demo) -> None:
     """In a log, which is no terminal, these are lines and not a progress bar."""
     first, second, _ = demo.lines
-    assert first == "Reading the world's places …"
+    assert first == "The database is empty: loading the places of the world."
     assert re.fullmatch(rf"Loaded {PLACES} places in \d+\.\d seconds\.", second)
 
 

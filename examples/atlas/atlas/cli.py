@@ -37,7 +37,7 @@ def ensure_loaded() -> bool:
         if is_loaded(db.engine):
             return False
         started = time.monotonic()
-        click.echo("Reading the world's places …")
+        click.echo("The database is empty: loading the places of the world.")
         source = load_data(db.session(), read_geonames, show_progress)
     except AtlasError as error:
         raise click.ClickException(str(error)) from error

@@ -117,7 +117,7 @@ def _parse_page() -> int:
 def _fetch_neighbours(place: Place, count: int = 3) -> list[Place]:
     """Fetch the ``count`` places just above and just below by population, largest first."""
     rank = sa.tuple_(Place.population, Place.id)
-    own_rank = sa.tuple_(place.population, place.id)
+    own_rank = sa.tuple_(sa.literal(place.population), sa.literal(place.id))
     same_country = sa.select(Place).where(Place.country_code == place.country_code)
     above = db.session.scalars(
         same_country.where(rank > own_rank).order_by(Place.population, Place.id).limit(count)

@@ -52,7 +52,7 @@ def test_the_second_of_two_editors_sees_what_the_first_saved(
     client.post(URL, data=fill(before, population="351"))
     answer = client.post(URL, data=fill(before, population="349"))
     assert answer.status_code == 409
-    assert "Saved meanwhile: <b><bdi>351</bdi></b>" in answer.text
+    assert "Stored now: <b><bdi>351</bdi></b>" in answer.text
     assert "351" in client.get("/places/31").text
 
 
