@@ -8,6 +8,7 @@ file in the instance folder).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -39,9 +40,9 @@ def main() -> None:
         # Werkzeug's server is for development, which is what a demo is.
         # https://werkzeug.palletsprojects.com/en/stable/serving/
         server = make_server(host, port, app, threaded=True, fd=listener.fileno())
-    _announce(host, server.port)
-    # Ends at Ctrl-C.
-    server.serve_forever()
+    with contextlib.suppress(KeyboardInterrupt):
+        _announce(host, server.port)
+        server.serve_forever()
 
 
 def _parse_port(text: str) -> int:
