@@ -12,7 +12,21 @@
 from __future__ import annotations
 
 from .config import Config
-from .exceptions import ConfigError, DBKitError
+from .exceptions import (
+    CommitOutcomeUnknown,
+    ConfigError,
+    DBKitError,
+    DurabilityError,
+    NoTransaction,
+    OnCommitError,
+    OptionMismatch,
+    OwnershipError,
+    PartialCommit,
+    ReadOnlyViolation,
+    Rollback,
+    TransactionError,
+    UnexpectedRollback,
+)
 from .extension import DBKit
 from .models import (
     NAMING_CONVENTION,
@@ -22,21 +36,67 @@ from .models import (
     Versioned,
     declarative_base,
 )
+from .scopes import (
+    after_end,
+    attempts,
+    before_commit,
+    current_transaction,
+    in_transaction,
+    job,
+    non_transactional,
+    on_commit,
+    on_rollback,
+    require_transaction,
+    run,
+    savepoint,
+    session_scope,
+    stream,
+    transaction,
+)
 from .shortcuts import get_or_create, upsert
+from .transactions import Retry, TransactionInfo
 from .types import UTCDateTime
 
 __all__ = [
     "NAMING_CONVENTION",
     "Base",
+    "CommitOutcomeUnknown",
     "Config",
     "ConfigError",
     "DBKit",
     "DBKitError",
+    "DurabilityError",
+    "NoTransaction",
+    "OnCommitError",
+    "OptionMismatch",
+    "OwnershipError",
+    "PartialCommit",
+    "ReadOnlyViolation",
+    "Retry",
+    "Rollback",
     "Timestamps",
+    "TransactionError",
+    "TransactionInfo",
     "UTCDateTime",
     "UUIDPrimaryKey",
+    "UnexpectedRollback",
     "Versioned",
+    "after_end",
+    "attempts",
+    "before_commit",
+    "current_transaction",
     "declarative_base",
     "get_or_create",
+    "in_transaction",
+    "job",
+    "non_transactional",
+    "on_commit",
+    "on_rollback",
+    "require_transaction",
+    "run",
+    "savepoint",
+    "session_scope",
+    "stream",
+    "transaction",
     "upsert",
 ]

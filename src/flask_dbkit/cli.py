@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import click
 from flask.cli import AppGroup
@@ -13,7 +14,9 @@ from .fsa import current_engines
 from .inspection import EngineReport, inspect_engine
 from .state import current_state
 
-__all__ = ["dbkit_group"]
+__all__ = ["dbkit_group", "exit_on_interrupt"]
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells and supervisors expect
 
 dbkit_group = AppGroup("dbkit", help="Look after the application's databases.")
 
@@ -60,3 +63,32 @@ def _as_table(report: EngineReport) -> str:
         rows.append(("problem", report.problem))
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def exit_on_interrupt(group: AppGroup) -> None:
+    """Let every command of an application end with 130 on Ctrl-C; click's own answer is 1.
+
+    The interrupt has left the command's scopes by then, so its work is rolled back.
+    """
+    plain = group.get_command
+    wrapped: set[str] = set()
+
+    def get_command(context: click.Context, name: str) -> click.Command | None:
+        command = plain(context, name)
+        if command is not None and name not in wrapped:
+            wrapped.add(name)
+            setattr(command, "invoke", _interruptible(command.invoke))
+        return command
+
+    setattr(group, "get_command", get_command)
+
+
+def _interruptible(plain: Callable[[click.Context], Any]) -> Callable[[click.Context], Any]:
+    def invoke(context: click.Context) -> Any:
+        try:
+            return plain(context)
+        except KeyboardInterrupt:
+            click.echo("Interrupted: open work was rolled back.", err=True)
+            context.exit(_INTERRUPTED)
+
+    return invoke

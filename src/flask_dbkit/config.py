@@ -64,13 +64,20 @@ def _flag(key: str, default: bool, meaning: str) -> Setting:
     return Setting(key, allowed, default, meaning, parse)
 
 
-def _integer(key: str, default: int | None, meaning: str, *, low: int, high: int) -> Setting:
-    allowed = f"a whole number from {low} to {high}"
-    if default is None:
-        allowed += ", or None"
+def _integer(
+    key: str,
+    default: int | None,
+    meaning: str,
+    *,
+    low: int,
+    high: int,
+    nullable: bool = False,
+) -> Setting:
+    may_be_none = nullable or default is None
+    allowed = f"a whole number from {low} to {high}" + (", or None" if may_be_none else "")
 
     def parse(key: str, value: object) -> int | None:
-        if value is None and default is None:
+        if value is None and may_be_none:
             return None
         number: object = value
         if isinstance(value, str):
@@ -158,6 +165,26 @@ SETTINGS: tuple[Setting, ...] = (
         low=0,
         high=_MAX_MS,
     ),
+    _flag(
+        "DBKIT_TX_PER_REQUEST",
+        False,
+        "Run every view in a transaction scope.",
+    ),
+    _integer(
+        "DBKIT_TX_ROLLBACK_STATUS",
+        400,
+        "In per-request mode, roll back when the view returns this status or a higher one; None"
+        " never does.",
+        low=100,
+        high=599,
+        nullable=True,
+    ),
+    _word(
+        "DBKIT_TX_STRAY_WORK",
+        "raise",
+        "What a scope does with uncommitted work from before it.",
+        ("raise", "adopt"),
+    ),
     _word(
         "DBKIT_POOLER",
         None,
@@ -187,6 +214,9 @@ class Config:
     statement_timeout_ms: int | None = None
     lock_timeout_ms: int | None = None
     idle_in_transaction_timeout_ms: int | None = None
+    tx_per_request: bool = False
+    tx_rollback_status: int | None = 400
+    tx_stray_work: str = "raise"
     pooler: str | None = None
     given: frozenset[str] = frozenset()
     """The keys the application set itself, so that a default never overrules its options."""

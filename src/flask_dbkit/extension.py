@@ -15,13 +15,15 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from . import fsa
-from .cli import dbkit_group
+from .cli import dbkit_group, exit_on_interrupt
 from .config import Config
 from .dialects import EngineContext, support_for
 from .dialects.forking import after_fork_in_child, renew_after_fork
 from .exceptions import ConfigError
 from .models import Base
-from .state import AppState
+from .requests import run_views_in_scopes
+from .state import AppState, remember
+from .transactions import Surroundings, guard_engine, guard_sessions
 
 __all__ = ["DBKit"]
 
@@ -130,8 +132,13 @@ class DBKit:
             # Flask-SQLAlchemy lets subclasses make something else of an engine.
             if isinstance(engine, Engine):
                 _install(engine, contexts[key])
+        guard_sessions(db.session)
         app.cli.add_command(dbkit_group)
-        app.extensions["dbkit"] = AppState(self, db, config)
+        exit_on_interrupt(app.cli)
+        app.extensions["dbkit"] = AppState(self, db, config, _surroundings(config, engines))
+        if config.tx_per_request:
+            run_views_in_scopes(app, config.tx_rollback_status)
+        remember(app)
         self._initialised[app] = db
         _databases.add(db)
 
@@ -195,8 +202,20 @@ def _fallback_url(app: Flask, config: Config, any_bind: bool) -> tuple[str, str]
     return f"sqlite:///{name}", "the development default"
 
 
+def _surroundings(config: Config, engines: Mapping[str | None, Engine]) -> Surroundings:
+    default = engines.get(None)
+    return Surroundings(
+        key=object(),
+        sqlite_begin=config.sqlite_begin,
+        adopt=config.tx_stray_work == "adopt",
+        shared_memory=default is not None and isinstance(default.pool, StaticPool),
+        bind_names={engine: key for key, engine in engines.items() if isinstance(engine, Engine)},
+    )
+
+
 def _install(engine: Engine, context: EngineContext) -> None:
     support_for(engine.url).install(engine, context)
+    guard_engine(engine)
     in_memory = isinstance(engine.pool, (StaticPool, SingletonThreadPool))
     if not in_memory:
         renew_after_fork(engine)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+from weakref import WeakSet
 
-from flask import current_app
+from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
 from .config import Config
+from .transactions import Surroundings
 
 if TYPE_CHECKING:
     from .extension import DBKit
 
-__all__ = ["AppState", "current_session", "current_state"]
+__all__ = ["AppState", "current_session", "current_state", "only_application", "remember"]
+
+_applications: WeakSet[Flask] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,13 @@ class AppState:
         extension: The ``DBKit`` that initialised the application.
         db: The Flask-SQLAlchemy object registered on it.
         config: Its settings, read once.
+        surroundings: What transaction scopes have to know of it.
     """
 
     extension: DBKit
     db: SQLAlchemy
     config: Config
+    surroundings: Surroundings
 
 
 def current_state() -> AppState:
@@ -55,3 +61,24 @@ def current_session() -> Session:
         RuntimeError: As :func:`current_state`.
     """
     return current_state().db.session()
+
+
+def remember(app: Flask) -> None:
+    """Count an application among those of this process, for as long as it lives."""
+    _applications.add(app)
+
+
+def only_application() -> Flask:
+    """Return the one application of this process, for code that runs outside any context.
+
+    Raises:
+        RuntimeError: There is none, or there are several.
+    """
+    applications = list(_applications)
+    if len(applications) == 1:
+        return applications[0]
+    found = "no application" if not applications else f"{len(applications)} applications"
+    raise RuntimeError(
+        f"There is no current Flask app, and this process has {found} with a DBKit. Call this"
+        " inside 'with app.app_context():', or name the app: session_scope(app)."
+    )

@@ -30,9 +30,10 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
@@ -60,6 +61,9 @@ READ_ONLY_OPTION = "dbkit_sqlite_read_only"
 
 LOCK_TIMEOUT_OPTION = "dbkit_sqlite_lock_timeout_s"
 """Execution option of a connection: seconds its next transaction waits for locks."""
+
+_OPTIONS = frozenset({BEGIN_OPTION, READ_ONLY_OPTION, LOCK_TIMEOUT_OPTION})
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 INFO_KEY = "flask_dbkit.sqlite"
 """Where a pooled connection keeps its :class:`TransactionControl`."""
@@ -149,17 +153,25 @@ class TransactionControl:
         self._deadline = 0.0
         self._read_only = False
         self.next_mode = Mode.DEFERRED
+        self.announced: WeakKeyDictionary[Any, Mapping[str, Any]] = WeakKeyDictionary()
+        """Per checkout that was given any of our execution options, all of its options."""
 
     # -- what a scope asks for ------------------------------------------------------------
 
-    def prepare(
-        self, mode: Mode, *, read_only: bool = False, lock_timeout_s: float | None = None
-    ) -> None:
-        """Say how the next transaction begins. What is set here ends with it."""
-        self.next_mode = mode
+    def prepare(self, options: Mapping[str, Any], wants_write: Callable[[], bool]) -> None:
+        """Say how the next transaction begins. What is set here ends with it.
+
+        Args:
+            options: Execution options, ours among them.
+            wants_write: Asked if they do not name a mode.
+        """
+        begin = options.get(BEGIN_OPTION)
+        to_write = wants_write() if begin is None else begin == "immediate"
+        self.next_mode = Mode.WRITING if to_write else Mode.DEFERRED
+        lock_timeout_s = options.get(LOCK_TIMEOUT_OPTION)
         if lock_timeout_s is not None:
             self.limit(lock_timeout_s=lock_timeout_s, statement_timeout_s=None)
-        if read_only:
+        if options.get(READ_ONLY_OPTION, False):
             self.set_read_only(None, True)
 
     def limit(self, *, lock_timeout_s: float | None, statement_timeout_s: float | None) -> None:
@@ -425,13 +437,15 @@ class SharedTransactionControl(TransactionControl):
     def before_statement(self, fairy: object, statement: str, parameters: Any) -> None:
         with self._changed:
             transaction = self._transactions.get(id(fairy))
-            if transaction is None or transaction.mode is Mode.WRITING:
+            if transaction is None:
                 return
             kind = classify(statement)
             if transaction.read_only and kind is Kind.WRITE:
                 raise read_only_transaction()
             if self._statement_timeout_s is not None:
                 self._deadline = time.monotonic() + self._statement_timeout_s
+            if transaction.mode is Mode.WRITING:
+                return
             if self._enter(id(fairy), transaction, to_write=kind is Kind.WRITE):
                 self._advance(transaction, statement, parameters)
             elif kind is Kind.READ:
@@ -567,24 +581,13 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
     """Take transaction control of those connections of one engine that carry a control.
 
     Args:
-        engine: Only it is touched: its events, and the three methods of its own dialect object
-            that begin and end a transaction. SQLAlchemy offers an event before COMMIT, but
-            none after it, when the gate may be opened.
+        engine: Only it is touched: its events, and those methods of its own dialect object
+            that take execution options and that begin and end a transaction. SQLAlchemy
+            offers an event before COMMIT, but none after it, when the gate may be opened.
+            Its "begin" event would do, but one listener of that kind makes SQLAlchemy
+            prepare every other kind for every statement: a tenth of a small transaction.
         wants_write: Asked at each BEGIN without an option of its own.
     """
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        control = control_of(connection)
-        if control is not None:
-            options = connection.get_execution_options()
-            option = options.get(BEGIN_OPTION)
-            to_write = wants_write() if option is None else option == "immediate"
-            control.prepare(
-                Mode.WRITING if to_write else Mode.DEFERRED,
-                read_only=options.get(READ_ONLY_OPTION, False),
-                lock_timeout_s=options.get(LOCK_TIMEOUT_OPTION),
-            )
 
     @event.listens_for(engine, "do_execute")
     @event.listens_for(engine, "do_executemany")
@@ -605,10 +608,40 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
 
     event.listen(engine, "close", lose)
     event.listen(engine, "invalidate", lose)
-    _wrap_dialect(engine.dialect)
+    _wrap_options(engine)
+    _wrap_transactions(engine.dialect, wants_write)
 
 
-def _wrap_dialect(dialect: Dialect) -> None:
+def _wrap_options(engine: Engine) -> None:
+    """Pass our execution options of a connection on to its control, as they are given."""
+    dialect = engine.dialect
+    plain_connection, plain_engine = (
+        dialect.set_connection_execution_options,
+        dialect.set_engine_execution_options,
+    )
+
+    def announce(connection: Connection) -> None:
+        control = control_of(connection)
+        if control is not None:
+            control.announced[connection.connection] = connection.get_execution_options()
+
+    def set_connection_execution_options(connection: Connection, opts: Mapping[str, Any]) -> None:
+        plain_connection(connection, opts)
+        if not _OPTIONS.isdisjoint(opts):
+            announce(connection)
+
+    def set_engine_execution_options(engine: Engine, opts: Mapping[str, Any]) -> None:
+        plain_engine(engine, opts)
+        if not _OPTIONS.isdisjoint(opts):
+            event.listen(engine, "engine_connect", announce)
+
+    for method in (set_connection_execution_options, set_engine_execution_options):
+        setattr(dialect, method.__name__, method)
+    if not _OPTIONS.isdisjoint(engine.get_execution_options()):
+        event.listen(engine, "engine_connect", announce)
+
+
+def _wrap_transactions(dialect: Dialect, wants_write: Callable[[], bool]) -> None:
     """Replace begin, commit and rollback of this one dialect object, which one engine owns."""
     plain_begin, plain_commit, plain_rollback = (
         dialect.do_begin,
@@ -620,7 +653,9 @@ def _wrap_dialect(dialect: Dialect) -> None:
         control = control_of(connection)
         if control is None:
             plain_begin(connection)
-        elif dialect.detect_autocommit_setting(control.raw):  # type: ignore[arg-type]
+            return
+        control.prepare(control.announced.get(connection, _NO_OPTIONS), wants_write)
+        if dialect.detect_autocommit_setting(control.raw):  # type: ignore[arg-type]
             control.autocommit()
         else:
             control.begin(connection)
@@ -645,12 +680,8 @@ def _wrap_dialect(dialect: Dialect) -> None:
         finally:
             control.end(connection)
 
-    for name, method in (
-        ("do_begin", do_begin),
-        ("do_commit", do_commit),
-        ("do_rollback", do_rollback),
-    ):
-        setattr(dialect, name, method)
+    for method in (do_begin, do_commit, do_rollback):
+        setattr(dialect, method.__name__, method)
 
 
 def control_of(connection: Any) -> TransactionControl | None:

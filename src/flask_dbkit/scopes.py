@@ -1,0 +1,477 @@
+"""``transaction()`` and its company, for the session of the current application.
+
+The promise: *a block never ends normally unless its work is committed*, with ``raise Rollback``
+and ``set_rollback_only()`` as its two spoken exceptions.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from flask import Flask, current_app, has_app_context, stream_with_context
+from sqlalchemy.orm import Session
+
+from .exceptions import NoTransaction
+from .state import current_state, only_application
+from .transactions import (
+    Attempt,
+    Frame,
+    Hook,
+    Retry,
+    ScopeOptions,
+    Surroundings,
+    TransactionInfo,
+    as_retry,
+    attempts as core_attempts,
+    check_replayable,
+    hook_target,
+    open_scope,
+    refuse_retry,
+    run_in_scope,
+    run_now,
+)
+from .transactions.work import marks_of
+
+__all__ = [
+    "after_end",
+    "attempts",
+    "before_commit",
+    "current_transaction",
+    "in_transaction",
+    "job",
+    "non_transactional",
+    "on_commit",
+    "on_rollback",
+    "require_transaction",
+    "run",
+    "savepoint",
+    "session_scope",
+    "stream",
+    "transaction",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+NON_TRANSACTIONAL = "__dbkit_non_transactional__"
+"""Attribute of a view that per-request mode leaves alone."""
+
+
+def _find() -> tuple[Session, Surroundings]:
+    state = current_state()
+    return state.db.session(), state.surroundings
+
+
+class Scope:
+    """A context manager and decorator; may be used again, also while it is open."""
+
+    def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
+        self._options = options
+        self._retry = retry
+        self._frames: defaultdict[int, list[Frame]] = defaultdict(list)
+
+    def __enter__(self) -> TransactionInfo:
+        refuse_retry(self._retry)
+        session, surroundings = _find()
+        self._check(session)
+        frame = open_scope(session, self._options, surroundings)
+        self._frames[threading.get_ident()].append(frame)
+        return frame.info
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self._take_frame().leave(error)
+
+    def _take_frame(self) -> Frame:
+        me = threading.get_ident()
+        frames = self._frames.get(me)
+        if not frames:
+            # Left by another thread than the one that entered: the tree refuses it.
+            me, frames = next((key, found) for key, found in self._frames.items() if found)
+        frame = frames.pop()
+        if not frames:
+            del self._frames[me]
+        return frame
+
+    def _check(self, session: Session) -> None:
+        """Hook for scopes that need something around them."""
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        check_replayable(function)
+        policy = as_retry(self._retry, default=1)
+
+        @functools.wraps(function)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            self._check(_find()[0])
+            return run_in_scope(_find, self._options, policy, lambda: function(*args, **kwargs))
+
+        return wrapper
+
+
+class _InnerScope(Scope):
+    """A scope that must be inside another one."""
+
+    def __init__(self, name: str, options: ScopeOptions) -> None:
+        super().__init__(options)
+        self._name = name
+
+    def _check(self, session: Session) -> None:
+        if marks_of(session).tree is None:
+            raise NoTransaction(
+                f"{self._name}() needs an open scope around it. Open one with transaction()."
+            )
+
+
+@overload
+def transaction(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def transaction(
+    *,
+    savepoint: bool = False,
+    durable: bool = False,
+    read_only: bool = False,
+    isolation: str | None = None,
+    begin: str | None = None,
+    lock_timeout: float | None = None,
+    statement_timeout: float | None = None,
+    adopt: bool | None = None,
+    multi_bind: str | None = None,
+    independent: bool = False,
+    retry: Retry | int | None = None,
+) -> Scope: ...
+def transaction(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    savepoint: bool = False,
+    durable: bool = False,
+    read_only: bool = False,
+    isolation: str | None = None,
+    begin: str | None = None,
+    lock_timeout: float | None = None,
+    statement_timeout: float | None = None,
+    adopt: bool | None = None,
+    multi_bind: str | None = None,
+    independent: bool = False,
+    retry: Retry | int | None = None,
+) -> Scope | Callable[P, R]:
+    """Open a transaction scope, or join the one that is open.
+
+    The outermost scope owns the COMMIT; a nested one joins it and sends nothing. A scope that
+    uses no database sends nothing either and takes no connection. As a decorator (bare or
+    called) it wraps the whole function.
+
+    Args:
+        function: The function, when used as ``@transaction``.
+        savepoint: Nested, open a SAVEPOINT, sent when something is executed in it.
+        durable: Refuse to be nested: the end of the block is the COMMIT.
+        read_only: Refuse writes; the ORM's before they are sent, others by the database.
+        isolation: ``"READ COMMITTED"``, ``"REPEATABLE READ"``, ``"SERIALIZABLE"`` …; SQLite is
+            always serializable.
+        begin: On SQLite ``"immediate"`` or ``"deferred"``; default ``DBKIT_SQLITE_BEGIN``.
+        lock_timeout: Seconds a statement waits for a lock.
+        statement_timeout: Seconds a statement may run.
+        adopt: Make uncommitted work from before the scope part of it; default
+            ``DBKIT_TX_STRAY_WORK``.
+        multi_bind: When several databases were written: ``"raise"`` (default) before any
+            COMMIT, ``"two_phase"``, or ``"best_effort"``.
+        independent: A transaction of its own in a nested application context.
+        retry: Decorator only: total attempts, or a :class:`Retry`.
+
+    Returns:
+        A context manager that yields a :class:`TransactionInfo`; or the wrapped function.
+
+    Raises:
+        OwnershipError: The transaction is somebody else's, or was ended by somebody else.
+        UnexpectedRollback: At the end, when a caught error had undone the work.
+        OptionMismatch: Options that do not fit the scope in force.
+
+    .. versionadded:: 0.1
+    """
+    options = ScopeOptions.parse(
+        {
+            "savepoint": savepoint,
+            "durable": durable,
+            "read_only": read_only,
+            "isolation": isolation,
+            "begin": begin,
+            "lock_timeout": lock_timeout,
+            "statement_timeout": statement_timeout,
+            "adopt": adopt,
+            "multi_bind": multi_bind,
+            "independent": independent,
+        }
+    )
+    scope = Scope(options, retry)
+    return scope if function is None else scope(function)
+
+
+def savepoint() -> AbstractContextManager[TransactionInfo]:
+    """Open a savepoint inside a scope: an error that leaves the block undoes the block only.
+
+    Raises:
+        NoTransaction: There is no scope around it.
+
+    .. versionadded:: 0.1
+    """
+    return _InnerScope("savepoint", ScopeOptions(savepoint=True, inherits=True))
+
+
+@overload
+def require_transaction(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def require_transaction() -> Scope: ...
+def require_transaction(
+    function: Callable[P, R] | None = None, /
+) -> Scope | Callable[P, R]:
+    """Join the scope that is open; a context manager, and a decorator with or without brackets.
+
+    Raises:
+        NoTransaction: There is none.
+
+    .. versionadded:: 0.1
+    """
+    scope = _InnerScope("require_transaction", ScopeOptions(inherits=True))
+    return scope if function is None else scope(function)
+
+
+def run(
+    function: Callable[..., R], /, *args: Any, retry: Retry | int | None = None, **kwargs: Any
+) -> R:
+    """Call a function in a scope, and replay the whole of it after a conflict.
+
+    Args:
+        function: Called once per attempt; everything it saves has to be made inside it.
+        args: For the function.
+        retry: Total attempts, or a :class:`Retry`; 3 attempts by default.
+        kwargs: For the function.
+
+    Returns:
+        What the attempt that committed returned.
+
+    Raises:
+        OwnershipError: The session has uncommitted objects, which a replay would lose.
+
+    .. versionadded:: 0.1
+    """
+    check_replayable(function)
+    policy = as_retry(retry, default=3)
+    return run_in_scope(_find, ScopeOptions(), policy, lambda: function(*args, **kwargs))
+
+
+def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
+    """Replay a with block: ``for attempt in attempts(): with attempt: ...``.
+
+    Args:
+        retry: Total attempts, or a :class:`Retry`; 3 attempts by default.
+
+    .. versionadded:: 0.1
+    """
+    return core_attempts(_find, ScopeOptions(), as_retry(retry, default=3))
+
+
+def on_commit(
+    function: Callable[..., object], /, *args: Any, robust: bool = False, **kwargs: Any
+) -> None:
+    """Call a function once, after the outermost COMMIT, when the connection is back.
+
+    Dropped when its scope, savepoint or attempt is rolled back. Outside any scope it runs at
+    once if the session is idle.
+
+    Args:
+        function: Called as ``function(*args, **kwargs)``.
+        args: Bound now.
+        robust: Log its failure; otherwise the scope raises :exc:`OnCommitError` after all
+            hooks have run.
+        kwargs: Bound now.
+
+    Raises:
+        NoTransaction: The session has an open transaction that no scope owns.
+
+    .. versionadded:: 0.1
+    """
+    hook = Hook(function, args, kwargs, robust)
+    session, _ = _find()
+    tree = hook_target(session)
+    if tree is not None:
+        tree.hooks.on_commit.append(hook)
+    elif session.in_transaction():
+        raise NoTransaction(
+            "on_commit() was called while the session has an open transaction outside any scope:"
+            " it cannot be known when that commits. Open a transaction() around it."
+        )
+    else:
+        run_now(hook)
+
+
+def on_rollback(function: Callable[[BaseException], object], /) -> None:
+    """Call ``function(error)`` after the enclosing scope or savepoint was rolled back.
+
+    ``error`` is a :exc:`Rollback` when the rollback is a silent one. Failures are logged.
+
+    Raises:
+        NoTransaction: There is no scope.
+
+    .. versionadded:: 0.1
+    """
+    _hooks("on_rollback").on_rollback.append(Hook(function))
+
+
+def before_commit(function: Callable[[], object], /) -> None:
+    """Call ``function()`` inside the scope, just before its COMMIT; its writes are committed.
+
+    Raises:
+        NoTransaction: There is no scope.
+
+    .. versionadded:: 0.1
+    """
+    _hooks("before_commit").before_commit.append(Hook(function))
+
+
+def after_end(function: Callable[[str], object], /) -> None:
+    """Call ``function(outcome)`` at the very end: ``"committed"``, ``"rolled_back"``, ``"unknown"``.
+
+    Raises:
+        NoTransaction: There is no scope.
+
+    .. versionadded:: 0.1
+    """
+    _hooks("after_end").after_end.append(Hook(function))
+
+
+def _hooks(name: str) -> Any:
+    tree = hook_target(_find()[0])
+    if tree is None:
+        raise NoTransaction(f"{name}() needs an open scope. Open one with transaction().")
+    return tree.hooks
+
+
+def current_transaction() -> TransactionInfo | None:
+    """Return the innermost open block of the current session, ``None`` outside any scope.
+
+    .. versionadded:: 0.1
+    """
+    tree = marks_of(_find()[0]).tree
+    return tree.frames[-1].info if tree is not None and tree.frames else None
+
+
+def in_transaction() -> bool:
+    """Tell whether a scope is open on the current session.
+
+    .. versionadded:: 0.1
+    """
+    return current_transaction() is not None
+
+
+@contextmanager
+def session_scope(app: Flask | None = None, *, commit: bool = True) -> Iterator[Session]:
+    """Run a script's or a job's piece of work: application context, session, clean end.
+
+    Args:
+        app: The application; without it the current one, else the only one there is.
+        commit: ``False`` rolls back at the end, for a dry run.
+
+    Yields:
+        The session, inside an outermost scope.
+
+    Raises:
+        RuntimeError: No application is given, current, or the only one.
+
+    .. versionadded:: 0.1
+    """
+    with ExitStack() as stack:
+        # Asked for by name, another application's context does not do.
+        current = has_app_context() and (app is None or _current_app() is app)
+        if not current:
+            stack.enter_context((app if app is not None else only_application()).app_context())
+        info = stack.enter_context(transaction())
+        yield current_state().db.session()
+        if not commit:
+            info.set_rollback_only()
+
+
+def _current_app() -> Flask:
+    return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
+
+
+@overload
+def job(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def job(*, retries: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def job(
+    function: Callable[P, R] | None = None, /, *, retries: int = 0
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Wrap a background job: a new application context, a scope, and nothing left open.
+
+    Args:
+        function: The function, when used as ``@job``.
+        retries: Further attempts after a conflict with another transaction.
+
+    Raises:
+        RuntimeError: At the call, when there is no current application and not exactly one
+            in the process.
+
+    .. versionadded:: 0.1
+    """
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise ValueError(f"job(retries={retries!r}): give a whole number, 0 or more.")
+
+    def decorate(inner: Callable[P, R]) -> Callable[P, R]:
+        check_replayable(inner)
+
+        @functools.wraps(inner)
+        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+            app = _current_app() if has_app_context() else only_application()
+            # Always a context of its own: its end removes the session, so that no connection
+            # sits idle in transaction between two jobs.
+            with app.app_context():
+                return run(functools.partial(inner, *args, **kwargs), retry=retries + 1)
+
+        return wrapper
+
+    return decorate if function is None else decorate(function)
+
+
+def non_transactional(view: Callable[P, R]) -> Callable[P, R]:
+    """Mark a view that per-request mode (``DBKIT_TX_PER_REQUEST``) leaves without a scope.
+
+    .. versionadded:: 0.1
+    """
+    setattr(view, NON_TRANSACTIONAL, True)
+    return view
+
+
+def stream(generator: Iterable[T], read_only: bool = True) -> Iterator[T]:
+    """Run a streamed response's generator in a scope of its own.
+
+    The scope opens at the first item, in the request's context, and ends when the generator is
+    exhausted; a client that goes away rolls it back.
+
+    Args:
+        generator: Yields the pieces of the body.
+        read_only: Refuse writes, which is what a streamed answer should do.
+
+    .. versionadded:: 0.1
+    """
+    def pieces() -> Iterator[T]:
+        with ExitStack() as stack:
+            close = getattr(generator, "close", None)
+            scope = transaction(read_only=read_only)
+            stack.enter_context(scope)
+            if close is not None:
+                stack.callback(close)
+            yield from generator
+
+    streamed: Iterator[T] = stream_with_context(pieces())  # type: ignore[assignment,arg-type]
+    return streamed

@@ -1,0 +1,303 @@
+"""What a scope asks of a database: how to begin, limits, the driver's state, error codes.
+
+References:
+    * PostgreSQL error codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+    * MariaDB error codes: https://mariadb.com/kb/en/mariadb-error-codes/
+    * SQLite result codes: https://www.sqlite.org/rescode.html
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from enum import Enum
+from typing import Any
+
+from sqlalchemy.engine import Connection, Dialect
+
+from ..dialects.sqlite.control import (
+    BEGIN_OPTION,
+    LOCK_TIMEOUT_OPTION,
+    READ_ONLY_OPTION,
+    control_of,
+)
+from .options import Timeouts
+
+__all__ = ["INTERNAL", "DatabaseScopes", "DriverState", "scopes_for"]
+
+INTERNAL = {"dbkit_internal": True}
+"""Execution options of the statements a scope sends itself, which its guards let pass."""
+
+_RESTORE_KEY = "flask_dbkit.restore"
+
+
+class DriverState(Enum):
+    """What the driver knows about the transaction of a connection."""
+
+    OPEN = "open"
+    GONE = "gone"
+    FAILED = "failed"
+
+
+class DatabaseScopes:
+    """The plain answers, for databases we know nothing of.
+
+    Attributes:
+        two_phase: Whether a prepared transaction can span several databases.
+        read_only_savepoint: Whether a savepoint can be made read-only.
+        retriable: Codes of conflicts between transactions; replaying cures them.
+        fatal: Codes after which the whole transaction is gone, savepoints or not.
+    """
+
+    two_phase = False
+    read_only_savepoint = False
+    retriable: frozenset[object] = frozenset()
+    fatal: frozenset[object] = frozenset()
+
+    def begin_options(
+        self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
+    ) -> dict[str, Any]:
+        """Return execution options for the connection, to be known before its BEGIN."""
+        return {} if isolation is None else {"isolation_level": isolation}
+
+    def begun(self, connection: Connection, *, read_only: bool) -> None:
+        """Complete the beginning, once the transaction is open and before anything is sent."""
+
+    def limit(self, connection: Connection, timeouts: Timeouts) -> None:
+        """Put timeouts in force until the end of the transaction, or until the next call."""
+
+    def set_read_only(self, connection: Connection, read_only: bool) -> None:
+        """Make the rest of the transaction, or of the savepoint, read-only; or writable again."""
+
+    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+        """Ask the driver whether its transaction is still the one that was begun."""
+        return DriverState.OPEN
+
+    def code(self, error: BaseException) -> object:
+        """Return SQLSTATE, vendor code or SQLite's extended code of a driver's error."""
+        return None
+
+    def is_retriable(self, error: BaseException) -> bool:
+        """Tell whether replaying the whole transaction is the cure."""
+        return self.code(error) in self.retriable
+
+    def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
+        """Tell whether the database has ended the whole transaction, savepoints included."""
+        return self.code(error) in self.fatal
+
+
+class SQLiteScopes(DatabaseScopes):
+    """SQLite through the transaction control of :mod:`flask_dbkit.dialects.sqlite`."""
+
+    retriable = frozenset(
+        {
+            sqlite3.SQLITE_BUSY,
+            sqlite3.SQLITE_BUSY_SNAPSHOT,
+            sqlite3.SQLITE_BUSY_RECOVERY,
+            sqlite3.SQLITE_BUSY_TIMEOUT,
+            sqlite3.SQLITE_LOCKED,
+            sqlite3.SQLITE_LOCKED_SHAREDCACHE,
+        }
+    )
+
+    def begin_options(
+        self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
+    ) -> dict[str, Any]:
+        # Every SQLite transaction is serializable, whatever less is asked for.
+        # https://www.sqlite.org/isolation.html
+        options: dict[str, Any] = {BEGIN_OPTION: "deferred" if read_only else begin}
+        if read_only:
+            options[READ_ONLY_OPTION] = True
+        if timeouts.lock_s is not None:
+            options[LOCK_TIMEOUT_OPTION] = timeouts.lock_s
+        return options
+
+    def limit(self, connection: Connection, timeouts: Timeouts) -> None:
+        control = control_of(connection)
+        if control is not None:
+            control.limit(
+                lock_timeout_s=timeouts.lock_s, statement_timeout_s=timeouts.statement_s
+            )
+
+    def set_read_only(self, connection: Connection, read_only: bool) -> None:
+        control = control_of(connection)
+        if control is not None:
+            control.set_read_only(connection.connection, read_only)
+
+    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+        # A reader may have stepped aside on the one connection of an in-memory database; work
+        # that was written has to be there.
+        if not wrote or _raw(connection).in_transaction:
+            return DriverState.OPEN
+        return DriverState.GONE
+
+    def code(self, error: BaseException) -> object:
+        return getattr(error, "sqlite_errorcode", None)
+
+    def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
+        # On a full disk, an I/O error or no memory SQLite may roll back by itself.
+        # https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction
+        return (
+            isinstance(error, sqlite3.Error)
+            and control_of(connection) is not None
+            and not connection.invalidated
+            and not _raw(connection).in_transaction
+        )
+
+
+class PostgreSQLScopes(DatabaseScopes):
+    """PostgreSQL through psycopg 3 or psycopg2."""
+
+    two_phase = True
+    read_only_savepoint = True
+    # serialization_failure, deadlock_detected
+    retriable = fatal = frozenset({"40001", "40P01"})
+
+    def begin_options(
+        self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
+    ) -> dict[str, Any]:
+        options = super().begin_options(
+            begin=begin, read_only=read_only, isolation=isolation, timeouts=timeouts
+        )
+        if read_only:
+            options["postgresql_readonly"] = True
+        return options
+
+    def limit(self, connection: Connection, timeouts: Timeouts) -> None:
+        base = connection.info.setdefault(_RESTORE_KEY, {})
+        calls = []
+        for name, seconds in (
+            ("lock_timeout", timeouts.lock_s),
+            ("statement_timeout", timeouts.statement_s),
+        ):
+            if seconds is None and name not in base:
+                continue
+            if name not in base:
+                asked = connection.exec_driver_sql(f"SHOW {name}", execution_options=INTERNAL)
+                base[name] = asked.scalar_one()
+            value = base[name] if seconds is None else f"{max(1, round(seconds * 1000))}ms"
+            # A number of our own, or what the server said: nothing to escape.
+            calls.append(f"set_config('{name}', '{value}', true)")
+        if calls:
+            connection.exec_driver_sql(
+                "SELECT " + ", ".join(calls), execution_options=INTERNAL
+            ).close()
+
+    def set_read_only(self, connection: Connection, read_only: bool) -> None:
+        # Undone by RELEASE and by ROLLBACK TO, so there is nothing to switch back.
+        if read_only:
+            connection.exec_driver_sql(
+                "SET TRANSACTION READ ONLY", execution_options=INTERNAL
+            ).close()
+
+    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+        raw = _raw(connection)
+        pgconn = getattr(raw, "pgconn", None)
+        if pgconn is not None:
+            status = int(pgconn.transaction_status)
+        elif hasattr(raw, "get_transaction_status"):
+            status = raw.get_transaction_status()
+        else:
+            return DriverState.OPEN
+        # libpq's PGTransactionStatusType: IDLE 0, ACTIVE 1, INTRANS 2, INERROR 3
+        # https://www.postgresql.org/docs/current/libpq-status.html
+        return {0: DriverState.GONE, 3: DriverState.FAILED}.get(status, DriverState.OPEN)
+
+    def code(self, error: BaseException) -> object:
+        return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+class MySQLScopes(DatabaseScopes):
+    """MySQL and MariaDB through PyMySQL or mysqlclient."""
+
+    # Deadlock; record has changed since last read (MariaDB's snapshot isolation).
+    retriable = fatal = frozenset({1213, 1020})
+    _LOCK_WAIT_TIMEOUT = 1205
+    _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
+
+    def begun(self, connection: Connection, *, read_only: bool) -> None:
+        if read_only:
+            connection.exec_driver_sql(
+                "START TRANSACTION READ ONLY", execution_options=INTERNAL
+            ).close()
+
+    def limit(self, connection: Connection, timeouts: Timeouts) -> None:
+        """Set session variables; the pool puts them back when the connection returns."""
+        base = connection.info.setdefault(_RESTORE_KEY, {})
+        mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+        wanted: dict[str, float | int | None] = {
+            # Whole seconds are all it takes.
+            "innodb_lock_wait_timeout": timeouts.lock_s and max(1, math.ceil(timeouts.lock_s)),
+            "max_statement_time" if mariadb else "max_execution_time": (
+                timeouts.statement_s and (timeouts.statement_s if mariadb else _ms(timeouts))
+            ),
+        }
+        assignments = []
+        for name, value in wanted.items():
+            if value is None and name not in base:
+                continue
+            if name not in base:
+                asked = connection.exec_driver_sql(
+                    f"SELECT @@SESSION.{name}", execution_options=INTERNAL
+                )
+                base[name] = asked.scalar_one()
+            assignments.append(f"SESSION {name} = {base[name] if value is None else value}")
+        if assignments:
+            connection.exec_driver_sql(
+                "SET " + ", ".join(assignments), execution_options=INTERNAL
+            ).close()
+
+    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+        # Set by the first statement that touches a table, cleared by COMMIT, by ROLLBACK and
+        # by DDL, which commits. Only after a write it is known to have been set.
+        raw = _raw(connection)
+        if not wrote or not isinstance(getattr(raw, "server_status", None), int):
+            return DriverState.OPEN
+        if not raw.server_status & self._IN_TRANSACTION:
+            # PyMySQL does not take it from an answer with rows (INSERT ... RETURNING).
+            raw.ping(reconnect=False)
+        return DriverState.OPEN if raw.server_status & self._IN_TRANSACTION else DriverState.GONE
+
+    def code(self, error: BaseException) -> object:
+        return error.args[0] if error.args and isinstance(error.args[0], int) else None
+
+    def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
+        code = self.code(error)
+        if code == self._LOCK_WAIT_TIMEOUT and not connection.invalidated:
+            # With innodb_rollback_on_timeout the server drops the transaction, not the statement.
+            return self.state(connection, wrote=True) is DriverState.GONE
+        return code in self.fatal
+
+
+def _ms(timeouts: Timeouts) -> int:
+    return max(1, round((timeouts.statement_s or 0) * 1000))
+
+
+def _raw(connection: Connection) -> Any:
+    return connection.connection.dbapi_connection
+
+
+def restore_session(dbapi_connection: Any, record: Any) -> None:
+    """Put session variables back as a connection returns to the pool."""
+    base = record.info.pop(_RESTORE_KEY, None)
+    if not base or dbapi_connection is None or hasattr(dbapi_connection, "info"):
+        return  # PostgreSQL's were for the transaction only
+    cursor = dbapi_connection.cursor()
+    try:
+        cursor.execute("SET " + ", ".join(f"SESSION {name} = {base[name]}" for name in base))
+    finally:
+        cursor.close()
+
+
+_BY_NAME: dict[str, DatabaseScopes] = {
+    "sqlite": SQLiteScopes(),
+    "postgresql": PostgreSQLScopes(),
+    "mysql": MySQLScopes(),
+    "mariadb": MySQLScopes(),
+}
+_OTHERS = DatabaseScopes()
+
+
+def scopes_for(dialect: Dialect) -> DatabaseScopes:
+    """Return what a scope may ask of this dialect's database."""
+    return _BY_NAME.get(dialect.name, _OTHERS)

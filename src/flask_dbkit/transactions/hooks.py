@@ -1,0 +1,98 @@
+"""Functions to call around the end of a transaction."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..exceptions import OnCommitError
+
+__all__ = ["Hook", "Hooks", "run_after_commit", "run_logged"]
+
+logger = logging.getLogger("flask_dbkit.transactions")
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A function and the arguments bound to it when it was registered.
+
+    Attributes:
+        function: What to call.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        robust: A failure is logged and never raised.
+    """
+
+    function: Callable[..., object]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    robust: bool = False
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"A hook must be callable, not {self.function!r}.")
+
+    @property
+    def name(self) -> str:
+        """A name for the log: of the function itself, behind any ``partial``."""
+        function: Any = self.function
+        while isinstance(function, functools.partial):
+            function = function.func
+        name = getattr(function, "__qualname__", None) or type(function).__qualname__
+        return f"{getattr(function, '__module__', '?')}.{name}"
+
+    def __call__(self, *more: object) -> object:
+        return self.function(*more, *self.args, **self.kwargs)
+
+
+@dataclass
+class Hooks:
+    """The hooks of one scope tree, in the order they were registered."""
+
+    before_commit: list[Hook] = field(default_factory=list)
+    on_commit: list[Hook] = field(default_factory=list)
+    on_rollback: list[Hook] = field(default_factory=list)
+    after_end: list[Hook] = field(default_factory=list)
+
+    def mark(self) -> tuple[int, int, int]:
+        """Return how many there are now, for :meth:`take_since`."""
+        return len(self.before_commit), len(self.on_commit), len(self.on_rollback)
+
+    def take_since(self, mark: tuple[int, int, int]) -> list[Hook]:
+        """Drop what was registered since ``mark``; return the dropped ``on_rollback`` hooks."""
+        before_commit, on_commit, on_rollback = mark
+        del self.before_commit[before_commit:], self.on_commit[on_commit:]
+        taken = self.on_rollback[on_rollback:]
+        del self.on_rollback[on_rollback:]
+        return taken
+
+
+def run_after_commit(hooks: Iterable[Hook]) -> None:
+    """Call every hook, whether or not one before it failed.
+
+    Raises:
+        OnCommitError: After the last one, with what those that are not robust raised.
+    """
+    errors: list[Exception] = []
+    for hook in hooks:
+        try:
+            hook()
+        except Exception as error:
+            if hook.robust:
+                logger.exception("The on_commit hook %s failed.", hook.name)
+            else:
+                errors.append(error)
+    if errors:
+        raise OnCommitError(errors) from errors[0]
+
+
+def run_logged(hooks: Iterable[Hook], kind: str, value: object) -> None:
+    """Call hooks whose failure must not hide what has happened: it is logged."""
+    for hook in hooks:
+        try:
+            hook(value)
+        except Exception:
+            logger.exception("The %s hook %s failed.", kind, hook.name)

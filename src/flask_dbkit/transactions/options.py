@@ -1,0 +1,166 @@
+"""What a scope may be asked for, as values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..exceptions import OptionMismatch
+
+__all__ = ["Retry", "ScopeOptions", "Timeouts", "as_retry"]
+
+_ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+_BEGIN = ("immediate", "deferred")
+_MULTI_BIND = ("raise", "two_phase", "best_effort")
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Limits in seconds; ``None`` is the connection's own."""
+
+    lock_s: float | None = None
+    statement_s: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.lock_s is not None or self.statement_s is not None
+
+
+@dataclass(frozen=True)
+class ScopeOptions:
+    """The options of one ``transaction()`` call, checked.
+
+    Attributes:
+        savepoint: Open a savepoint when there is an outer scope.
+        durable: Refuse to be anything but outermost.
+        read_only: Refuse every write.
+        isolation: A level in SQL's words, upper case, or ``None`` for the default.
+        begin: How to begin on SQLite, or ``None`` for the setting.
+        timeouts: Limits for locks and statements.
+        adopt: Take in uncommitted work, ``None`` for the setting.
+        multi_bind: What to do when more than one database was written, ``None`` for "raise".
+        independent: Allow another session's scope to be open around this one.
+        inherits: The scope asks for nothing: it takes what is in force.
+    """
+
+    savepoint: bool = False
+    durable: bool = False
+    read_only: bool = False
+    isolation: str | None = None
+    begin: str | None = None
+    timeouts: Timeouts = Timeouts()
+    adopt: bool | None = None
+    multi_bind: str | None = None
+    independent: bool = False
+    inherits: bool = False
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> ScopeOptions:
+        """Check the keyword arguments of ``transaction()``.
+
+        Raises:
+            ValueError: A word or a number that is not allowed.
+            TypeError: A timeout that is no number.
+        """
+        values = dict(given)
+        timeouts = Timeouts(
+            _seconds("lock_timeout", values.pop("lock_timeout", None)),
+            _seconds("statement_timeout", values.pop("statement_timeout", None)),
+        )
+        isolation = values.pop("isolation", None)
+        if isolation is not None:
+            isolation = _word("isolation", str(isolation).replace("_", " ").upper(), _ISOLATION)
+        begin = values.pop("begin", None)
+        if begin is not None:
+            begin = _word("begin", str(begin).lower(), _BEGIN)
+        multi_bind = values.pop("multi_bind", None)
+        if multi_bind is not None:
+            multi_bind = _word("multi_bind", str(multi_bind).lower(), _MULTI_BIND)
+        return cls(
+            isolation=isolation, begin=begin, timeouts=timeouts, multi_bind=multi_bind, **values
+        )
+
+    @property
+    def changes_the_beginning(self) -> bool:
+        """Whether the transaction has to begin in a way of its own."""
+        return self.read_only or self.isolation is not None or self.begin is not None
+
+    @property
+    def asks_for_anything(self) -> bool:
+        """Whether any option stands that adopted work could not have been done under."""
+        return self.changes_the_beginning or bool(self.timeouts) or self.multi_bind == "two_phase"
+
+
+def _word(name: str, given: str, allowed: tuple[str, ...]) -> str:
+    if given not in allowed:
+        raise ValueError(f"{name}={given!r}. Use one of: {', '.join(allowed)}.")
+    return given
+
+
+def _seconds(name: str, given: object) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise TypeError(f"{name}={given!r} is no number of seconds.")
+    if not (math.isfinite(given) and 0 < given <= 2_000_000):
+        raise ValueError(f"{name}={given!r}. Use seconds above 0 and up to 2,000,000.")
+    return float(given)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When and how often a whole transaction is replayed.
+
+    Args:
+        attempts: Total number, the first one included.
+        base: Seconds; before attempt *n* + 1 a random time up to ``base * 2 ** (n - 1)`` passes.
+        cap: Seconds; the longest such time.
+        deadline: Seconds since the first attempt after which none is begun.
+        on: What to replay besides conflicts between transactions: exception classes,
+            SQLSTATEs (text), vendor codes (int), or ``"disconnect"``.
+        idempotent: The body may run twice with one result, so that it is replayed after a
+            lost connection too, even if COMMIT may have reached the server.
+
+    References:
+        Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+
+    .. versionadded:: 0.1
+    """
+
+    attempts: int = 3
+    base: float = 0.05
+    cap: float = 2.0
+    deadline: float | None = None
+    on: tuple[Any, ...] = ()
+    idempotent: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
+            raise TypeError(f"Retry(attempts={self.attempts!r}): give a whole number.")
+        if self.attempts < 1:
+            raise ValueError(f"Retry(attempts={self.attempts!r}): at least 1 is needed.")
+        if self.base < 0 or self.cap < 0 or (self.deadline is not None and self.deadline < 0):
+            raise ValueError("Retry(): base, cap and deadline are seconds, 0 or more.")
+        if not isinstance(self.on, tuple):
+            many = isinstance(self.on, (list, set, frozenset))
+            object.__setattr__(self, "on", tuple(self.on) if many else (self.on,))
+
+
+def as_retry(given: Retry | int | None, default: int) -> Retry:
+    """Return the policy that ``retry=`` stands for: a number is the total of attempts."""
+    if given is None:
+        return Retry(attempts=default)
+    return given if isinstance(given, Retry) else Retry(attempts=given)
+
+
+def refuse_retry(given: object) -> None:
+    """Refuse ``with transaction(retry=…)``: a with block cannot be run a second time."""
+    if given is not None:
+        raise OptionMismatch(
+            "retry",
+            given,
+            None,
+            "A with block cannot be replayed, so transaction(retry=...) works as a decorator only."
+            " Use run(fn, retry=...) or 'for attempt in attempts(retry=...): with attempt: ...'.",
+        )

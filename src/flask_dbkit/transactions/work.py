@@ -1,0 +1,100 @@
+"""What one database transaction has done so far, and for whom."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Session
+
+if TYPE_CHECKING:
+    from .scope import ScopeTree
+
+__all__ = [
+    "SessionMarks",
+    "Work",
+    "marks_of",
+    "open_trees",
+    "own_checkout",
+    "start_work",
+    "tree_of_checkout",
+    "work_of",
+]
+
+open_trees: ContextVar[tuple[ScopeTree, ...]] = ContextVar("flask_dbkit_open_trees", default=())
+"""The scope trees that are open in this logical context, outermost first."""
+
+_works_by_checkout: WeakKeyDictionary[Any, Work] = WeakKeyDictionary()
+_WORK = "_dbkit_work"
+_MARKS = "flask_dbkit.transactions"
+
+
+class Work:
+    """One transaction on one connection.
+
+    Attributes:
+        connection: The SQLAlchemy connection that began it.
+        executed: Whether any statement was sent.
+        first_write: The beginning of the first statement that writes.
+        tree: The scope it belongs to, if any.
+    """
+
+    __slots__ = ("connection", "executed", "first_write", "tree")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.executed = False
+        self.first_write: str | None = None
+        self.tree: ScopeTree | None = None
+
+
+class SessionMarks:
+    """What is known about the open transaction of one session.
+
+    Attributes:
+        works: One per connection it has begun.
+        tree: The open scope, if any.
+    """
+
+    __slots__ = ("tree", "works")
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self.tree: ScopeTree | None = None
+
+
+def start_work(connection: Connection) -> Work:
+    """Note that a connection begins a transaction."""
+    # Kept on the Connection itself: its .info belongs to the pooled connection, which all
+    # sessions of an in-memory database share.
+    work = Work(connection)
+    connection.__dict__[_WORK] = work
+    return work
+
+
+def work_of(connection: Connection) -> Work | None:
+    """Return the work of a connection's transaction, ``None`` if it never began one."""
+    work: Work | None = connection.__dict__.get(_WORK)
+    return work
+
+
+def own_checkout(work: Work) -> None:
+    """Let the pooled connection of a work be found by :func:`tree_of_checkout`."""
+    _works_by_checkout[work.connection.connection] = work
+
+
+def tree_of_checkout(checkout: Any) -> ScopeTree | None:
+    """Return the open scope that a pooled connection is working for."""
+    work = _works_by_checkout.get(checkout)
+    return work.tree if work is not None else None
+
+
+def marks_of(session: Session) -> SessionMarks:
+    """Return the marks of a session, made at the first call."""
+    info: dict[Any, Any] = session.info
+    marks: SessionMarks | None = info.get(_MARKS)
+    if marks is None:
+        marks = info[_MARKS] = SessionMarks()
+    return marks
