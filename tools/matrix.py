@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from suite import COVERAGE, Outcome, report_coverage, run_pytest
+from suite import Outcome, forget_coverage, report_coverage, run_pytest
 from venvs import DEFAULT, DEFAULT_LINE, ROOT, SQLALCHEMY_LINES, SetupError, ensure, say
 
 _OLDEST = (3, 11)
@@ -105,10 +104,9 @@ def run(combination: Combination, arguments: list[str]) -> Outcome:
     except SetupError as error:
         print(error, file=sys.stderr)
         return Outcome(exit_code=1, not_run=(f"not run: {str(error).splitlines()[0]}",))
-    data_file = COVERAGE / f"py{combination.version}-sa{combination.line}"
     if not combination.is_default:
         arguments = [*_ONCE_ONLY, *arguments]
-    return run_pytest(python, data_file, arguments)
+    return run_pytest(python, arguments)
 
 
 def print_table(outcomes: dict[Combination, Outcome]) -> None:
@@ -127,7 +125,7 @@ def print_table(outcomes: dict[Combination, Outcome]) -> None:
 
 def main() -> int:
     """Run every combination, then judge all of them and their common coverage."""
-    shutil.rmtree(COVERAGE, ignore_errors=True)
+    forget_coverage()
     arguments = sys.argv[1:]
     combinations = plan(find_pythons())
     say(

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from venvs import ROOT, SetupError, ensure, say
 
-COVERAGE = ROOT / ".coverage-data"
+# Every process writes a file of its own beside this one: coverage-<host>.<pid>.<random>.
+COVERAGE = ROOT / ".coverage-data" / "coverage"
 
 _NOT_RUN = re.compile(r"not run: .*")
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?)\b")
@@ -34,12 +35,17 @@ class Outcome:
     duration_s: float = 0.0
 
 
-def run_pytest(python: Path, data_file: Path, arguments: list[str]) -> Outcome:
+def forget_coverage() -> None:
+    """Remove what earlier runs have measured."""
+    shutil.rmtree(COVERAGE.parent, ignore_errors=True)
+    COVERAGE.parent.mkdir()
+
+
+def run_pytest(python: Path, arguments: list[str]) -> Outcome:
     """Run pytest with coverage; show its output while reading the counts from it."""
-    data_file.parent.mkdir(exist_ok=True)
     environment = {
         **os.environ,
-        "COVERAGE_FILE": str(data_file),
+        "COVERAGE_FILE": str(COVERAGE),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
@@ -82,28 +88,27 @@ def _closing(lines: list[str]) -> str:
 
 
 def report_coverage(python: Path) -> int:
-    """Combine every data file in :data:`COVERAGE`, print the table, and judge it."""
-    environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE / "combined")}
-    coverage = [str(python), "-m", "coverage"]
-    subprocess.run(
-        [*coverage, "combine", "--quiet", "--keep", str(COVERAGE)],
-        cwd=ROOT,
-        env=environment,
-        check=True,
-    )
-    return subprocess.run([*coverage, "report"], cwd=ROOT, env=environment, check=False).returncode
+    """Combine what every process has measured, print the table, and judge it."""
+    environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE)}
+    for command in (["combine", "--quiet"], ["report"]):
+        done = subprocess.run(
+            [str(python), "-m", "coverage", *command], cwd=ROOT, env=environment, check=False
+        )
+        if done.returncode != 0:
+            break
+    return done.returncode
 
 
 def main() -> int:
     """Run the suite in ``.venv``."""
     arguments = sys.argv[1:]
-    shutil.rmtree(COVERAGE, ignore_errors=True)
+    forget_coverage()
     try:
         python = ensure(purposes=("tests",))
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
-    outcome = run_pytest(python, COVERAGE / "suite", arguments)
+    outcome = run_pytest(python, arguments)
     if outcome.exit_code != 0 or arguments:
         return outcome.exit_code
     say("Branch coverage")

@@ -66,8 +66,9 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
 
     code = (
-        "import flask_dbkit, importlib.util as util, pathlib;"
-        "print(flask_dbkit.__version__);"
+        "import flask_dbkit, pathlib;"
+        "from importlib import metadata, util;"
+        "print(metadata.version('flask-dbkit'));"
         "print(pathlib.Path(flask_dbkit.__file__).with_name('py.typed').exists());"
         "print([name for name in ('psycopg', 'psycopg2', 'pymysql', 'alembic')"
         " if util.find_spec(name)]);"

@@ -217,9 +217,16 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """Stop the server's clock: connections are accepted by the kernel, nobody answers."""
-        for pid in self._process_ids():
+        pids = self._process_ids()
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
+        # The signal is only on its way: one that is computing stops a moment later.
+        deadline = time.monotonic() + 5
+        while not _all_stopped(pids):
+            if time.monotonic() > deadline:
+                raise PostgresError("The server did not stand still within five seconds.")
+            time.sleep(0.005)
 
     def thaw(self) -> None:
         """Let a frozen server go on. Does nothing to one that runs."""
@@ -340,17 +347,28 @@ def _says_ready(pid_file: Path) -> bool:
 
 def _children_of(parent: int) -> list[int]:
     """List the processes whose parent is ``parent``: PostgreSQL's are one level deep."""
+    return [pid for pid, (_, its_parent) in _processes().items() if its_parent == parent]
+
+
+def _all_stopped(pids: list[int]) -> bool:
+    states = _processes()
+    return all(states[pid][0] == "T" for pid in pids if pid in states)
+
+
+def _processes() -> dict[int, tuple[str, int]]:
+    """Map every process of this machine to its state's letter and its parent."""
+    found: dict[int, tuple[str, int]] = {}
     if not Path("/proc/self/stat").exists():
         listing = subprocess.run(
-            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+            ["ps", "-A", "-o", "pid=,state=,ppid="], capture_output=True, text=True, check=True
         )
-        pairs = (line.split() for line in listing.stdout.splitlines())
-        return [int(pid) for pid, ppid in pairs if int(ppid) == parent]
-    children = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+        for line in listing.stdout.splitlines():
+            pid, state, parent = line.split()
+            found[int(pid)] = (state[0], int(parent))
+        return found
+    for stat in Path("/proc").glob("[0-9]*/stat"):  # a small system has no ps
         with contextlib.suppress(OSError):
             # "pid (name) state ppid …", and the name may hold blanks and brackets.
             fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent:
-                children.append(int(stat.parent.name))
-    return children
+            found[int(stat.parent.name)] = (fields[0], int(fields[1]))
+    return found
