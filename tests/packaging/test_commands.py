@@ -72,3 +72,15 @@ def test_the_classifiers_agree_with_the_oldest_python() -> None:
         if re.search(r":: 3\.\d+$", text)
     ]
     assert min(versions, key=lambda text: int(text.split(".")[1])) == oldest
+
+
+def test_the_map_of_the_code_names_every_module() -> None:
+    """Who looks for something finds its file in ``CONTRIBUTING.md``, and no file that is gone."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.partition("## The map of the code")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+(?:\.py|/))`", section.replace("src/flask_dbkit/", "")))
+    package = ROOT / "src" / "flask_dbkit"
+    modules = {path.name for path in package.glob("[a-z]*.py")}
+    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    outside = {"src/", "tests/", "examples/", "benchmarks/", "docs/", "tools/"}
+    assert named - outside == modules | packages
