@@ -214,8 +214,11 @@ class TransactionControl:
         return self._busy_timeout_s() if self._lock_timeout_s is None else self._lock_timeout_s
 
     def _is_limited(self) -> bool:
-        limits = (self._lock_timeout_s, self._statement_timeout_s)
-        return self._read_only or any(limit is not None for limit in limits)
+        return (
+            self._read_only
+            or self._lock_timeout_s is not None
+            or self._statement_timeout_s is not None
+        )
 
     def _lift_limits(self) -> None:
         """Leave nothing to the next user of the pooled connection."""
