@@ -149,3 +149,23 @@ def test_the_example_passes_its_own_tests() -> None:
         check=False,
     )
     assert run.returncode == 0, run.stdout
+
+
+def test_duplicates_are_merged_in_savepoints(app: Flask, client: FlaskClient) -> None:
+    """One duplicate that was changed meanwhile is left alone; the others are merged."""
+    with app.app_context():
+        places = db.session.scalars(sa.select(Place).order_by(Place.id).limit(3)).all()
+        for place in places:
+            place.name, place.country_code = "Twin", places[0].country_code
+        db.session.commit()
+        kept, first, second = ((place.id, place.version) for place in places)
+    url = f"/places/{kept[0]}/merge"
+    data = fill(client, url) | {
+        "duplicate": [f"{first[0]}v{first[1] + 7}", f"{second[0]}v{second[1]}"]
+    }
+    assert client.post(url, data=data).status_code == 303
+    page = client.get(f"/places/{kept[0]}").text
+    assert "1 merged into this place." in page
+    assert "1 left as they are" in page
+    assert client.get(f"/places/{first[0]}").status_code == 200
+    assert client.get(f"/places/{second[0]}").status_code == 404

@@ -1,7 +1,7 @@
 """An atlas of the world's populated places, built on Flask, Flask-SQLAlchemy and Flask-DBKit.
 
-Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.places`
-(the views), :mod:`atlas.loader` (how the data gets in).
+Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.places` and
+:mod:`atlas.merging` (the views), :mod:`atlas.loader` (how the data gets in).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask, Response
 
-from . import cli, countries, csrf, errors, filters, places, secret_key
+from . import cli, countries, csrf, errors, filters, merging, places, secret_key
 from .extensions import dbkit
 
 __all__ = ["create_app"]
@@ -30,9 +30,7 @@ def create_app(
             ``instance`` beside the package.
     """
     app = Flask(__name__, instance_path=instance_path)
-    # A form is read, checked and saved in one request: on SQLite, let such requests take the
-    # write lock at their start, so that they wait for their turn instead of failing later.
-    app.config.from_mapping(DBKIT_SQLITE_BEGIN_BY_METHOD=True, SESSION_COOKIE_SAMESITE="Lax")
+    app.config.from_mapping(SESSION_COOKIE_SAMESITE="Lax")
     app.config.from_prefixed_env()
     app.config.update(config or {})
     if not app.config["SECRET_KEY"]:
@@ -45,6 +43,7 @@ def create_app(
     filters.install(app)
     app.cli.add_command(cli.load)
     app.register_blueprint(places.blueprint)
+    app.register_blueprint(merging.blueprint)
     app.register_blueprint(countries.blueprint)
     app.after_request(_forbid_foreign_assets)
     return app

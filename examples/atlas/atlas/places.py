@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from flask_sqlalchemy.pagination import Pagination
 from sqlalchemy.orm import contains_eager, joinedload, undefer
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.wrappers import Response
 
+from flask_dbkit import on_commit, transaction
+
 from .extensions import db
 from .forms import PlaceForm
 from .models import Country, Place
 
-__all__ = ["blueprint"]
+__all__ = ["PLACE", "blueprint", "find_place", "select_namesakes"]
 
 PER_PAGE = 25
 
 blueprint = Blueprint("places", __name__)
 
 # The largest id any of the databases can hold in its INTEGER: beyond it there is no place.
-_PLACE = "/places/<int(max=2147483647):place_id>"
+PLACE = "/places/<int(max=2147483647):place_id>"
 
 
 @blueprint.get("/")
@@ -30,54 +32,79 @@ def index() -> str:
     return render_template("places/index.html", page=_fetch_page(country), country=country)
 
 
-@blueprint.get(_PLACE)
+@blueprint.get(PLACE)
 def show(place_id: int) -> str:
     """Show one place and the places next to it by population in its country."""
-    place = _find_place(place_id)
-    return render_template("places/show.html", place=place, neighbours=_fetch_neighbours(place))
+    place = find_place(place_id)
+    return render_template(
+        "places/show.html",
+        place=place,
+        neighbours=_fetch_neighbours(place),
+        namesakes=db.session.scalar(
+            sa.select(sa.func.count()).select_from(select_namesakes(place).subquery())
+        ),
+    )
 
 
-@blueprint.get(_PLACE + "/edit")
+@blueprint.get(PLACE + "/edit")
 def edit(place_id: int) -> str:
     """Show the edit form."""
-    place = _find_place(place_id)
+    place = find_place(place_id)
     return render_template("places/edit.html", place=place, form=PlaceForm.of(place))
 
 
-@blueprint.post(_PLACE + "/edit")
+@blueprint.post(PLACE + "/edit")
 def save(place_id: int) -> Response | tuple[str, int]:
     """Save the edit form, or show it again with what is wrong.
 
     The form carries the version of the place its editor saw. When somebody saved in between,
     nothing is written and the page shows both (409): the next save is made knowing that.
     """
-    place = _find_place(place_id)
     form = PlaceForm.parse(request.form)
     if form.errors:
-        return render_template("places/edit.html", place=place, form=form), 422
-    if form.version != str(place.version):
-        return _show_conflict(place, form)
-    form.apply(place)
+        return render_template("places/edit.html", place=find_place(place_id), form=form), 422
     try:
-        db.session.commit()
-    except StaleDataError:
-        # Saved by somebody else after this request read it.
-        db.session.rollback()
-        return _show_conflict(_find_place(place_id), form)
+        _store(place_id, form)
+    except (Outdated, StaleDataError):
+        return _show_conflict(find_place(place_id), form)
     flash(f"{form.name} is saved.")
     return redirect(url_for(".show", place_id=place_id), 303)
+
+
+class Outdated(Exception):
+    """The form was filled from an older version of the place."""
+
+
+@transaction
+def _store(place_id: int, form: PlaceForm) -> None:
+    # On SQLite the scope takes the write lock before it reads, and everywhere the version in
+    # the UPDATE's WHERE clause notices who saved between the two (StaleDataError).
+    place = find_place(place_id)
+    if form.version != str(place.version):
+        raise Outdated
+    form.apply(place)
+    # Said only when it is true, and once: not if the COMMIT fails.
+    on_commit(current_app.logger.info, "Place %d was edited.", place_id)
 
 
 def _show_conflict(place: Place, form: PlaceForm) -> tuple[str, int]:
     return render_template("places/edit.html", place=place, form=form, conflict=True), 409
 
 
-def _find_place(place_id: int) -> Place:
+def find_place(place_id: int) -> Place:
+    """Load one place with all that its pages show, or answer 404."""
     options = (
         joinedload(Place.country).joinedload(Country.continent),
         undefer(Place.alternate_names),
     )
     return db.get_or_404(Place, place_id, options=options, description="There is no such place.")
+
+
+def select_namesakes(place: Place) -> sa.Select[tuple[Place]]:
+    """Select the other places of the same name in the same country, which may be duplicates."""
+    return sa.select(Place).where(
+        Place.country_code == place.country_code, Place.name == place.name, Place.id != place.id
+    )
 
 
 def _find_country() -> Country | None:
