@@ -18,8 +18,19 @@ class Kind(Enum):
     NEUTRAL = "neutral"
 
 
-# The first word behind white space, comments and opening brackets.
-_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\()*([A-Za-z]+)", re.DOTALL)
+# The first word behind white space, semicolons, comments and opening brackets. Each branch
+# begins with another character, so that a long indentation is looked at once.
+_BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+_FIRST_WORD = re.compile(_BEFORE + r"([A-Za-z]+)", re.DOTALL)
+_NO_WORD = re.compile(_BEFORE, re.DOTALL)
+# SQLite's pragmas that change the file, or that end with the transaction they were set in.
+# https://www.sqlite.org/pragma.html
+_WRITING_PRAGMA = re.compile(
+    r"pragma\s+(?:\w+\s*\.\s*)?"
+    r"(?:(?:user_version|application_id|schema_version|defer_foreign_keys)\s*[=(]"
+    r"|incremental_vacuum\b|optimize\b)",
+    re.IGNORECASE,
+)
 _WRITING_WORD = re.compile(r"\b(?:insert|update|delete|replace|merge)\b", re.IGNORECASE)
 _KINDS = {
     **dict.fromkeys(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC"), Kind.READ),
@@ -51,10 +62,12 @@ def classify(statement: str) -> Kind:
 def _look(statement: str) -> Kind:
     match = _FIRST_WORD.match(statement)
     if match is None:
-        return Kind.NEUTRAL
+        return Kind.NEUTRAL if _NO_WORD.fullmatch(statement) else Kind.WRITE
     word = match[1].upper()
     if word == "WITH":
         return Kind.WRITE if _WRITING_WORD.search(statement) else Kind.READ
     if word == "PRAGMA":
+        if _WRITING_PRAGMA.match(statement, match.start(1)):
+            return Kind.WRITE
         return Kind.NEUTRAL if "=" in statement else Kind.READ
     return _KINDS.get(word, Kind.WRITE)

@@ -52,9 +52,7 @@ class PostgreSQL(DatabaseSupport):
             options["pool_timeout"] = 10
         driver = url.get_driver_name()
         if driver in _LIBPQ_DRIVERS:
-            options["connect_args"] = drop_url_arguments(
-                _libpq_arguments(driver, context), url
-            )
+            options["connect_args"] = drop_url_arguments(_libpq_arguments(driver, context), url)
         return options
 
     def install(self, engine: Engine, context: EngineContext) -> None:
@@ -129,6 +127,6 @@ def _run(dbapi_connection: Any, statement: str) -> None:
 def _run_after_begin(engine: Engine, statement: str) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        dbapi_connection = connection.connection.dbapi_connection
+        dbapi_connection: Any = connection.connection.dbapi_connection
         if not engine.dialect.detect_autocommit_setting(dbapi_connection):
             connection.exec_driver_sql(statement).close()

@@ -122,7 +122,7 @@ class SQLiteScopes(DatabaseScopes):
     def set_read_only(self, connection: Connection, read_only: bool) -> None:
         control = control_of(connection)
         if control is not None:
-            control.set_read_only(connection.connection, read_only)
+            control.set_read_only(connection.connection, read_only=read_only)
 
     def state(self, connection: Connection, *, wrote: bool) -> DriverState:
         # A reader may have stepped aside on the one connection of an in-memory database; work

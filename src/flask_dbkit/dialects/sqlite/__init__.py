@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
@@ -15,10 +16,11 @@ from sqlalchemy.pool import StaticPool
 
 from ...pragmas import DEFAULT_PRAGMAS, PragmaValue
 from ..base import DatabaseSupport, EngineContext, takes_queue_options
-from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
-from .control import BEGIN_OPTION, INFO_KEY, control_factory, install_control
 from ..forking import after_fork_in_child
+from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
+from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
 from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
+from .wiring import control_factory, install_control
 
 __all__ = ["BEGIN_OPTION", "SIDE_FILE_SUFFIX", "SQLite", "file_of"]
 
@@ -59,9 +61,7 @@ class SQLite(DatabaseSupport):
         def prepare(dbapi_connection: Any, info: dict[Any, Any]) -> None:
             # Drivers such as SQLCipher's come this way too, and are left alone.
             if isinstance(dbapi_connection, sqlite3.Connection) and INFO_KEY not in info:
-                apply_pragmas(
-                    dbapi_connection, pragmas, journal=journal, patience_s=busy_timeout_s
-                )
+                apply_pragmas(dbapi_connection, pragmas, journal=journal, patience_s=busy_timeout_s)
                 info[INFO_KEY] = control(dbapi_connection)
 
         @event.listens_for(engine, "connect")
@@ -116,7 +116,7 @@ def is_read_only(url: URL) -> bool:
     if url.query.get("mode") == "ro" or url.query.get("immutable") in ("1", "true"):
         return True
     path = file_of(url)
-    return path is not None and os.path.exists(path) and not os.access(path, os.W_OK)
+    return path is not None and Path(path).exists() and not os.access(path, os.W_OK)
 
 
 def effective_pragmas(url: URL, context: EngineContext) -> dict[str, PragmaValue]:
@@ -134,9 +134,7 @@ def _own_timeout_s(url: URL, context: EngineContext) -> float | None:
     return float(given) if isinstance(given, (int, float, str)) else None
 
 
-def _busy_timeout_s(
-    pragmas: Mapping[str, PragmaValue], url: URL, context: EngineContext
-) -> float:
+def _busy_timeout_s(pragmas: Mapping[str, PragmaValue], url: URL, context: EngineContext) -> float:
     if "busy_timeout" in pragmas:
         return max(0.0, int(pragmas["busy_timeout"]) / 1000)
     own = _own_timeout_s(url, context)
@@ -186,3 +184,4 @@ def _warn_of_network(engine: Engine, path: str) -> None:
 
 
 after_fork_in_child(reset_gates)
+after_fork_in_child(leave_connections_to_parent)

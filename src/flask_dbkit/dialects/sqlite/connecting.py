@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ...pragmas import PragmaValue
 
@@ -28,7 +29,9 @@ logger = logging.getLogger("flask_dbkit.sqlite")
 
 # Set before the first table is made, or not at all.
 _BEFORE_JOURNAL = ("busy_timeout", "page_size", "auto_vacuum", "encoding")
-_NETWORK_TYPES = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
+_NETWORK_TYPES = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"}
+)
 _JOURNAL_RETRY_S = 0.01
 _ALWAYS_SHOWN = (
     "foreign_keys",
@@ -72,12 +75,13 @@ def apply_pragmas(
 def _outside_transaction(raw: sqlite3.Connection) -> Iterator[None]:
     # Python 3.12's autocommit=False keeps a transaction open at all times.
     # https://docs.python.org/3/library/sqlite3.html#sqlite3.Connection.autocommit
-    if getattr(raw, "autocommit", None) is False:
-        raw.autocommit = True
+    connection: Any = raw  # older Pythons know no such attribute, nor do their types
+    if getattr(connection, "autocommit", None) is False:
+        connection.autocommit = True
         try:
             yield
         finally:
-            raw.autocommit = False
+            connection.autocommit = False
     else:
         yield
 
@@ -171,7 +175,7 @@ def explain(error: sqlite3.Error, path: str | None) -> sqlite3.Error | None:
     code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
     if path is None:
         return None
-    folder = os.path.dirname(path) or "."
+    folder = Path(path).parent
     if code == sqlite3.SQLITE_NOTADB:
         message = (
             f"{path} is not a SQLite database, or it is encrypted or damaged. Nothing was"
@@ -185,9 +189,9 @@ def explain(error: sqlite3.Error, path: str | None) -> sqlite3.Error | None:
             " of this process, or open it read-only with ?mode=ro&uri=true."
         )
     elif code == sqlite3.SQLITE_CANTOPEN:
-        if not os.path.isdir(folder):
+        if not folder.is_dir():
             reason, remedy = f"the folder {folder} does not exist", "Create it"
-        elif os.path.isdir(path):
+        elif Path(path).is_dir():
             reason, remedy = "it is a folder", "Name a file in it"
         else:
             reason, remedy = "the file or its folder cannot be opened for writing", "Grant access"

@@ -22,6 +22,8 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
+from pathlib import Path
 from weakref import WeakSet, WeakValueDictionary
 
 try:
@@ -81,6 +83,14 @@ class _Queue:
         waiter, deadline = _Waiter(now), now + timeout_s
         with self._mutex:
             self._waiters.append(waiter)
+        try:
+            return self._wait(waiter, deadline)
+        except BaseException:
+            # Ctrl-C, or a worker's time limit: nobody is there any more to be handed the lock.
+            self._leave(waiter)
+            raise
+
+    def _wait(self, waiter: _Waiter, deadline: float) -> bool:
         while True:
             # The first in line looks in now and then, because a release within the turn
             # wakes nobody: whoever is running may be about to come back.
@@ -101,6 +111,13 @@ class _Queue:
                 if now >= deadline:
                     self._waiters.remove(waiter)
                     return False
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._mutex:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                return
+        self.release()  # it was handed the lock already
 
     def release(self) -> None:
         with self._mutex:
@@ -138,7 +155,7 @@ class _SideFile:
                 if announced or self._streak_since is None:
                     self._streak_since = time.monotonic()
                 return True
-            if not self._usable:
+            if self._has_given_up():
                 return True
             if now >= deadline:
                 if announced:
@@ -150,9 +167,6 @@ class _SideFile:
             pause = _POLL_MAX_S - share * (_POLL_MAX_S - _POLL_MIN_S)
             time.sleep(min(pause, max(deadline - now, 0.0)))
             now = time.monotonic()
-
-    def try_acquire(self) -> bool:
-        return self.acquire(deadline=0.0)
 
     def release(self) -> None:
         if not self._usable:
@@ -166,6 +180,9 @@ class _SideFile:
             self._streak_since = None
         self._unlock(_GATE_BYTE)
 
+    def _has_given_up(self) -> bool:
+        return not self._usable
+
     def _is_wanted(self) -> bool:
         if self._try_lock(_WAITING_BYTE):
             self._unlock(_WAITING_BYTE)
@@ -175,6 +192,7 @@ class _SideFile:
     def _try_lock(self, byte: int, *, shared: bool = False) -> bool:
         try:
             descriptor = self._open()
+            assert fcntl is not None
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, 1, byte)
         except (BlockingIOError, PermissionError) as error:
@@ -189,6 +207,7 @@ class _SideFile:
     def _unlock(self, byte: int) -> None:
         if self._descriptor is None:
             return
+        assert fcntl is not None
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
         except OSError as error:
@@ -196,10 +215,15 @@ class _SideFile:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            # Whoever may write the database may write this file too.
-            mode = os.stat(self._like).st_mode & 0o777
+            like = Path(self._like).stat()
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-            self._descriptor = os.open(self._path, flags, mode)
+            self._descriptor = os.open(self._path, flags, like.st_mode & 0o777)
+            # Whoever may write the database shall write this file too, whatever the umask and
+            # whoever came first. SQLite does the same with its own side files.
+            with suppress(PermissionError):
+                os.fchmod(self._descriptor, like.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.fchown(self._descriptor, like.st_uid, like.st_gid)
         return self._descriptor
 
     def _give_up(self, error: OSError) -> None:
@@ -216,6 +240,8 @@ class _SideFile:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    __del__ = close
 
 
 class WriterGate:
@@ -241,21 +267,21 @@ class WriterGate:
             Whether the gate is held now; if so, :meth:`release` it, from any thread.
         """
         deadline = time.monotonic() + timeout_s
-        if not self._queue.acquire(timeout_s):
-            return False
-        if self._side_file is None or self._side_file.acquire(deadline):
-            return True
-        self._queue.release()
-        return False
+        return self._queue.acquire(timeout_s) and self._take_side_file(deadline)
 
     def try_acquire(self) -> bool:
         """Take the gate if it is free now and nobody has waited too long."""
-        if not self._queue.try_acquire():
-            return False
-        if self._side_file is None or self._side_file.try_acquire():
-            return True
-        self._queue.release()
-        return False
+        return self._queue.try_acquire() and self._take_side_file(deadline=0.0)
+
+    def _take_side_file(self, deadline: float) -> bool:
+        """Take the lock between processes, or give the one inside this process back."""
+        taken = False
+        try:
+            taken = self._side_file is None or self._side_file.acquire(deadline)
+        finally:
+            if not taken:
+                self._queue.release()
+        return taken
 
     def release(self) -> None:
         """Let the next writer in."""
@@ -293,7 +319,7 @@ def gate_for(path: str) -> WriterGate:
 
 def reset_gates() -> None:
     """Reset every gate of this process; called in a forked child."""
-    global _by_path_lock
+    global _by_path_lock  # noqa: PLW0603 - the parent's may be held by a thread that is not here
     _by_path_lock = threading.Lock()
     for gate in list(_gates):
         gate.reset()

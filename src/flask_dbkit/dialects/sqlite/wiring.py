@@ -1,0 +1,153 @@
+"""Where SQLAlchemy asks for transaction control: the events and methods of one engine."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
+from sqlalchemy.pool import StaticPool
+
+from .control import INFO_KEY, OPTIONS, TransactionControl, control_of
+from .gate import WriterGate
+from .shared import SharedTransactionControl
+
+__all__ = ["control_factory", "install_control"]
+
+
+def control_factory(
+    engine: Engine, gate: WriterGate | None, *, busy_timeout_s: Callable[[], float]
+) -> Callable[[sqlite3.Connection], TransactionControl]:
+    """Return what makes the control of one new connection.
+
+    Args:
+        engine: Its pool tells whether sessions share one connection.
+        gate: Shared by every engine of the same file; ``None`` for none.
+        busy_timeout_s: Seconds to wait for the gate.
+    """
+    shared = isinstance(engine.pool, StaticPool)
+    control_class = SharedTransactionControl if shared else TransactionControl
+    return lambda raw: control_class(raw, gate, busy_timeout_s)
+
+
+def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
+    """Take transaction control of those connections of one engine that carry a control.
+
+    Args:
+        engine: Only it is touched: its events, and those methods of its own dialect object
+            that take execution options and that begin and end a transaction. SQLAlchemy
+            offers an event before COMMIT, but none after it, when the gate may be opened.
+            Its "begin" event would do, but one listener of that kind makes SQLAlchemy
+            prepare every other kind for every statement: a tenth of a small transaction.
+        wants_write: Asked at each BEGIN without an option of its own.
+    """
+
+    @event.listens_for(engine, "do_execute")
+    @event.listens_for(engine, "do_executemany")
+    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        connection = context.root_connection.connection
+        control: TransactionControl | None = connection.info.get(INFO_KEY)
+        if control is None:
+            return False
+        # True tells SQLAlchemy that the statement is done.
+        return control.before_statement(connection, statement, parameters)
+
+    @event.listens_for(engine, "do_execute_no_params")
+    def execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
+        done: bool = execute(cursor, statement, (), context)
+        return done
+
+    @event.listens_for(engine, "handle_error")
+    def handle_error(context: ExceptionContext) -> None:
+        connection = context.connection
+        if connection is not None and not connection.closed and not connection.invalidated:
+            control = control_of(connection)
+            if control is not None:
+                control.after_error(connection.connection, context.original_exception)
+
+    def lose(dbapi_connection: Any, record: Any, *_: Any) -> None:
+        control = record.info.get(INFO_KEY)
+        if control is not None:
+            control.release_gate()
+
+    event.listen(engine, "close", lose)
+    event.listen(engine, "invalidate", lose)
+    _wrap_options(engine)
+    _wrap_transactions(engine.dialect, wants_write)
+
+
+def _wrap_options(engine: Engine) -> None:
+    """Pass the execution options of a connection on to its control, as they are given."""
+    dialect = engine.dialect
+    plain_connection, plain_engine = (
+        dialect.set_connection_execution_options,
+        dialect.set_engine_execution_options,
+    )
+
+    def announce(connection: Connection) -> None:
+        control = control_of(connection)
+        if control is not None:
+            control.announced[connection.connection] = connection.get_execution_options()
+
+    def set_connection_execution_options(connection: Connection, opts: Mapping[str, Any]) -> None:
+        _allow_isolation(connection, opts)
+        plain_connection(connection, opts)
+        if not OPTIONS.isdisjoint(opts):
+            announce(connection)
+
+    def set_engine_execution_options(engine: Engine, opts: Mapping[str, Any]) -> None:
+        if "isolation_level" in opts:
+            # Before SQLAlchemy's own listener, which sets the level.
+            event.listen(engine, "engine_connect", lambda each: _allow_isolation(each, opts))
+        plain_engine(engine, opts)
+        if not OPTIONS.isdisjoint(opts):
+            event.listen(engine, "engine_connect", announce)
+
+    for method in (set_connection_execution_options, set_engine_execution_options):
+        setattr(dialect, method.__name__, method)
+    if not OPTIONS.isdisjoint(engine.get_execution_options()):
+        event.listen(engine, "engine_connect", announce)
+
+
+def _allow_isolation(connection: Connection, opts: Mapping[str, Any]) -> None:
+    if "isolation_level" in opts:
+        control = control_of(connection)
+        if isinstance(control, SharedTransactionControl):
+            control.set_isolation(connection.connection, str(opts["isolation_level"]))
+
+
+def _wrap_transactions(dialect: Dialect, wants_write: Callable[[], bool]) -> None:
+    """Replace begin, commit and rollback of this one dialect object, which one engine owns."""
+    plain_begin, plain_commit, plain_rollback = (
+        dialect.do_begin,
+        dialect.do_commit,
+        dialect.do_rollback,
+    )
+
+    def do_begin(connection: Any) -> None:
+        control = control_of(connection)
+        if control is None:
+            plain_begin(connection)
+        elif control.is_autocommit(connection):
+            control.begin_autocommit(connection)
+        else:
+            control.begin(connection, wants_write)
+
+    def do_commit(connection: Any) -> None:
+        control = control_of(connection)
+        if control is None:
+            plain_commit(connection)
+        else:
+            control.commit(connection, plain_commit)
+
+    def do_rollback(connection: Any) -> None:
+        control = control_of(connection)
+        if control is None:
+            plain_rollback(connection)
+        else:
+            control.rollback(connection, plain_rollback)
+
+    for method in (do_begin, do_commit, do_rollback):
+        setattr(dialect, method.__name__, method)
