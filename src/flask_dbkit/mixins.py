@@ -41,7 +41,7 @@ def _as_created(context: DefaultExecutionContext) -> datetime:
     # In an INSERT with several VALUES the parameters are called created_at_m0, created_at_m1 …;
     # a default in the first row has no such ending.
     # https://docs.sqlalchemy.org/en/20/core/defaults.html#context-sensitive-default-functions
-    row = str(context.current_column.key).removeprefix("updated_at")
+    row = str(getattr(context.current_column, "key", "")).removeprefix("updated_at")
     parameters: dict[str, Any] = context.get_current_parameters(  # type: ignore[no-untyped-call]
         isolate_multiinsert_groups=False
     )
