@@ -52,6 +52,7 @@ __all__ = [
     "OPTIONS",
     "READ_ONLY_OPTION",
     "Plain",
+    "Send",
     "TransactionControl",
     "control_of",
     "leave_connections_to_parent",
@@ -81,6 +82,9 @@ _TAKE_WRITE_LOCK = "PRAGMA incremental_vacuum(1)"
 
 Plain = Callable[[Any], None]
 """A method of SQLAlchemy's dialect that commits or rolls back a pooled connection."""
+
+Send = Callable[[str, Any], object]
+"""``execute`` or ``executemany`` of a cursor."""
 
 
 class TransactionControl:
@@ -211,11 +215,14 @@ class TransactionControl:
         # sent one itself, as SQLAlchemy's recipe does. That is no autocommit.
         return self.raw.isolation_level is None and not self.raw.in_transaction
 
-    def before_statement(self, checkout: object, statement: str, parameters: Any) -> bool:
-        """Note a read, or upgrade the transaction before its first write.
+    def execute(self, checkout: object, send: Send, statement: str, parameters: Any) -> None:
+        """Note a read, or upgrade the transaction before its first write; then send it.
 
-        Returns:
-            Whether the statement is done already and must not be sent.
+        Args:
+            checkout: The pooled connection.
+            send: ``execute`` or ``executemany`` of the driver's cursor.
+            statement: The statement.
+            parameters: Its parameters, as ``send`` takes them.
         """
         if self._statement_timeout_s is not None:
             self._deadline = time.monotonic() + self._statement_timeout_s
@@ -227,7 +234,7 @@ class TransactionControl:
                 self._advance(transaction, statement, parameters)
         elif self._inherited:
             raise inherited_connection()
-        return False
+        send(statement, parameters)
 
     def after_error(self, checkout: object, error: BaseException) -> None:
         """Note that the database has rolled the transaction back, as it may on some errors.

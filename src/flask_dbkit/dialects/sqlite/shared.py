@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from ...statements import Kind, classify
-from .control import NO_OPTIONS, READ_ONLY_OPTION, Plain, TransactionControl
+from .control import NO_OPTIONS, READ_ONLY_OPTION, Plain, Send, TransactionControl
 from .gate import WriterGate
 from .transaction import (
     Mode,
@@ -95,27 +95,51 @@ class SharedTransactionControl(TransactionControl):
             self._make_way(to_write=True)
             self._autocommitting.add(checkout)
 
-    def before_statement(self, checkout: object, statement: str, parameters: Any) -> bool:
-        """Take the connection over if that is allowed, then do as for any connection."""
+    def execute(self, checkout: object, send: Send, statement: str, parameters: Any) -> None:
+        """Take the connection over if that is allowed, then send the statement.
+
+        All under the lock: the driver may give one prepared statement to two threads.
+        """
         kind = classify(statement)
         with self._changed:
             if self._statement_timeout_s is not None:
                 self._deadline = time.monotonic() + self._statement_timeout_s
             transaction = self._transactions.get(checkout)
             if transaction is None:
-                if self._make_way(to_write=kind is not Kind.READ) and kind is Kind.WRITE:
-                    self._remember_reads()
-                return False
-            if transaction.lost is not None:
-                raise rolled_back(transaction.lost)
-            if transaction.mode is Mode.WRITING:
-                return False
-            if transaction.read_only and kind is Kind.WRITE:
-                raise read_only_transaction()
-            if self._enter(transaction, to_write=kind in (Kind.WRITE, Kind.CONTROL)):
-                self._advance(transaction, statement, parameters)
-                return False
-            return self._read_along(transaction, kind, statement, parameters)
+                self._prepare_autocommit(kind)
+            elif not self._prepare_statement(transaction, kind, statement, parameters):
+                return
+            send(statement, parameters)
+
+    def _prepare_autocommit(self, kind: Kind) -> None:
+        alone = self._make_way(to_write=kind is not Kind.READ)
+        if alone and kind is Kind.WRITE:
+            self._remember_reads()
+        if alone and not self.raw.in_transaction:
+            # Another session that was returned to the pool has reset it.
+            self.raw.isolation_level = None
+
+    def _prepare_statement(
+        self, transaction: Transaction, kind: Kind, statement: str, parameters: Any
+    ) -> bool:
+        """Tell whether the statement has to be sent."""
+        if transaction.lost is not None:
+            raise rolled_back(transaction.lost)
+        if transaction.mode is Mode.WRITING:
+            return True
+        if transaction.read_only and kind is Kind.WRITE:
+            raise read_only_transaction()
+        if self._enter(transaction, to_write=kind in (Kind.WRITE, Kind.CONTROL)):
+            self._advance(transaction, statement, parameters)
+            return True
+        # A guest's savepoints hold nothing, and must not touch the owner's.
+        if kind is Kind.SAVEPOINT:
+            transaction.note_savepoint(statement)
+            return False
+        if kind is Kind.READ:
+            transaction.note_read(statement, parameters)
+            self._remember(transaction)
+        return True
 
     def after_error(self, checkout: object, error: BaseException) -> None:
         """Note that the database has rolled the owner's transaction back."""
@@ -212,18 +236,6 @@ class SharedTransactionControl(TransactionControl):
             if self.raw.in_transaction:
                 self.raw.execute("ROLLBACK")
         return owner
-
-    def _read_along(
-        self, transaction: Transaction, kind: Kind, statement: str, parameters: Any
-    ) -> bool:
-        """Let a guest read; its savepoints hold nothing, and must not touch the owner's."""
-        if kind is Kind.SAVEPOINT:
-            transaction.note_savepoint(statement)
-            return True
-        if kind is Kind.READ:
-            transaction.note_read(statement, parameters)
-            self._remember(transaction)
-        return False
 
     # -- the upgrade ----------------------------------------------------------------------
 

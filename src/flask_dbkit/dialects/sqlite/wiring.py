@@ -37,27 +37,13 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
 
     Args:
         engine: Only it is touched: its events, and those methods of its own dialect object
-            that take execution options and that begin and end a transaction. SQLAlchemy
-            offers an event before COMMIT, but none after it, when the gate may be opened.
-            Its "begin" event would do, but one listener of that kind makes SQLAlchemy
-            prepare every other kind for every statement: a tenth of a small transaction.
+            that take execution options, begin and end a transaction, and send a statement.
+            SQLAlchemy offers events before COMMIT and before a statement, but none that
+            follows in any case, when the gate may be opened. Its "begin" event would do, but
+            one listener of that kind makes SQLAlchemy prepare every other kind for every
+            statement: a tenth of a small transaction.
         wants_write: Asked at each BEGIN without an option of its own.
     """
-
-    @event.listens_for(engine, "do_execute")
-    @event.listens_for(engine, "do_executemany")
-    def execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-        connection = context.root_connection.connection
-        control: TransactionControl | None = connection.info.get(INFO_KEY)
-        if control is None:
-            return False
-        # True tells SQLAlchemy that the statement is done.
-        return control.before_statement(connection, statement, parameters)
-
-    @event.listens_for(engine, "do_execute_no_params")
-    def execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
-        done: bool = execute(cursor, statement, (), context)
-        return done
 
     @event.listens_for(engine, "handle_error")
     def handle_error(context: ExceptionContext) -> None:
@@ -76,6 +62,7 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
     event.listen(engine, "invalidate", lose)
     _wrap_options(engine)
     _wrap_transactions(engine.dialect, wants_write)
+    _wrap_statements(engine.dialect)
 
 
 def _wrap_options(engine: Engine) -> None:
@@ -150,4 +137,40 @@ def _wrap_transactions(dialect: Dialect, wants_write: Callable[[], bool]) -> Non
             control.rollback(connection, plain_rollback)
 
     for method in (do_begin, do_commit, do_rollback):
+        setattr(dialect, method.__name__, method)
+
+
+def _wrap_statements(dialect: Dialect) -> None:
+    """Let the control see each statement before it is sent, and send it if it must."""
+    plain_execute, plain_many, plain_bare = (
+        dialect.do_execute,
+        dialect.do_executemany,
+        dialect.do_execute_no_params,
+    )
+
+    def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        checkout = context.root_connection.connection
+        control: TransactionControl | None = checkout.info.get(INFO_KEY)
+        if control is None:
+            plain_execute(cursor, statement, parameters, context)
+        else:
+            control.execute(checkout, cursor.execute, statement, parameters)
+
+    def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        checkout = context.root_connection.connection
+        control: TransactionControl | None = checkout.info.get(INFO_KEY)
+        if control is None:
+            plain_many(cursor, statement, parameters, context)
+        else:
+            control.execute(checkout, cursor.executemany, statement, parameters)
+
+    def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
+        checkout = context.root_connection.connection
+        control: TransactionControl | None = checkout.info.get(INFO_KEY)
+        if control is None:
+            plain_bare(cursor, statement, context)
+        else:
+            control.execute(checkout, cursor.execute, statement, ())
+
+    for method in (do_execute, do_executemany, do_execute_no_params):
         setattr(dialect, method.__name__, method)
