@@ -410,6 +410,20 @@ def test_keys_that_the_database_calls_equal_find_their_object(db_session: Sessio
     assert one is same
 
 
+def test_keys_without_an_order_of_their_own_are_sorted_somehow(db_session: Session) -> None:
+    """Rows go out in one order in every process, also when Python cannot compare the keys."""
+    base = declarative_base()
+
+    class Tariff(base):
+        size: Mapped[Size] = mapped_column(primary_key=True)
+        price: Mapped[int | None]
+
+    base.metadata.create_all(db_session.connection())
+    rows = [{"size": Size.SMALL, "price": 1}, {"size": Size.LARGE, "price": 2}]
+    tariffs = upsert(Tariff, rows, by="size", session=db_session)
+    assert [tariff.price for tariff in tariffs] == [1, 2]
+
+
 @pytest.mark.backends("mariadb")
 def test_a_key_of_another_case_is_the_same_key_on_mariadb(db_session: Session) -> None:
     """Its usual collation says so, and the object is found all the same."""
