@@ -16,7 +16,15 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import String, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_dbkit import DBKit, Timestamps, Versioned, declarative_base, get_or_create, upsert
+from flask_dbkit import (
+    DBKit,
+    Timestamps,
+    Versioned,
+    declarative_base,
+    get_or_create,
+    transaction,
+    upsert,
+)
 from tests.support.databases import Database
 
 Base: Any = declarative_base()
@@ -104,6 +112,26 @@ def _upsert_new(db: SQLAlchemy, round_: int) -> Counter[str]:
     return Counter(written=KEYS)
 
 
+def _create_in_scope(db: SQLAlchemy, round_: int) -> Counter[str]:
+    """Ask for every key in one transaction scope."""
+    made: Counter[str] = Counter()
+    with transaction():
+        for number in range(KEYS):
+            _, created = get_or_create(Word, text=f"w{round_}-{number:03}")
+            made["created"] += created
+    return made
+
+
+def _upsert_in_scope(db: SQLAlchemy, round_: int) -> Counter[str]:
+    """Write all keys in one transaction scope, in an order nobody else has."""
+    rows = [{"text": f"w{n:03}", "owner": secrets.token_hex(8)} for n in range(KEYS)]
+    random.shuffle(rows)
+    with transaction():
+        words = upsert(Word, rows, by="text")
+        assert [word.owner for word in words] == [row["owner"] for row in rows]
+    return Counter(written=KEYS)
+
+
 def _may_read(db: SQLAlchemy) -> bool:
     # One that has read may be too late to write, and is told so: that is SQLite's promise.
     return db.engine.dialect.name != "sqlite"
@@ -166,7 +194,7 @@ def words(database: Database) -> Callable[..., list[Any]]:
     return read
 
 
-@pytest.mark.parametrize("work", ["_create", "_create_within_one"])
+@pytest.mark.parametrize("work", ["_create", "_create_within_one", "_create_in_scope"])
 def test_each_key_is_created_once(
     database: Database, words: Callable[..., list[Any]], work: str
 ) -> None:
@@ -176,7 +204,7 @@ def test_each_key_is_created_once(
     assert words(func.count(), func.max(Word.version)) == [(KEYS * ROUNDS, 1)]
 
 
-@pytest.mark.parametrize("work", ["_upsert_one_by_one", "_upsert_many"])
+@pytest.mark.parametrize("work", ["_upsert_one_by_one", "_upsert_many", "_upsert_in_scope"])
 def test_every_upsert_is_counted(
     database: Database, words: Callable[..., list[Any]], work: str
 ) -> None:
