@@ -99,9 +99,9 @@ def test_an_announced_inner_write_is_refused_too(memory: Engine) -> None:
     """BEGIN IMMEDIATE inside another session's writes is the same thing."""
     with Session(memory) as outer:
         outer.execute(insert(entry).values(n=1))
-        with memory.connect().execution_options(dbkit_sqlite_begin="immediate") as inner:
-            with pytest.raises(OperationalError, match="one connection"):
-                inner.execute(BALANCE)
+        announcing = memory.execution_options(dbkit_sqlite_begin="immediate")
+        with announcing.connect() as inner, pytest.raises(OperationalError, match="connection"):
+            inner.execute(BALANCE)
         outer.commit()
     with memory.connect().execution_options(dbkit_sqlite_begin="immediate") as connection:
         connection.execute(insert(entry).values(n=2))
