@@ -48,11 +48,12 @@ _GATE_BYTE, _WAITING_BYTE = 0, 1
 
 
 class _Waiter:
-    __slots__ = ("chosen", "since")
+    __slots__ = ("chosen", "since", "stirred")
 
     def __init__(self, since: float) -> None:
         self.since = since
-        self.chosen = threading.Event()
+        self.chosen = False  # the lock was handed to it
+        self.stirred = threading.Event()  # it was chosen, or is now first in line
 
 
 class _Queue:
@@ -92,38 +93,48 @@ class _Queue:
 
     def _wait(self, waiter: _Waiter, deadline: float) -> bool:
         while True:
-            # The first in line looks in now and then, because a release within the turn
-            # wakes nobody: whoever is running may be about to come back.
-            with self._mutex:
-                first = self._waiters[0] is waiter if self._waiters else False
-            left = deadline - time.monotonic()
-            if waiter.chosen.wait(min(left, _IDLE_S if first else _POLL_MAX_S) if left > 0 else 0):
-                return True
             now = time.monotonic()
             with self._mutex:
-                if waiter.chosen.is_set():
+                if waiter.chosen:
                     return True
+                first = self._waiters[0] is waiter
                 idle = now - self._free_since >= _IDLE_S or now - waiter.since >= TURN_S
-                if not self._held and self._waiters[0] is waiter and idle:
-                    self._waiters.popleft()
-                    self._held = True
+                if first and idle and not self._held:
+                    self._hand_over()
                     return True
                 if now >= deadline:
-                    self._waiters.remove(waiter)
+                    self._leave(waiter)
                     return False
+            # The first in line looks in now and then, because a release within the turn wakes
+            # nobody: whoever is running may be about to come back. The others sleep: threads
+            # that wake up for nothing take the interpreter's lock from the one that writes.
+            left = deadline - now
+            if waiter.stirred.wait(min(left, _IDLE_S) if first else left):
+                waiter.stirred.clear()
+
+    def _hand_over(self) -> None:
+        """Give the lock to the first in line, and let the one behind look in from now on."""
+        self._held = True
+        waiter = self._waiters.popleft()
+        waiter.chosen = True
+        waiter.stirred.set()
+        if self._waiters:
+            self._waiters[0].stirred.set()
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._mutex:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-                return
-        self.release()  # it was handed the lock already
+                if self._waiters:
+                    self._waiters[0].stirred.set()
+            elif waiter.chosen:
+                self.release()  # it was handed the lock already
 
     def release(self) -> None:
         with self._mutex:
             now = time.monotonic()
             if self._overdue(now):
-                self._waiters.popleft().chosen.set()  # still held: it is the waiter's now
+                self._hand_over()
             else:
                 self._held = False
                 self._free_since = now
