@@ -14,7 +14,8 @@ The workloads are ``write`` (nothing else) and ``mixed`` (90 % reads); the shape
 * ``raw-gate``: the same behind the gate: what the gate costs when nothing hides it.
 * ``django``: Django's ``atomic()`` with its IMMEDIATE mode, if Django is installed.
 
-*Lost* is the number of increments that were acknowledged and are not in the table afterwards.
+*CPU us/op* is processor time, which other programs change little. *Lost* is the number of
+increments that were acknowledged and are not in the table afterwards.
 *Refused* counts the busy error that automatic mode raises by design when a row it had read was
 changed before its first write. Every run starts on a fresh copy of the same file, in fresh
 processes; the contenders take turns within a round, and ratios compare medians of one run.
@@ -322,10 +323,12 @@ def worker(job: dict[str, Any]) -> None:
         threading.Thread(target=work, args=(contender, job, tally, job["seed"] + number, stop))
         for number, tally in enumerate(tallies)
     ]
+    cpu_before = time.process_time()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    cpu = time.process_time() - cpu_before
     total = Tally()
     for tally in tallies:
         total.reads.extend(tally.reads)
@@ -336,7 +339,8 @@ def worker(job: dict[str, Any]) -> None:
         total.reads.tofile(file)
         total.writes.tofile(file)
     counts = {"reads": len(total.reads), "writes": len(total.writes)}
-    print(json.dumps(counts | {"refused": total.refused, "errors": total.errors}), flush=True)
+    others = {"refused": total.refused, "errors": total.errors, "cpu": cpu}
+    print(json.dumps(counts | others), flush=True)
 
 
 # -- one run: several processes, one file -----------------------------------------------------
@@ -352,6 +356,7 @@ class Run:
     refused: int
     errors: Counter[str]
     lost: int
+    cpu: float
 
     @property
     def rate(self) -> float:
@@ -385,7 +390,7 @@ def run(options: argparse.Namespace, contender: str, shape: str, workload: str, 
                 assert process.stdin is not None
                 process.stdin.write("go\n")
                 process.stdin.flush()
-            total = Run(options.seconds, [], [], 0, Counter(), 0)
+            total = Run(options.seconds, [], [], 0, Counter(), 0, 0.0)
             for job, process in workers:
                 _collect(total, job, json.loads(_answer(process)))
         finally:
@@ -419,6 +424,7 @@ def _collect(total: Run, job: dict[str, Any], counts: dict[str, Any]) -> None:
             latencies = array("d")
             latencies.fromfile(file, counts[name])
             taken.extend(latencies)
+    total.cpu += counts["cpu"]
     total.refused += counts["refused"]
     total.errors.update(counts["errors"])
 
@@ -455,6 +461,11 @@ class Cell:
         return statistics.median(run.rate for run in self.runs)
 
     @property
+    def cpu_us(self) -> float:
+        """Processor time per operation, in microseconds."""
+        return statistics.median(run.cpu / (run.rate * run.seconds) * 1e6 for run in self.runs)
+
+    @property
     def errors(self) -> int:
         return sum(run.errors.total() for run in self.runs)
 
@@ -488,13 +499,13 @@ def print_table(results: Results, shape: str, workload: str) -> None:
     cells = {c: cell for (s, w, c), cell in results.items() if (s, w) == (shape, workload)}
     kinds = ("reads", "writes") if workload == "mixed" else ("writes",)
     print(f"\n### {workload}, {shape}\n")
-    columns = ["contender", "ops/s"]
+    columns = ["contender", "ops/s", "CPU us/op"]
     columns += [f"{kind} p50 / p95 / p99 / max ms" for kind in kinds]
     columns += ["errors", "lost", "refused", "x bare", "x snippet", "x ungated"]
     print("| " + " | ".join(columns) + " |")
     print("|---" + "|--:" * (len(columns) - 1) + "|")
     for name, cell in cells.items():
-        row = [name, f"{cell.rate:.0f}"]
+        row = [name, f"{cell.rate:.0f}", f"{cell.cpu_us:.0f}"]
         for kind in kinds:
             numbers = [cell.latency_ms(kind, percent) for percent in (50, 95, 99, 100)]
             row.append(" / ".join(f"{number:.3g}" for number in numbers))
@@ -604,7 +615,7 @@ def main() -> int:
             for name in names[turn:] + names[:turn]:
                 print(
                     f"\r{number + 1}/{options.rounds} {workload} {shape} {name:<10}",
-                    end="",
+                    end="" if sys.stderr.isatty() else "\n",
                     file=sys.stderr,
                     flush=True,
                 )
