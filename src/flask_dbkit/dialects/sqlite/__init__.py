@@ -75,7 +75,7 @@ class SQLite(DatabaseSupport):
 
         @event.listens_for(engine, "handle_error")
         def handle_error(error: ExceptionContext) -> Exception | None:
-            return _explained(error, path)
+            return _explained(error, engine.url)
 
         if path is not None and pragmas.get("journal_mode") == "WAL":
             _warn_of_network(engine, path)
@@ -113,10 +113,14 @@ def file_of(url: URL) -> str | None:
 
 def is_read_only(url: URL) -> bool:
     """Tell whether a URL, or the file's permissions, forbid writing."""
-    if url.query.get("mode") == "ro" or url.query.get("immutable") in ("1", "true"):
+    if _is_read_only_url(url):
         return True
     path = file_of(url)
     return path is not None and Path(path).exists() and not os.access(path, os.W_OK)
+
+
+def _is_read_only_url(url: URL) -> bool:
+    return url.query.get("mode") == "ro" or url.query.get("immutable") in ("1", "true")
 
 
 def effective_pragmas(url: URL, context: EngineContext) -> dict[str, PragmaValue]:
@@ -147,14 +151,29 @@ def _gate(path: str | None, engine: Engine, context: EngineContext) -> WriterGat
     return gate_for(path)
 
 
-def _explained(error: ExceptionContext, path: str | None) -> Exception | None:
+def _explained(error: ExceptionContext, url: URL) -> Exception | None:
     original = error.original_exception
-    if error.connection is not None or not isinstance(original, sqlite3.Error):
+    if not isinstance(original, sqlite3.Error):
         return None
-    better = explain(original, path)
+    if error.connection is not None and not _is_refused_write(original, url):
+        return None
+    better = explain(original, file_of(url), read_only_url=_is_read_only_url(url))
     if better is None:
         return None
-    return DBAPIError.instance(None, None, better, sqlite3.Error, dialect=error.dialect)
+    return DBAPIError.instance(
+        error.statement,
+        error.parameters,
+        better,
+        sqlite3.Error,
+        hide_parameters=error.engine is not None and error.engine.hide_parameters,
+        dialect=error.dialect,
+    )
+
+
+def _is_refused_write(error: sqlite3.Error, url: URL) -> bool:
+    # A read-only transaction gets the same code, and there is nothing wrong with its file.
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    return code == sqlite3.SQLITE_READONLY and is_read_only(url)
 
 
 def _warn_of_memory(context: EngineContext) -> None:

@@ -64,11 +64,16 @@ def apply_pragmas(
         first = [name for name in _BEFORE_JOURNAL if name in pragmas]
         rest = [name for name in pragmas if name not in first and name != "journal_mode"]
         for name in first:
-            raw.execute(f"PRAGMA {name} = {pragmas[name]}")
+            raw.execute(f"PRAGMA {name} = {_spell(pragmas[name])}")
         if journal and "journal_mode" in pragmas:
             _set_journal_mode(raw, str(pragmas["journal_mode"]), patience_s)
         for name in rest:
-            raw.execute(f"PRAGMA {name} = {pragmas[name]}")
+            raw.execute(f"PRAGMA {name} = {_spell(pragmas[name])}")
+
+
+def _spell(value: PragmaValue) -> str:
+    # 'UTF-16' is no bare word; every other word may be quoted as well.
+    return f"'{value}'" if isinstance(value, str) else str(value)
 
 
 @contextmanager
@@ -162,12 +167,15 @@ def network_file_system(path: str) -> str | None:
     return kind if kind in _NETWORK_TYPES else None
 
 
-def explain(error: sqlite3.Error, path: str | None) -> sqlite3.Error | None:
-    """Put a failure to open a database into one paragraph that says what to do.
+def explain(
+    error: sqlite3.Error, path: str | None, *, read_only_url: bool = False
+) -> sqlite3.Error | None:
+    """Put a failure to open or to write a database into one paragraph that says what to do.
 
     Args:
         error: What SQLite said.
         path: The file, ``None`` for a database in memory.
+        read_only_url: Whether the URL forbids writing.
 
     Returns:
         An error of the same class and code with a better text, or ``None`` to keep it.
@@ -183,6 +191,11 @@ def explain(error: sqlite3.Error, path: str | None) -> sqlite3.Error | None:
         )
     elif code == sqlite3.SQLITE_CORRUPT:
         message = f"{path} is damaged ({error}). Nothing was changed in it. Restore a backup."
+    elif code == sqlite3.SQLITE_READONLY and read_only_url:
+        message = (
+            f"{path} cannot be written: the database URL opens it read-only. Leave mode=ro and"
+            " immutable out of it to write."
+        )
     elif code == sqlite3.SQLITE_READONLY:
         message = (
             f"{path} cannot be written, or its folder cannot. Make both writable for the user"
