@@ -331,7 +331,7 @@ def in_thread(work: Callable[[], None]) -> list[BaseException]:
     def run() -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - handed to the test
+        except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=run)

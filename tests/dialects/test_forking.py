@@ -1,0 +1,313 @@
+"""After a fork, parent and children each work on connections of their own."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Column, Integer, String, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, deferred
+from sqlalchemy.orm.exc import DetachedInstanceError
+
+from flask_dbkit import DBKit
+from tests.support.databases import Database
+
+pytestmark = pytest.mark.filterwarnings(
+    # Some drivers run a thread, and so may the tests before.
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Do ``work`` in a forked child, which must not raise; return its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def succeeded(pid: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.fixture
+def forked_app(make_app: Callable[..., Flask]) -> tuple[Flask, SQLAlchemy]:
+    """An application that has used its database before the fork."""
+    return prepare(make_app())
+
+
+def prepare(app: Flask) -> tuple[Flask, SQLAlchemy]:
+    db = SQLAlchemy()
+    DBKit(app, db=db)
+    with app.app_context():
+        db.session.execute(text("CREATE TABLE item (id INTEGER PRIMARY KEY, n INTEGER)"))
+        db.session.execute(text("INSERT INTO item VALUES (1, 0)"))
+        db.session.commit()
+    return app, db
+
+
+def ask(db: SQLAlchemy, times: int = 40) -> None:
+    """Ask for answers that only this process can get."""
+    for n in range(times):
+        expected = os.getpid() * 1000 + n
+        assert db.session.execute(text(f"SELECT {expected}")).scalar() == expected
+        assert db.session.execute(text("SELECT n FROM item WHERE id = 1")).scalar() == 0
+        db.session.rollback()
+
+
+@pytest.mark.requires("several_processes")
+def test_children_and_parent_all_get_their_own_answers(
+    forked_app: tuple[Flask, SQLAlchemy],
+) -> None:
+    """Nobody speaks on anybody else's connection."""
+    app, db = forked_app
+
+    def work() -> None:
+        with app.app_context():
+            ask(db)
+
+    with app.app_context():
+        ask(db, 1)
+    children = [fork(work) for _ in range(4)]
+    with app.app_context():
+        ask(db)
+    assert [succeeded(child) for child in children] == [True] * 4
+
+
+@pytest.mark.backends("postgresql")
+def test_psycopg2_children_get_their_own_answers(
+    make_app: Callable[..., Flask], database: Database
+) -> None:
+    """The same with the older driver."""
+    url = database.url.replace("+psycopg:", "+psycopg2:")
+    test_children_and_parent_all_get_their_own_answers(
+        prepare(make_app(SQLALCHEMY_DATABASE_URI=url))
+    )
+
+
+@pytest.mark.requires("several_processes")
+def test_a_session_that_is_open_at_the_fork_stays_the_parents(
+    forked_app: tuple[Flask, SQLAlchemy],
+) -> None:
+    """The child's ``db.session`` is a new one; the parent's transaction goes on unharmed."""
+    app, db = forked_app
+    with app.app_context():
+        db.session.execute(text("INSERT INTO item VALUES (2, 2)"))
+
+        def work() -> None:
+            assert db.session.execute(text("SELECT count(*) FROM item")).scalar() == 1
+            db.session.rollback()
+            db.session.remove()
+
+        assert succeeded(fork(work))
+        assert db.session.execute(text("SELECT count(*) FROM item")).scalar() == 2
+        db.session.commit()
+        assert db.session.execute(text("SELECT count(*) FROM item")).scalar() == 2
+
+
+SCRIPT = """
+import os, sys
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import text
+from flask_dbkit import DBKit
+
+app = Flask("forker", instance_path=sys.argv[2])
+app.config["SQLALCHEMY_DATABASE_URI"] = sys.argv[1]
+db = SQLAlchemy()
+DBKit(app, db=db)
+with app.app_context():
+    db.session.execute(text("CREATE TABLE item (n VARCHAR(3000))"))
+    db.session.commit()
+    db.session.execute(text("INSERT INTO item VALUES ('first')"))
+    for n in range(3000):
+        db.session.execute(text("INSERT INTO item VALUES (:n)"), {"n": "x" * 2000})
+    if os.fork() == 0:
+        if sys.argv[3] == "work":
+            db.session.execute(text("SELECT count(*) FROM item")).all()
+        sys.exit(0)  # the interpreter tidies up what it inherited
+    os.wait()
+    db.session.execute(text("INSERT INTO item VALUES ('last')"))
+    db.session.commit()
+    print(db.session.execute(text("SELECT count(*) FROM item")).scalar())
+"""
+
+
+@pytest.mark.requires("several_processes")
+@pytest.mark.parametrize("child", ["work", "nothing"])
+def test_a_child_that_ends_normally_does_not_damage_its_parents_transaction(
+    database: Database, tmp_path: Path, child: str
+) -> None:
+    """Closing an inherited SQLite connection, if only on exit, damages the parent's work."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, database.url, str(tmp_path), child],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "3002\n"
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_connection_of_the_parent_refuses_to_work_in_the_child(
+    forked_app: tuple[Flask, SQLAlchemy],
+) -> None:
+    """A session that was passed into the child by hand is told what to do instead."""
+    app, db = forked_app
+    with app.app_context():
+        engine = db.engine
+        with Session(engine) as session:
+            session.execute(text("UPDATE item SET n = 5"))
+
+            def work() -> None:
+                with pytest.raises(OperationalError, match="Open a new session in the child"):
+                    session.execute(text("SELECT 1"))
+                with pytest.raises(OperationalError, match="Open a new session in the child"):
+                    session.commit()
+                session.close()
+                with Session(engine) as own:
+                    assert own.execute(text("SELECT n FROM item")).scalar() == 0
+
+            assert succeeded(fork(work))
+            session.commit()
+            assert session.execute(text("SELECT n FROM item")).scalar() == 5
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_connection_without_a_transaction_refuses_too(
+    forked_app: tuple[Flask, SQLAlchemy],
+) -> None:
+    """Whether it was in a transaction when the process forked makes no difference."""
+    app, db = forked_app
+    with app.app_context(), db.engine.connect() as connection:
+
+        def work() -> None:
+            with pytest.raises(OperationalError, match="Open a new session in the child"):
+                connection.execute(text("SELECT 1"))
+
+        assert succeeded(fork(work))
+        assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+@pytest.mark.backends("sqlite-file")
+def test_child_and_parent_write_in_turns(
+    forked_app: tuple[Flask, SQLAlchemy], database: Database
+) -> None:
+    """The gate of the child is its own, and the file's lock is shared."""
+    app, db = forked_app
+
+    def work() -> None:
+        with app.app_context():
+            for _ in range(30):
+                db.session.execute(text("UPDATE item SET n = n + 1"))
+                db.session.commit()
+
+    children = [fork(work) for _ in range(3)]
+    work()
+    assert [succeeded(child) for child in children] == [True] * 3
+    path = database.url.removeprefix("sqlite:///")
+    raw = sqlite3.connect(path)
+    assert raw.execute("SELECT n FROM item").fetchone() == (120,)
+    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    raw.close()
+
+
+@pytest.mark.backends("sqlite-memory")
+def test_a_child_goes_on_with_a_copy_of_the_memory(forked_app: tuple[Flask, SQLAlchemy]) -> None:
+    """What was committed is there, what was not is gone, and nobody holds a lock."""
+    app, db = forked_app
+    with app.app_context():
+        db.session.execute(text("INSERT INTO item VALUES (2, 2)"))
+        foreign = Session(db.engine)
+
+        def work() -> None:
+            assert db.session.execute(text("SELECT count(*) FROM item")).scalar() == 1
+            db.session.execute(text("INSERT INTO item VALUES (3, 3)"))
+            db.session.commit()
+            with pytest.raises(OperationalError, match="Open a new session"):
+                foreign.execute(text("SELECT 1"))
+            foreign.rollback()
+            assert foreign.execute(text("SELECT count(*) FROM item")).scalar() == 2
+
+        foreign.execute(text("SELECT 1"))
+        assert succeeded(fork(work))
+        foreign.close()
+        db.session.commit()
+        assert db.session.execute(text("SELECT count(*) FROM item")).scalar() == 2
+
+
+@pytest.mark.backends("sqlite-memory")
+def test_a_lock_that_a_thread_held_at_the_fork_is_free_in_the_child(
+    forked_app: tuple[Flask, SQLAlchemy],
+) -> None:
+    """The thread is not there to release it."""
+    app, db = forked_app
+    with app.app_context():
+        with db.engine.connect() as connection:
+            control = connection.connection.info["flask_dbkit.sqlite"]
+        held, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with control._changed:
+                held.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(30)
+        child = fork(lambda: ask(db, 1))
+        assert succeeded(child)
+        done.set()
+        thread.join()
+
+
+@pytest.mark.requires("several_processes")
+def test_objects_of_the_parents_session_are_detached_in_the_child(
+    make_app: Callable[..., Flask],
+) -> None:
+    """What is loaded can be read; loading more would speak on the parent's connection."""
+    app, db = make_app(), SQLAlchemy()
+
+    class Item(db.Model):  # type: ignore[name-defined,misc]
+        id = Column(Integer, primary_key=True)
+        name = Column(String(20))
+        note = deferred(Column(String(20)))
+
+    DBKit(app, db=db)
+    with app.app_context():
+        db.create_all()
+        db.session.add(Item(id=1, name="sea", note="deep"))
+        db.session.commit()
+        item = db.session.get(Item, 1)
+        assert item is not None
+
+        def work() -> None:
+            assert item.name == "sea"
+            with pytest.raises(DetachedInstanceError):
+                item.note  # noqa: B018 - loads
+            own = db.session.get(Item, 1)
+            assert own is not None
+            assert own is not item
+            assert own.note == "deep"
+
+        assert succeeded(fork(work))
+        assert item.note == "deep"
