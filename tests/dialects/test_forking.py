@@ -131,6 +131,8 @@ from flask_dbkit import DBKit
 
 app = Flask("forker", instance_path=sys.argv[2])
 app.config["SQLALCHEMY_DATABASE_URI"] = sys.argv[1]
+# So little that a SQLite transaction has to write to the file before it commits.
+app.config["DBKIT_SQLITE_PRAGMAS"] = {"cache_size": 10}
 db = SQLAlchemy()
 DBKit(app, db=db)
 with app.app_context():
