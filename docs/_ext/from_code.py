@@ -1,0 +1,124 @@
+"""Sphinx directives that write the reference from the code it describes.
+
+Each directive puts MyST text made by a function of this module into the page. The functions
+need nothing but the library, so that the tests can compare their text with the code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import click
+
+import flask_dbkit
+from flask_dbkit import exceptions
+from flask_dbkit.cli import dbkit_group
+from flask_dbkit.config import SETTINGS
+from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
+
+__all__ = ["TEXTS", "commands", "default_pragmas", "errors", "pragmas", "settings", "setup"]
+
+
+def settings() -> str:
+    """Describe every ``DBKIT_*`` key."""
+    entries = (
+        f"```{{confval}} {setting.key}\n"
+        f":type: {_literal(setting.type)}\n"
+        f":default: `{setting.default!r}`\n\n"
+        f"{setting.meaning}\n\n"
+        f"Environment: `FLASK_{setting.key}`.\n"
+        "```\n"
+        for setting in SETTINGS
+    )
+    return "\n".join(entries)
+
+
+def default_pragmas() -> str:
+    """Tabulate the pragmas every connection gets."""
+    rows = [f"| `{name}` | `{value}` |" for name, value in DEFAULT_PRAGMAS.items()]
+    rows.append("| `busy_timeout` | the value of {confval}`DBKIT_SQLITE_BUSY_TIMEOUT_MS` |")
+    return "\n".join(["| pragma | value |", "|---|---|", *rows])
+
+
+def pragmas() -> str:
+    """Tabulate every pragma that ``DBKIT_SQLITE_PRAGMAS`` may name."""
+    rows = []
+    for pragma in PRAGMAS.values():
+        given = DEFAULT_PRAGMAS.get(pragma.name)
+        default = f"`{given}`" if given is not None else "SQLite's own"
+        if pragma.name == "busy_timeout":
+            default = "{confval}`DBKIT_SQLITE_BUSY_TIMEOUT_MS`"
+        allowed = ", ".join(f"`{word}`" for word in pragma.words)
+        if pragma.number:
+            allowed += ", or a whole number" if allowed else "a whole number"
+        link = f"[{pragma.name}](https://www.sqlite.org/pragma.html#pragma_{pragma.name})"
+        rows.append(f"| {link} | {allowed} | {default} |")
+    return "\n".join(["| pragma | takes | default |", "|---|---|---|", *rows])
+
+
+def errors() -> str:
+    """Draw the tree of errors, then describe each of them."""
+    tree = "\n".join(
+        f"{'    ' * depth}{error.__name__}" for depth, error in _tree(exceptions.DBKitError)
+    )
+    described = "\n".join(
+        f".. autoexception:: flask_dbkit.{error.__name__}\n   :show-inheritance:\n"
+        for _, error in _tree(exceptions.DBKitError)
+    )
+    return f"```text\n{tree}\n```\n\n```{{eval-rst}}\n{described}\n```\n"
+
+
+def commands() -> str:
+    """Show the help of every command below ``flask dbkit``."""
+    parts = []
+    for path, command in _commands("flask dbkit", dbkit_group):
+        context = click.Context(command, info_name=path, terminal_width=80, max_content_width=80)
+        parts.append(f"**`{path}`**\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+TEXTS: dict[str, Callable[[], str]] = {
+    "dbkit-settings": settings,
+    "dbkit-default-pragmas": default_pragmas,
+    "dbkit-pragmas": pragmas,
+    "dbkit-errors": errors,
+    "dbkit-commands": commands,
+}
+"""What each directive puts into the page."""
+
+
+def _literal(text: str) -> str:
+    # The one description with quotation marks and braces in it is a Python value.
+    return text.replace('{"synchronous": "FULL"}', '`{"synchronous": "FULL"}`')
+
+
+def _tree(error: type[Exception], depth: int = 0) -> Iterator[tuple[int, type[Exception]]]:
+    yield depth, error
+    for child in error.__subclasses__():
+        if getattr(flask_dbkit, child.__name__, None) is child:
+            yield from _tree(child, depth + 1)
+
+
+def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    yield path, command
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            yield from _commands(f"{path} {name}", child)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the directives."""
+    from sphinx.util.docutils import SphinxDirective
+
+    def make(text: Callable[[], str]) -> type[SphinxDirective]:
+        class FromCode(SphinxDirective):
+            def run(self) -> list[Any]:
+                self.env.note_reread()  # the code may change when the page does not
+                return self.parse_text_to_nodes(text())
+
+        return FromCode
+
+    for name, text in TEXTS.items():
+        app.add_directive(name, make(text))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

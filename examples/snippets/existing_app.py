@@ -1,0 +1,51 @@
+"""Snippets of the page "Add the kit to an existing application"."""
+
+# start extensions
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from flask_dbkit import DBKit
+
+db = SQLAlchemy()
+dbkit = DBKit(db=db)
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    app.config.from_prefixed_env()
+    dbkit.init_app(app)  # in the place of db.init_app(app)
+    return app
+
+
+# end extensions
+
+
+# start old-model
+class Customer(db.Model):  # type: ignore[name-defined,misc]
+    id = db.Column(db.Integer, primary_key=True)
+    name = db.Column(db.String(100), nullable=False)
+
+
+# end old-model
+
+
+def check() -> None:
+    from sqlalchemy import select, text
+
+    from flask_dbkit import transaction
+
+    app = create_app()
+    with app.app_context():
+        db.create_all()
+        with transaction():
+            db.session.add(Customer(name="Ada"))
+        assert db.session.scalar(select(Customer.name)) == "Ada"
+        # start violations
+        for violation in db.session.execute(text("PRAGMA foreign_key_check")):
+            print(violation)
+        # end violations
+        assert db.session.scalar(text("PRAGMA foreign_keys")) == 1
+
+
+if __name__ == "__main__":
+    check()

@@ -1,0 +1,221 @@
+"""Everything the documentation shows was run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, README, ROOT, SNIPPETS, blocks, included, pages
+from tests.support.databases import Database
+
+TUTORIAL = SNIPPETS / "tutorial"
+_BACKENDS = re.compile(r"^Backends: (.*)$", re.MULTILINE)
+_MARKER = re.compile(r'^:(start-after|end-before): "?(.+?)"?$', re.MULTILINE)
+_COMMAND = re.compile(r"^\$ (.*)$")
+# Commands that set up a machine, or that other tests run.
+_NOT_OURS = (
+    "python -m venv",
+    "source ",
+    "pip install",
+    "mkdir ",
+    "cd ",
+    "make ",
+    "gunicorn ",
+    "export ",
+    "DATABASE_URL=",
+)
+
+
+def _run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    names = ("DATABASE_URL", "FLASK_APP", "COVERAGE_PROCESS_START")
+    inherited = {name: value for name, value in os.environ.items() if name not in names}
+    bin_folder = str(Path(sys.executable).parent)
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**inherited, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def _snippets(backend: str) -> list[str]:
+    found = []
+    for path in sorted(SNIPPETS.glob("*.py")):
+        match = _BACKENDS.search(path.read_text(encoding="utf-8"))
+        if backend in (match[1].split() if match else ["sqlite-file"]):
+            found.append(path.name)
+    return found
+
+
+def _check_snippet(name: str, cwd: Path, **environment: str) -> None:
+    # Copied, so that a relative database path does not lead into the repository.
+    shutil.copy(SNIPPETS / name, cwd)
+    done = _run([sys.executable, "-W", "error", name], cwd, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", _snippets("sqlite-file"))
+def test_a_snippet_does_on_sqlite_what_its_page_says(name: str, tmp_path: Path) -> None:
+    """A reader can run every file of ``examples/snippets`` without configuring anything."""
+    _check_snippet(name, tmp_path)
+
+
+@pytest.mark.backends("postgresql")
+@pytest.mark.parametrize("name", _snippets("postgresql"))
+def test_a_snippet_does_on_postgresql_what_its_page_says(
+    name: str, database: Database, tmp_path: Path
+) -> None:
+    """``DATABASE_URL`` is all it takes to run a snippet on PostgreSQL."""
+    _check_snippet(name, tmp_path, DATABASE_URL=database.url)
+
+
+@pytest.mark.backends("mariadb")
+@pytest.mark.parametrize("name", _snippets("mariadb"))
+def test_a_snippet_does_on_mariadb_what_its_page_says(
+    name: str, database: Database, tmp_path: Path
+) -> None:
+    """``DATABASE_URL`` is all it takes to run a snippet on MariaDB."""
+    _check_snippet(name, tmp_path, DATABASE_URL=database.url)
+
+
+def test_pages_show_python_from_files_that_are_run() -> None:
+    """No Python stands in a page itself, where nothing would notice that it is wrong."""
+    inline = [
+        f"{block.page.relative_to(ROOT)}: {block.body.splitlines()[0]}"
+        for page in pages()
+        for block in blocks(page)
+        if block.language in ("python", "py", "{code-block}", "{code}", "")
+    ]
+    assert inline == []
+
+
+def test_every_included_file_and_part_exists() -> None:
+    """A renamed marker would make Sphinx show the whole file, or nothing."""
+    for page in pages():
+        for path, block in included(page):
+            text = path.read_text(encoding="utf-8")
+            for option, marker in _MARKER.findall(block.body):
+                lines = [line for line in text.splitlines() if marker in line]
+                assert len(lines) == 1, f"{page.name} {option} {marker!r}: found {len(lines)} times"
+
+
+def test_every_snippet_is_shown_on_a_page() -> None:
+    """A snippet nobody shows is dead weight; a part nobody shows was forgotten."""
+    shown: dict[Path, str] = {}
+    for page in [*pages()]:
+        for path, block in included(page):
+            shown[path] = shown.get(path, "") + block.body
+    readme = README.read_text(encoding="utf-8")
+    for path in sorted(SNIPPETS.rglob("*.py")):
+        assert path in shown, path.name
+        for part in re.findall(r"^ *# start (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert f"# start {part}" in shown[path] or path.stem in readme, f"{path.name}: {part}"
+
+
+def test_python_in_the_readme_is_part_of_a_snippet() -> None:
+    """The README cannot include files, so its blocks are copies; here they are compared."""
+    sources = [path.read_text(encoding="utf-8") for path in SNIPPETS.rglob("*.py")]
+    sources = [re.sub(r"  # (noqa|type: ignore).*", "", source) for source in sources]
+    python = [block.body.strip() for block in blocks(README) if block.language == "python"]
+    assert python
+    for body in python:
+        assert any(body in source for source in sources), body
+
+
+def _tutorial(tmp_path: Path, step: int = 5) -> Path:
+    folder = tmp_path / "reading-list"
+    shutil.copytree(TUTORIAL / "templates", folder / "templates")
+    for name in ("books.csv", "test_app.py"):
+        shutil.copy(TUTORIAL / name, folder)
+    shutil.copy(TUTORIAL / f"step_{step}.py", folder / "app.py")
+    return folder
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_the_application_of_the_tutorial_starts_after_every_step(step: int, tmp_path: Path) -> None:
+    """Nobody who follows the tutorial stands before a broken application in between."""
+    folder = _tutorial(tmp_path, step)
+    done = _run(["flask", "dbkit", "info", "--json"], folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if step > 1:
+        code = (
+            "from app import create_app\n"
+            "app = create_app()\n"
+            "assert app.test_cli_runner().invoke(args=['init-db']).exit_code == 0\n"
+            "assert 'Nothing to read' in app.test_client().get('/').text\n"
+        )
+        done = _run([sys.executable, "-c", code], folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_finished_tutorial_passes_its_own_tests(tmp_path: Path) -> None:
+    """The tutorial ends with tests, and they pass."""
+    folder = _tutorial(tmp_path)
+    done = _run(
+        [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"], folder
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _sessions() -> list[Path]:
+    """The pages on which our own commands are shown."""
+    return [
+        page
+        for page in [README, *pages()]
+        if any(
+            block.language == "console"
+            and re.search(r"^\$ (flask|python) ", block.body, re.MULTILINE)
+            for block in blocks(page)
+        )
+    ]
+
+
+@pytest.mark.parametrize("page", _sessions(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+    """A ``console`` block is a session: each line shown is printed, ``…`` standing for anything."""
+    folder = _tutorial(tmp_path)
+    for block in blocks(page):
+        if block.language != "console":
+            continue
+        for command, expected in _parse_session(block.body):
+            if command.startswith(_NOT_OURS):
+                continue
+            if not command.startswith(("flask ", "python ")):
+                raise AssertionError(f"{page.name} shows {command!r}, which no test runs")
+            if command.startswith("flask run"):
+                continue
+            done = _run(["sh", "-c", command], folder)
+            _compare(expected, done.stdout + done.stderr)
+
+
+def _parse_session(text: str) -> list[tuple[str, list[str]]]:
+    session: list[tuple[str, list[str]]] = []
+    for line in text.splitlines():
+        match = _COMMAND.match(line)
+        if match:
+            session.append((match[1], []))
+        elif line.strip() and session:
+            session[-1][1].append(line.rstrip())
+    return session
+
+
+def _compare(expected: list[str], printed: str) -> None:
+    for line in expected:
+        pattern = ".*".join(re.escape(part.strip()) for part in line.split("…"))
+        assert re.search(pattern, printed), f"expected {line!r} in:\n{printed}"
+
+
+def test_no_page_names_a_snippet_that_is_gone() -> None:
+    """``examples/snippets/…`` in the text of a page is a file."""
+    for page in [README, *pages()]:
+        for name in re.findall(r"examples/[\w/.-]+\.\w+", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.relative_to(DOCS.parent)}: {name}"
