@@ -10,14 +10,25 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+from sqlalchemy import make_url
 
 import flask_dbkit
 from flask_dbkit import exceptions
 from flask_dbkit.cli import dbkit_group
-from flask_dbkit.config import SETTINGS
+from flask_dbkit.config import SETTINGS, Config
+from flask_dbkit.dialects import EngineContext, support_for
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 
-__all__ = ["TEXTS", "commands", "default_pragmas", "errors", "pragmas", "settings", "setup"]
+__all__ = [
+    "TEXTS",
+    "commands",
+    "default_pragmas",
+    "engine_defaults",
+    "errors",
+    "pragmas",
+    "settings",
+    "setup",
+]
 
 
 def settings() -> str:
@@ -57,6 +68,28 @@ def pragmas() -> str:
     return "\n".join(["| pragma | takes | default |", "|---|---|---|", *rows])
 
 
+def engine_defaults() -> str:
+    """Tabulate the options engines are made with, per database."""
+    urls = {
+        "SQLite file": "sqlite:///app.db",
+        "PostgreSQL": "postgresql+psycopg://",
+        "MariaDB, MySQL": "mysql+pymysql://",
+    }
+    columns = {}
+    for name, text in urls.items():
+        url = make_url(text)
+        options = support_for(url).engine_options(url, EngineContext(None, "", Config()))
+        arguments = options.pop("connect_args", {})
+        columns[name] = options | {f'connect_args["{key}"]': arguments[key] for key in arguments}
+    keys = dict.fromkeys(key for options in columns.values() for key in options)
+    rows = [
+        "| ".join(["", f"`{key}` ", *(_cell(options.get(key)) for options in columns.values())])
+        for key in keys
+    ]
+    head = f"| option | {' | '.join(columns)} |"
+    return "\n".join([head, "|---" * (len(columns) + 1) + "|", *(f"{row}|" for row in rows)])
+
+
 def errors() -> str:
     """Draw the tree of errors, then describe each of them."""
     tree = "\n".join(
@@ -82,10 +115,17 @@ TEXTS: dict[str, Callable[[], str]] = {
     "dbkit-settings": settings,
     "dbkit-default-pragmas": default_pragmas,
     "dbkit-pragmas": pragmas,
+    "dbkit-engine-defaults": engine_defaults,
     "dbkit-errors": errors,
     "dbkit-commands": commands,
 }
 """What each directive puts into the page."""
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "– "
+    return f"`{value}` " if value != "" else "the name of the application "
 
 
 def _literal(text: str) -> str:
@@ -108,7 +148,8 @@ def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Co
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Register the directives."""
+    """Register the directives, and trim what they and others show."""
+    from docutils import nodes
     from sphinx.util.docutils import SphinxDirective
 
     def make(text: Callable[[], str]) -> type[SphinxDirective]:
@@ -119,6 +160,14 @@ def setup(app: Any) -> dict[str, Any]:
 
         return FromCode
 
+    def trim(app: Any, doctree: nodes.document) -> None:
+        # A part of a file that ends before a marker ends with the empty lines before it.
+        for block in doctree.findall(nodes.literal_block):
+            text = block.astext()
+            block.children = [nodes.Text(text.strip("\n"))]
+            block.rawsource = text.strip("\n")
+
     for name, text in TEXTS.items():
         app.add_directive(name, make(text))
+    app.connect("doctree-read", trim)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -40,7 +40,7 @@ def check() -> None:
     app = create_app()
     with app.app_context():
         assert set(db.engines) == {None, "archive", "metrics"}
-        assert db.engine.pool.size() == 4  # type: ignore[attr-defined]
+        assert db.engine.pool.size() == 4
         assert str(db.engine.url).endswith("/instance/shop.db")
 
     os.environ["DATABASE_URL"] = "postgres://reader:secret@db.example/shop"

@@ -21,7 +21,7 @@ def create_app() -> Flask:
 
 
 # start old-model
-class Customer(db.Model):  # type: ignore[name-defined,misc]
+class Customer(db.Model):
     id = db.Column(db.Integer, primary_key=True)
     name = db.Column(db.String(100), nullable=False)
 

@@ -33,7 +33,7 @@ class BookCopy(Base):  # the table is book_copy
 
 
 # start old-style
-class Reader(db.Model):  # type: ignore[name-defined,misc]
+class Reader(db.Model):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100))
 

@@ -38,7 +38,7 @@ def check() -> None:
     with create_app().app_context():
         assert db.session.scalar(text("SHOW application_name")) == "shop-web"
         assert db.session.scalar(text("SHOW TimeZone")) == "UTC"
-        assert db.engine.pool.size() == 10  # type: ignore[attr-defined]
+        assert db.engine.pool.size() == 10
         db.session.remove()
         db.engine.dispose()
 

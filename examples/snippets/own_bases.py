@@ -1,5 +1,7 @@
 """A base of one's own, and mapped dataclasses."""
 
+# ruff: noqa: E402 - the page shows it as a reader would write it
+
 from typing import Any
 
 from flask import Flask
@@ -19,7 +21,7 @@ tag = Tag(name="urgent")  # id, created_at and updated_at are set at the INSERT
 # end dataclass
 
 # start own-base
-from flask_dbkit.models import BaseMixin  # noqa: E402
+from flask_dbkit.models import BaseMixin
 
 
 class AuditBase(BaseMixin, DeclarativeBase):

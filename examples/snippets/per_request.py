@@ -48,6 +48,18 @@ def import_notes() -> str:
 # end opt-out
 
 
+# start replay
+@app.post("/notes/last")
+@transaction(retry=3)
+def repeat_last_note() -> str:
+    last = db.session.scalars(select(Note).order_by(Note.id.desc()).limit(1)).one()
+    db.session.add(Note(text=last.text))
+    return last.text
+
+
+# end replay
+
+
 def texts() -> list[str]:
     with app.app_context():
         return list(db.session.scalars(select(Note.text).order_by(Note.id)))
@@ -62,6 +74,8 @@ def check() -> None:
     assert texts() == ["tea"]
     assert client.post("/import", data="milk\nbread").text == "Done."
     assert texts() == ["tea", "milk", "bread"]
+    assert client.post("/notes/last").text == "bread"
+    assert texts() == ["tea", "milk", "bread", "bread"]
     with app.app_context():
         db.engine.dispose()
 

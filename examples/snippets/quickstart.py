@@ -1,5 +1,7 @@
 """The integration in the README and on the first page of the documentation."""
 
+# ruff: noqa: E402 - the page shows it as a reader would write it
+
 # start integration
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -14,9 +16,9 @@ dbkit.init_app(app)
 # end integration
 
 # start first-use
-from sqlalchemy.orm import Mapped, mapped_column  # noqa: E402
+from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_dbkit import Timestamps, transaction  # noqa: E402
+from flask_dbkit import Timestamps, transaction
 
 
 class Book(Timestamps, Base):

@@ -49,7 +49,7 @@ def check() -> None:
     assert len(answer.text.splitlines()) == 1199
     answer.close()
     with app.app_context():
-        assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        assert db.engine.pool.checkedout() == 0
         db.engine.dispose()
 
 

@@ -71,7 +71,7 @@ class DBKit:
 
     @property
     def db(self) -> SQLAlchemy:
-        """The Flask-SQLAlchemy object: the one given, else the current application's.
+        """The Flask-SQLAlchemy object, which is the one given, else the current application's.
 
         Outside an application context it is the object all initialised applications share.
 

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import click
+from sqlalchemy import make_url
 
 import flask_dbkit
 from flask_dbkit.cli import dbkit_group
-from flask_dbkit.config import SETTINGS
+from flask_dbkit.config import SETTINGS, Config
+from flask_dbkit.dialects import EngineContext, support_for
 from flask_dbkit.exceptions import DBKitError
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages
@@ -52,6 +54,20 @@ def test_the_pragma_page_holds_every_pragma_and_every_default() -> None:
     defaults = FROM_CODE.default_pragmas()
     for name, value in DEFAULT_PRAGMAS.items():
         assert f"| `{name}` | `{value}` |" in defaults
+
+
+def test_the_table_of_engine_options_is_what_engines_are_made_with() -> None:
+    """Each default that a page promises is one that ``create_engine`` is given."""
+    rows = [row.split("|")[1:-1] for row in FROM_CODE.engine_defaults().splitlines()]
+    table = {row[0].strip(" `"): [cell.strip(" `") for cell in row[1:]] for row in rows}
+    assert table["option"] == ["SQLite file", "PostgreSQL", "MariaDB, MySQL"]
+    assert {len(cells) for cells in table.values()} == {3}
+    url = make_url("postgresql+psycopg://")
+    options = support_for(url).engine_options(url, EngineContext(None, "shop", Config()))
+    assert table["pool_recycle"][1] == str(options["pool_recycle"])
+    assert table['connect_args["connect_timeout"]'][1] == str(
+        options["connect_args"]["connect_timeout"]
+    )
 
 
 def test_every_public_name_has_an_entry_in_the_reference() -> None:
