@@ -12,6 +12,7 @@ from sqlalchemy.pool import StaticPool
 
 from flask_dbkit.config import Config
 from flask_dbkit.dialects import EngineContext, support_for
+from flask_dbkit.fsa import merge_options
 
 KitEngine = Callable[..., Engine]
 
@@ -33,7 +34,7 @@ def prepare_engine() -> Iterator[KitEngine]:
         if parsed.get_backend_name() == "sqlite" and parsed.database is None:
             # As Flask-SQLAlchemy has it.
             defaults |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
-        engine = create_engine(parsed, **(defaults | options))
+        engine = create_engine(parsed, **merge_options(defaults, options))
         support.install(engine, context)
         made.append(engine)
         return engine
