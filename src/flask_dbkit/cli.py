@@ -65,7 +65,7 @@ def _as_table(report: EngineReport) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
 
-def exit_on_interrupt(group: AppGroup) -> None:
+def exit_on_interrupt(group: click.Group) -> None:
     """Let every command of an application end with 130 on Ctrl-C; click's own answer is 1.
 
     The interrupt has left the command's scopes by then, so its work is rolled back.

@@ -7,14 +7,17 @@ and ``set_rollback_only()`` as its two spoken exceptions.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import copy_context
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from flask import Flask, current_app, has_app_context, stream_with_context
+from flask import Flask, current_app, has_app_context, has_request_context, request
+from flask import globals as globals_
 from sqlalchemy.orm import Session
 
 from .exceptions import NoTransaction
@@ -28,13 +31,15 @@ from .transactions import (
     Surroundings,
     TransactionInfo,
     as_retry,
-    attempts as core_attempts,
     check_replayable,
     hook_target,
     open_scope,
     refuse_retry,
     run_in_scope,
     run_now,
+)
+from .transactions import (
+    attempts as core_attempts,
 )
 from .transactions.work import marks_of
 
@@ -62,6 +67,8 @@ T = TypeVar("T")
 
 NON_TRANSACTIONAL = "__dbkit_non_transactional__"
 """Attribute of a view that per-request mode leaves alone."""
+RETRY = "__dbkit_retry__"
+"""Attribute of a decorated function: the policy it was given."""
 
 
 def _find() -> tuple[Session, Surroundings]:
@@ -90,7 +97,8 @@ class Scope:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
+        # True for Rollback only; said as "bool", a checker would miss a return behind every block.
         return self._take_frame().leave(error)
 
     def _take_frame(self) -> Frame:
@@ -114,8 +122,11 @@ class Scope:
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             self._check(_find()[0])
-            return run_in_scope(_find, self._options, policy, lambda: function(*args, **kwargs))
+            call = functools.partial(function, *args, **kwargs)
+            return run_in_scope(_find, self._options, policy, call, input_read)
 
+        if self._retry is not None:
+            setattr(wrapper, RETRY, policy)
         return wrapper
 
 
@@ -232,9 +243,7 @@ def savepoint() -> AbstractContextManager[TransactionInfo]:
 def require_transaction(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def require_transaction() -> Scope: ...
-def require_transaction(
-    function: Callable[P, R] | None = None, /
-) -> Scope | Callable[P, R]:
+def require_transaction(function: Callable[P, R] | None = None, /) -> Scope | Callable[P, R]:
     """Join the scope that is open; a context manager, and a decorator with or without brackets.
 
     Raises:
@@ -267,18 +276,19 @@ def run(
     """
     check_replayable(function)
     policy = as_retry(retry, default=3)
-    return run_in_scope(_find, ScopeOptions(), policy, lambda: function(*args, **kwargs))
+    call = functools.partial(function, *args, **kwargs)
+    return run_in_scope(_find, ScopeOptions(), policy, call, input_read)
 
 
 def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
-    """Replay a with block: ``for attempt in attempts(): with attempt: ...``.
+    """Replay a with block: write ``for attempt in attempts(): with attempt: ...``.
 
     Args:
         retry: Total attempts, or a :class:`Retry`; 3 attempts by default.
 
     .. versionadded:: 0.1
     """
-    return core_attempts(_find, ScopeOptions(), as_retry(retry, default=3))
+    return core_attempts(_find, ScopeOptions(), as_retry(retry, default=3), input_read)
 
 
 def on_commit(
@@ -316,7 +326,7 @@ def on_commit(
 
 
 def on_rollback(function: Callable[[BaseException], object], /) -> None:
-    """Call ``function(error)`` after the enclosing scope or savepoint was rolled back.
+    """Register ``function(error)``, to be called when the enclosing block was rolled back.
 
     ``error`` is a :exc:`Rollback` when the rollback is a silent one. Failures are logged.
 
@@ -340,7 +350,9 @@ def before_commit(function: Callable[[], object], /) -> None:
 
 
 def after_end(function: Callable[[str], object], /) -> None:
-    """Call ``function(outcome)`` at the very end: ``"committed"``, ``"rolled_back"``, ``"unknown"``.
+    """Register ``function(outcome)``, to be called at the very end.
+
+    The outcome is ``"committed"``, ``"rolled_back"`` or ``"unknown"``.
 
     Raises:
         NoTransaction: There is no scope.
@@ -392,17 +404,22 @@ def session_scope(app: Flask | None = None, *, commit: bool = True) -> Iterator[
     """
     with ExitStack() as stack:
         # Asked for by name, another application's context does not do.
-        current = has_app_context() and (app is None or _current_app() is app)
-        if not current:
+        if not has_app_context() or (app is not None and _current_app() != app):
             stack.enter_context((app if app is not None else only_application()).app_context())
-        info = stack.enter_context(transaction())
+        # A dry run inside an open scope undoes itself alone.
+        info = stack.enter_context(transaction(savepoint=not commit))
         yield current_state().db.session()
         if not commit:
             info.set_rollback_only()
 
 
 def _current_app() -> Flask:
-    return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
+    app: Flask = _behind(current_app)
+    return app
+
+
+def _behind(proxy: Any) -> Any:
+    return proxy._get_current_object()  # noqa: SLF001 - documented, whatever its name
 
 
 @overload
@@ -424,7 +441,7 @@ def job(
 
     .. versionadded:: 0.1
     """
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+    if type(retries) is not int or retries < 0:
         raise ValueError(f"job(retries={retries!r}): give a whole number, 0 or more.")
 
     def decorate(inner: Callable[P, R]) -> Callable[P, R]:
@@ -446,32 +463,95 @@ def job(
 def non_transactional(view: Callable[P, R]) -> Callable[P, R]:
     """Mark a view that per-request mode (``DBKIT_TX_PER_REQUEST``) leaves without a scope.
 
+    Also for a class of views, for one method of it, and in its ``decorators``.
+
     .. versionadded:: 0.1
     """
-    setattr(view, NON_TRANSACTIONAL, True)
-    return view
+    marked = view
+    if inspect.ismethod(view):  # takes no attributes
+        marked = functools.wraps(view)(functools.partial(view))
+    setattr(marked, NON_TRANSACTIONAL, True)
+    return marked
 
 
 def stream(generator: Iterable[T], read_only: bool = True) -> Iterator[T]:
     """Run a streamed response's generator in a scope of its own.
 
-    The scope opens at the first item, in the request's context, and ends when the generator is
-    exhausted; a client that goes away rolls it back.
+    The scope opens at the first item and ends when the generator is exhausted; an error rolls
+    it back, and so does a client that goes away. The request, the application and ``g`` are
+    those of the caller, the session is a new one once the request is over.
 
     Args:
         generator: Yields the pieces of the body.
         read_only: Refuse writes, which is what a streamed answer should do.
 
+    Raises:
+        RuntimeError: There is no application context.
+        TypeError: ``generator`` cannot be iterated over: a function not called, or async.
+
     .. versionadded:: 0.1
     """
-    def pieces() -> Iterator[T]:
-        with ExitStack() as stack:
-            close = getattr(generator, "close", None)
-            scope = transaction(read_only=read_only)
-            stack.enter_context(scope)
-            if close is not None:
-                stack.callback(close)
-            yield from generator
+    contexts: list[Any] = [_behind(globals_.app_ctx)]
+    if has_request_context() and not hasattr(contexts[0], "request"):
+        # Two contexts until Flask 3.2 makes one of them.
+        contexts.append(_behind(globals_.request_ctx))
+    return _Stream(_in_scope(iter(generator), contexts, read_only))
 
-    streamed: Iterator[T] = stream_with_context(pieces())  # type: ignore[assignment,arg-type]
-    return streamed
+
+def _in_scope(
+    source: Iterator[T], contexts: list[Any], read_only: bool
+) -> Generator[T, None, None]:
+    with ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        stack.enter_context(transaction(read_only=read_only))
+        close = getattr(source, "close", None)
+        if close is not None:
+            stack.callback(close)
+        yield from source
+
+
+class _Stream(Iterator[T]):
+    """Iterates in a context of its own.
+
+    Between two pieces somebody else runs in this thread. What the generator has pushed, and the
+    scope it has open, must not be there for them, as it is with ``stream_with_context()``.
+    """
+
+    def __init__(self, pieces: Generator[T, None, None]) -> None:
+        self._pieces = pieces
+        self._context = copy_context()
+
+    def __next__(self) -> T:
+        return self._context.run(next, self._pieces)
+
+    def close(self) -> None:
+        """Roll back, unless the end was reached."""
+        self._context.run(self._pieces.close)
+
+    __del__ = close
+
+
+def input_read() -> object:
+    """Tell how far the body of the current request was read that cannot be read again.
+
+    JSON and form fields are kept by the request; its stream and uploaded files are not.
+    """
+    if not has_request_context():
+        return None
+    read = vars(_behind(request))
+    if getattr(request, "_cached_data", None) is not None:
+        return None
+    if "files" in read:
+        positions = [_position(file.stream) for _, file in read["files"].items(multi=True)]
+    else:
+        positions = [_position(read["stream"])] if "stream" in read else []
+    return positions if any(positions) else None
+
+
+def _position(stream: Any) -> int:
+    """Return how many bytes of a stream were read, -1 when it does not say."""
+    try:
+        return int(stream.tell())
+    except (AttributeError, OSError, ValueError):  # no file, no position, closed
+        return -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-__all__ = ["Kind", "classify"]
+__all__ = ["Kind", "classify", "first_word"]
 
 
 class Kind(Enum):
@@ -57,6 +57,12 @@ def classify(statement: str) -> Kind:
                 _known.clear()
             _known[statement] = kind
     return kind
+
+
+def first_word(statement: str) -> str:
+    """Return the first word behind comments, in capitals; empty when there is none."""
+    match = _FIRST_WORD.match(statement)
+    return match[1].upper() if match is not None else ""
 
 
 def _look(statement: str) -> Kind:

@@ -77,6 +77,15 @@ class DatabaseScopes:
         """Return SQLSTATE, vendor code or SQLite's extended code of a driver's error."""
         return None
 
+    def codes(self, error: BaseException) -> frozenset[object]:
+        """Return every code that ``Retry(on=...)`` may name a driver's error by."""
+        code = self.code(error)
+        return frozenset() if code is None else frozenset({code})
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Tell whether a driver's error means that the connection, or the server, is gone."""
+        return False
+
     def is_retriable(self, error: BaseException) -> bool:
         """Tell whether replaying the whole transaction is the cure."""
         return self.code(error) in self.retriable
@@ -115,9 +124,7 @@ class SQLiteScopes(DatabaseScopes):
     def limit(self, connection: Connection, timeouts: Timeouts) -> None:
         control = control_of(connection)
         if control is not None:
-            control.limit(
-                lock_timeout_s=timeouts.lock_s, statement_timeout_s=timeouts.statement_s
-            )
+            control.limit(lock_timeout_s=timeouts.lock_s, statement_timeout_s=timeouts.statement_s)
 
     def set_read_only(self, connection: Connection, read_only: bool) -> None:
         control = control_of(connection)
@@ -133,6 +140,12 @@ class SQLiteScopes(DatabaseScopes):
 
     def code(self, error: BaseException) -> object:
         return getattr(error, "sqlite_errorcode", None)
+
+    def codes(self, error: BaseException) -> frozenset[object]:
+        # The low byte is the primary code: 19 names every broken constraint.
+        # https://www.sqlite.org/rescode.html#primary_result_codes_versus_extended_result_codes
+        code = self.code(error)
+        return frozenset({code, code & 0xFF}) if isinstance(code, int) else frozenset()
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         # On a full disk, an I/O error or no memory SQLite may roll back by itself.
@@ -152,6 +165,9 @@ class PostgreSQLScopes(DatabaseScopes):
     read_only_savepoint = True
     # serialization_failure, deadlock_detected
     retriable = fatal = frozenset({"40001", "40P01"})
+    # admin_shutdown, crash_shutdown, cannot_connect_now, idle_in_transaction_session_timeout,
+    # transaction_timeout
+    _DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "25P03", "25P04"})
 
     def begin_options(
         self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -206,6 +222,14 @@ class PostgreSQLScopes(DatabaseScopes):
     def code(self, error: BaseException) -> object:
         return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
+    def is_disconnect(self, error: BaseException) -> bool:
+        code = self.code(error)
+        if code is None:
+            # The server could not be reached: the drivers have no SQLSTATE for that.
+            kind = type(error)
+            return kind.__name__ == "OperationalError" and kind.__module__.startswith("psycopg")
+        return str(code).startswith("08") or code in self._DISCONNECTS
+
 
 class MySQLScopes(DatabaseScopes):
     """MySQL and MariaDB through PyMySQL or mysqlclient."""
@@ -213,6 +237,8 @@ class MySQLScopes(DatabaseScopes):
     # Deadlock; record has changed since last read (MariaDB's snapshot isolation).
     retriable = fatal = frozenset({1213, 1020})
     _LOCK_WAIT_TIMEOUT = 1205
+    # Cannot connect (socket, TCP), server gone away, lost during a query, idle too long.
+    _DISCONNECTS = frozenset({2002, 2003, 2006, 2013, 4031})
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
 
     def begun(self, connection: Connection, *, read_only: bool) -> None:
@@ -260,6 +286,9 @@ class MySQLScopes(DatabaseScopes):
 
     def code(self, error: BaseException) -> object:
         return error.args[0] if error.args and isinstance(error.args[0], int) else None
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        return self.code(error) in self._DISCONNECTS
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         code = self.code(error)

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, scoped_session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..exceptions import OwnershipError
+from ..exceptions import DBKitError, OwnershipError
 from ..statements import Kind, classify
 from .databases import restore_session
 from .work import Work, marks_of, open_trees, start_work, tree_of_checkout, work_of
@@ -75,6 +75,8 @@ def _before_plain_statement(cursor: Any, statement: str, context: Any) -> None:
 
 
 def _handle_error(error: ExceptionContext) -> None:
+    if isinstance(error.original_exception, DBKitError):
+        return  # a refusal of our own: nothing was sent, and nothing is lost
     work = work_of(error.connection) if error.connection is not None else None
     if work is not None and work.tree is not None:
         work.tree.record(
@@ -113,9 +115,7 @@ def _checkin(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         record.invalidate(error)
 
 
-def _after_begin(
-    session: Session, transaction: SessionTransaction, connection: Connection
-) -> None:
+def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     marks = marks_of(session)
     if transaction.nested:
         if marks.tree is not None:
@@ -142,7 +142,8 @@ def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None
     if tree is not None and is_flush and not tree.ending:
         error = sys.exc_info()[1]
         if error is not None:
-            tree.record(error, error, None)
+            # A BEGIN that failed comes this way too, before there is any work to tell of it.
+            tree.record(error, getattr(error, "orig", None) or error, None)
 
 
 def _before_commit(session: Session) -> None:

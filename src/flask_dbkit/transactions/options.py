@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ __all__ = ["Retry", "ScopeOptions", "Timeouts", "as_retry"]
 _ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _BEGIN = ("immediate", "deferred")
 _MULTI_BIND = ("raise", "two_phase", "best_effort")
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,25 @@ class Retry:
             raise ValueError(f"Retry(attempts={self.attempts!r}): at least 1 is needed.")
         if self.base < 0 or self.cap < 0 or (self.deadline is not None and self.deadline < 0):
             raise ValueError("Retry(): base, cap and deadline are seconds, 0 or more.")
-        if not isinstance(self.on, tuple):
-            many = isinstance(self.on, (list, set, frozenset))
-            object.__setattr__(self, "on", tuple(self.on) if many else (self.on,))
+        given: Any = self.on
+        if not isinstance(given, tuple):
+            many = isinstance(given, (list, set, frozenset))
+            object.__setattr__(self, "on", tuple(given) if many else (given,))
+        for wanted in self.on:
+            _check_wanted(wanted)
+
+
+def _check_wanted(wanted: object) -> None:
+    if isinstance(wanted, type) and issubclass(wanted, Exception):
+        return
+    if isinstance(wanted, int) and not isinstance(wanted, bool):
+        return
+    if isinstance(wanted, str) and (wanted == "disconnect" or _SQLSTATE.fullmatch(wanted)):
+        return
+    raise ValueError(
+        f"Retry(on=...) has {wanted!r}. Use exception classes, SQLSTATEs such as '55P03', vendor"
+        " codes such as 1205, or 'disconnect'."
+    )
 
 
 def as_retry(given: Retry | int | None, default: int) -> Retry:

@@ -12,31 +12,44 @@ import inspect
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import event, inspect as sa_inspect
+from sqlalchemy import event
+from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from ..exceptions import CommitOutcomeUnknown, OwnershipError, TransactionError
+from ..exceptions import (
+    CommitOutcomeUnknown,
+    OnCommitError,
+    OwnershipError,
+    PartialCommit,
+    TransactionError,
+)
 from .databases import DatabaseScopes, scopes_for
 from .options import Retry, ScopeOptions
-from .scope import Frame, Surroundings, TransactionInfo, _pending, open_scope
+from .scope import Frame, Surroundings, TransactionInfo, _stray_work, open_scope
 from .work import marks_of
 
 __all__ = ["Attempt", "attempts", "check_replayable", "run_in_scope"]
 
-P = ParamSpec("P")
 R = TypeVar("R")
 Find = Callable[[], tuple[Session, Surroundings]]
+RecordedError = tuple[int, BaseException, BaseException]
+"""The boundary that contained an error, the error as SQLAlchemy raised it, the driver's own."""
 
 logger = logging.getLogger("flask_dbkit.transactions")
 
 
 def run_in_scope(
-    find: Find, options: ScopeOptions, policy: Retry, function: Callable[[], R]
+    find: Find,
+    options: ScopeOptions,
+    policy: Retry,
+    function: Callable[[], R],
+    input_read: Callable[[], object] = lambda: None,
 ) -> R:
     """Call ``function`` in a scope, and again where the policy says so.
 
@@ -45,35 +58,51 @@ def run_in_scope(
         options: Of the scope.
         policy: Ignored when the scope joins another one.
         function: Called without arguments, once per attempt.
+        input_read: See :func:`attempts`.
 
     Returns:
-        What the last call returned.
+        What the last call returned; ``None`` when it raised :exc:`Rollback`.
     """
-    result: list[R] = []
-    for attempt in attempts(find, options, policy):
+    result: R | None = None
+    for attempt in attempts(find, options, policy, input_read):
+        result = None
         with attempt:
-            result.append(function())
-    return result[-1]
+            result = function()
+    return cast("R", result)
 
 
-def attempts(find: Find, options: ScopeOptions, policy: Retry) -> Iterator[Attempt]:
+def attempts(
+    find: Find,
+    options: ScopeOptions,
+    policy: Retry,
+    input_read: Callable[[], object] = lambda: None,
+) -> Iterator[Attempt]:
     """Yield one context manager per attempt, until one ends normally.
 
     Each opens an outermost scope; inside an open scope there is one attempt, which joins.
+
+    Args:
+        find: Returns the session, asked for at every attempt.
+        options: Of the scope.
+        policy: Ignored when the scope joins another one.
+        input_read: Returns how far an input was read that cannot be read a second time; an
+            attempt that moved it is not replayed.
     """
     session, _ = find()
-    if marks_of(session).tree is not None:
-        yield Attempt(find, options, Retry(attempts=1), 1, {})
+    marks = marks_of(session)
+    if marks.tree is not None:
+        yield Attempt(_Course(find, options, Retry(attempts=1), input_read), 1)
         return
-    if policy.attempts > 1 and _pending(session):
-        raise OwnershipError(
-            "The session has uncommitted objects, which the rollback of a failed attempt would"
-            " lose for good. Commit them, or create them inside the replayed function."
-        )
-    started = time.monotonic()
-    seen: dict[int, object] = {}
+    if policy.attempts > 1:
+        stray = _stray_work(session, marks.works)
+        if stray is not None:
+            raise OwnershipError(
+                f"The session has uncommitted work: {stray}. The rollback of a failed attempt"
+                " would lose it for good. Commit it, or do it inside the replayed function."
+            )
+    course = _Course(find, options, policy, input_read, started=time.monotonic())
     for number in range(1, policy.attempts + 1):
-        attempt = Attempt(find, options, policy, number, seen, started)
+        attempt = Attempt(course, number)
         yield attempt
         if attempt.error is None:
             return
@@ -81,42 +110,64 @@ def attempts(find: Find, options: ScopeOptions, policy: Retry) -> Iterator[Attem
         time.sleep(attempt.pause_s)
 
 
+@dataclass
+class _Course:
+    """What the attempts of one replay share.
+
+    Attributes:
+        find: Returns the session.
+        options: Of every attempt's scope.
+        policy: When to go on.
+        input_read: See :func:`attempts`.
+        started: The clock when the first attempt began.
+        used_up: Objects that failed attempts had added, by id; kept alive, so that no other
+            object gets their id.
+        failure: Why the attempt before failed.
+    """
+
+    find: Find
+    options: ScopeOptions
+    policy: Retry
+    input_read: Callable[[], object]
+    started: float = 0.0
+    used_up: dict[int, object] = field(default_factory=dict)
+    failure: BaseException | None = None
+
+
 class Attempt:
     """One attempt as a context manager; swallows an error that is to be followed by another."""
 
-    def __init__(
-        self,
-        find: Find,
-        options: ScopeOptions,
-        policy: Retry,
-        number: int,
-        seen: dict[int, object],
-        started: float = 0.0,
-    ) -> None:
-        self._find, self._options, self._policy = find, options, policy
-        self._number, self._seen, self._started = number, seen, started
+    def __init__(self, course: _Course, number: int) -> None:
+        self._course = course
+        self._number = number
         self._frame: Frame | None = None
-        self._keys: list[tuple[object, list[str]]] = []
+        self._added: dict[int, tuple[object, list[str]]] = {}
         self.error: BaseException | None = None
         self.pause_s = 0.0
 
     def __enter__(self) -> TransactionInfo:
-        session, surroundings = self._find()
-        self._frame = open_scope(session, self._options, surroundings, attempt=self._number)
-        self._session = session
-        if self._policy.attempts > 1:
-            event.listen(session, "before_flush", self._before_flush)
-        return self._frame.info
+        course = self._course
+        self._session, surroundings = course.find()
+        frame = open_scope(self._session, course.options, surroundings, attempt=self._number)
+        self._frame = frame
+        if course.policy.attempts > 1:
+            self._input_at_start = course.input_read()
+            event.listen(self._session, "before_flush", self._before_flush)
+        return frame.info
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         frame = self._frame
         assert frame is not None
-        databases = [scopes_for(work.connection.dialect) for work in frame.tree.works.values()]
+        if self._course.policy.attempts == 1:
+            return frame.leave(error)
+        tree = frame.tree
+        databases = [scopes_for(work.connection.dialect) for work in tree.works.values()]
+        self._note_added(self._session.new)
         try:
             swallowed = frame.leave(error)
             if error is None or swallowed:
@@ -125,89 +176,110 @@ class Attempt:
         except Exception as failed:
             raised = failed
         finally:
-            if self._policy.attempts > 1:
-                event.remove(self._session, "before_flush", self._before_flush)
-        if self._may_go_on(raised, frame.tree.first_error, databases):
+            event.remove(self._session, "before_flush", self._before_flush)
+        first = tree.errors[0] if tree.errors else None
+        if self._is_worth_another(raised, first, databases):
             self._forget_keys()
-            logger.info("Attempt %d failed (%r): replaying.", self._number, type(raised).__name__)
-            self.error = raised
+            logger.info("Attempt %d failed (%s): replaying.", self._number, type(raised).__name__)
+            self.error = self._course.failure = raised
             return True
-        if self._policy.attempts > 1 and frame.index == 0:
-            raised.add_note(f"attempt {self._number} of {self._policy.attempts}")
         if raised is error:
             return False
         raise raised
 
-    def _may_go_on(
-        self,
-        raised: BaseException,
-        first: BaseException | None,
-        databases: list[DatabaseScopes],
+    def _is_worth_another(
+        self, raised: BaseException, first: RecordedError | None, databases: list[DatabaseScopes]
     ) -> bool:
-        policy = self._policy
-        if self._number >= policy.attempts or not isinstance(raised, Exception):
-            return False
-        if not self._is_curable(raised, first, databases):
-            return False
-        longest = min(policy.cap, policy.base * 2 ** (self._number - 1))
-        self.pause_s = random.uniform(0, longest)
+        """Decide, and say in a note what was decided against."""
+        policy = self._course.policy
+        note = f"attempt {self._number} of {policy.attempts}"
+        outermost = self._frame is not None and self._frame.index == 0
+        curable = isinstance(raised, Exception) and self._is_curable(raised, first, databases)
+        if outermost and curable and self._number < policy.attempts:
+            if self._course.input_read() != self._input_at_start:
+                note += "; not replayed, because it has read the body of the request"
+            elif self._is_in_time():
+                return True
+            else:
+                note += f"; the deadline of {policy.deadline} s allows no other"
+        raised.add_note(note)
+        return False
+
+    def _is_in_time(self) -> bool:
+        policy = self._course.policy
+        doublings = min(self._number - 1, 64)  # as a float it would overflow some day
+        self.pause_s = random.uniform(0, min(policy.cap, policy.base * 2**doublings))  # noqa: S311 - no secret
         if policy.deadline is None:
             return True
-        return time.monotonic() - self._started + self.pause_s <= policy.deadline
+        return time.monotonic() - self._course.started + self.pause_s <= policy.deadline
 
     def _is_curable(
-        self,
-        raised: BaseException,
-        first: BaseException | None,
-        databases: list[DatabaseScopes],
+        self, raised: Exception, first: RecordedError | None, databases: list[DatabaseScopes]
     ) -> bool:
-        policy = self._policy
+        policy = self._course.policy
+        if isinstance(raised, (OnCommitError, PartialCommit)):
+            return False  # committed, all of it or some: whatever the policy lists
         if isinstance(raised, CommitOutcomeUnknown):
             return policy.idempotent
-        escaped = raised.orig if isinstance(raised, DBAPIError) else raised
-        # The first error of the attempt decides: MariaDB's deadlock hides behind a savepoint
-        # that does not exist, PostgreSQL's behind whatever wrapped it.
-        decisive = first if first is not None else escaped
-        known = databases or [scopes_for(bind) for bind in _dialects(self._find)]
-        if decisive is not None and any(known_.is_retriable(decisive) for known_ in known):
+        known = databases or _known_databases(self._course.find)
+        seen: list[BaseException] = [raised]
+        if isinstance(raised, DBAPIError) and raised.orig is not None:
+            seen.append(raised.orig)
+        if first is not None:
+            # The first error of the attempt decides: MariaDB's deadlock hides behind a savepoint
+            # that does not exist, PostgreSQL's behind whatever wrapped it.
+            seen += [first[1], first[2]]
+        decisive = seen[-1]
+        if any(database.is_retriable(decisive) for database in known):
             return True
-        wanted = [item for item in (decisive, escaped, raised) if item is not None]
-        if isinstance(raised, DBAPIError) and raised.connection_invalidated:
-            if policy.idempotent or "disconnect" in policy.on:
-                return True
-        return any(_matches(policy.on, item, known) for item in wanted)
+        if (policy.idempotent or "disconnect" in policy.on) and any(
+            _is_disconnect(error, known) for error in seen
+        ):
+            return True
+        return any(_matches(policy.on, error, known) for error in seen)
 
     def _before_flush(self, session: Session, context: Any, instances: Any) -> None:
-        for item in session.new:
-            if id(item) in self._seen:
+        new = list(session.new)
+        for item in new:
+            if id(item) in self._course.used_up:
                 raise TransactionError(
                     f"{item!r} was made outside the replayed function, and an earlier attempt"
                     " has used it up. Create the objects to be saved inside the function."
-                )
-            state: Any = sa_inspect(item)
-            missing = [
-                attribute.key
-                for column in state.mapper.primary_key
-                for attribute in (state.mapper.get_property_by_column(column),)
-                if state.dict.get(attribute.key) is None
-            ]
-            self._keys.append((item, missing))
+                ) from self._course.failure
+        self._note_added(new)
+
+    def _note_added(self, items: Iterable[object]) -> None:
+        """Remember what the attempt adds, and which primary keys the database will make."""
+        for item in items:
+            if id(item) not in self._added:
+                state: Any = sa_inspect(item)
+                keys = [
+                    state.mapper.get_property_by_column(column).key
+                    for column in state.mapper.primary_key
+                ]
+                self._added[id(item)] = item, [k for k in keys if state.dict.get(k) is None]
 
     def _forget_keys(self) -> None:
         """Reset the primary keys the database had given to objects of a failed attempt."""
-        for item, missing in self._keys:
-            self._seen[id(item)] = item  # kept alive, so that no other object gets its id
+        for item, missing in self._added.values():
+            self._course.used_up[id(item)] = item
             for key in missing:
-                item.__dict__.pop(key, None)
+                sa_inspect(item).dict.pop(key, None)
 
 
-def _dialects(find: Find) -> list[Any]:
+def _known_databases(find: Find) -> list[DatabaseScopes]:
     _, surroundings = find()
-    return [engine.dialect for engine in surroundings.bind_names]
+    return [scopes_for(engine.dialect) for engine in surroundings.bind_names]
+
+
+def _is_disconnect(error: BaseException, databases: list[DatabaseScopes]) -> bool:
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return any(database.is_disconnect(error) for database in databases)
 
 
 def _matches(on: tuple[Any, ...], error: BaseException, databases: list[DatabaseScopes]) -> bool:
-    codes = {database.code(error) for database in databases} - {None}
+    codes = {code for database in databases for code in database.codes(error)}
     return any(
         isinstance(error, wanted) if isinstance(wanted, type) else wanted in codes for wanted in on
     )

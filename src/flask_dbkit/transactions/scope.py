@@ -11,7 +11,8 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ from ..exceptions import (
     TransactionError,
     UnexpectedRollback,
 )
-from ..statements import Kind
+from ..statements import Kind, first_word
 from .databases import DriverState, scopes_for
 from .guards import guard_engine, guard_sessions, open_work, orm_write_guard
 from .hooks import Hook, Hooks, run_after_commit, run_logged
@@ -92,7 +93,7 @@ class TransactionInfo:
 
     @property
     def attempt(self) -> int:
-        """1 for the first run of a replayed function, then 2, 3, …"""
+        """1 for the first run of a replayed function, then 2, 3, …."""
         return self._frame.tree.attempt
 
     @property
@@ -138,8 +139,10 @@ class Frame:
         self.options = options
         self.savepoint: SessionTransaction | None = None
         outer = tree.frames[-1] if tree.frames else None
-        self.read_only = options.read_only or (outer is not None and outer.read_only)
-        self.timeouts = options.timeouts if outer is None else _narrow(outer.timeouts, options)
+        self.read_only: bool = options.read_only or (outer is not None and outer.read_only)
+        self.timeouts: Timeouts = (
+            options.timeouts if outer is None else _narrow(outer.timeouts, options)
+        )
         self.cause: BaseException | None = None
         self.silent = False
         self.hook_mark = tree.hooks.mark()
@@ -178,7 +181,7 @@ class ScopeTree:
         self.options = options
         self.surroundings = surroundings
         self.attempt = attempt
-        self.owner = threading.get_ident()
+        self.owner: int | None = threading.get_ident()
         self.frames: list[Frame] = []
         self.works: dict[Engine, Work] = {}
         self.hooks = Hooks()
@@ -199,14 +202,14 @@ class ScopeTree:
         root = session.get_transaction()
         if root is None:
             return session.begin()
+        if session.get_nested_transaction() is not None:
+            raise OwnershipError(
+                "The session is inside a begin_nested() block. Open transaction() around it."
+            )
         if root.origin is not SessionTransactionOrigin.AUTOBEGIN:
             raise OwnershipError(
                 "The session is inside somebody's session.begin() block, which will end its"
                 " transaction. Use transaction() in its place."
-            )
-        if session.get_nested_transaction() is not None:
-            raise OwnershipError(
-                "The session is inside a begin_nested() block. Open transaction() around it."
             )
         works = marks_of(session).works
         stray = _stray_work(session, works)
@@ -414,12 +417,12 @@ class ScopeTree:
         ):
             if given is not None and given != present:
                 raise OptionMismatch(name, given, present)
-        for name, given, present in (
+        for name, seconds, most in (
             ("lock_timeout", options.timeouts.lock_s, outer.timeouts.lock_s),
             ("statement_timeout", options.timeouts.statement_s, outer.timeouts.statement_s),
         ):
-            if given is not None and present is not None and given > present:
-                raise OptionMismatch(name, given, present)
+            if seconds is not None and most is not None and seconds > most:
+                raise OptionMismatch(name, seconds, most)
 
     def _restore(self, frame: Frame, outer: Frame) -> None:
         """Put in force again what was before a block that ended well."""
@@ -434,8 +437,19 @@ class ScopeTree:
 
     # -- what the guards report -----------------------------------------------------------
 
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let the next thread that comes be the owner, for as long as this one waits for it."""
+        mine, self.owner = self.owner, None
+        try:
+            yield
+        finally:
+            self.owner = mine
+
     def check_owner(self) -> None:
         """Refuse a caller from another thread or greenlet."""
+        if self.owner is None:
+            self.owner = threading.get_ident()
         if self.owner != threading.get_ident():
             raise OwnershipError(
                 "This transaction() scope belongs to another thread, and sessions must not be"
@@ -476,7 +490,7 @@ class ScopeTree:
         self.check()
         if kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
             raise OwnershipError(
-                f"{statement.split(None, 1)[0].upper()} as text inside a transaction() scope: the"
+                f"{first_word(statement)} as text inside a transaction() scope: the"
                 " scope begins and ends the transaction. Nothing was sent. Use savepoint() for a"
                 " savepoint."
             )
@@ -508,7 +522,7 @@ class ScopeTree:
 
     def check_commit_beside(self, session: Session) -> None:
         """Refuse the COMMIT of the session that took this one's place after ``remove()``."""
-        mine = self.owner == threading.get_ident() and type(session) is type(self.session)
+        mine = self.owner in (threading.get_ident(), None) and type(session) is type(self.session)
         if mine and self.foreign is not None and not self.ending:
             raise OwnershipError(self._foreign_message())
 
@@ -571,8 +585,7 @@ class ScopeTree:
 
     def leave(self, frame: Frame, error: BaseException | None) -> bool:
         """End one block. See rules in the module's docstring."""
-        if self.owner != threading.get_ident():
-            self.check_owner()
+        self.check_owner()
         if frame not in self.frames:
             # An outer block was left before this one and took it along.
             if error is None:
@@ -879,13 +892,13 @@ def guard_sessions_of(session: Session) -> None:
         guard_sessions(session)
 
 
-def _check_other_trees(
-    session: Session, options: ScopeOptions, surroundings: Surroundings
-) -> None:
+def _check_other_trees(session: Session, options: ScopeOptions, surroundings: Surroundings) -> None:
     me = threading.get_ident()
     for tree in open_trees.get():
-        if tree.surroundings.key != surroundings.key or tree.owner != me:
+        if tree.surroundings.key != surroundings.key or tree.owner not in (me, None):
             continue
+        if not tree.frames:
+            continue  # over since; a context that was copied meanwhile still has it
         if not options.independent or surroundings.shared_memory:
             raise OwnershipError(
                 "Another transaction() scope of this application is open around this one, on"

@@ -1,0 +1,1 @@
+"""Transaction scopes on every database."""
