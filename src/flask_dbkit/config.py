@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from .exceptions import ConfigError
-from .pragmas import PragmaValue, parse_pragmas
+from .exceptions import ConfigError, shorten
+from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
 
 __all__ = ["SETTINGS", "Config", "Setting"]
 
@@ -222,7 +222,7 @@ class Config:
     """The keys the application set itself, so that a default never overrules its options."""
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any]) -> Config:
+    def from_mapping(cls, mapping: Mapping[Any, Any]) -> Config:
         """Read every ``DBKIT_*`` key of a Flask configuration.
 
         Args:
@@ -240,6 +240,20 @@ class Config:
         for key in found:
             setting = by_key.get(key)
             if setting is None:
-                raise ConfigError.unknown_key(key, mapping[key], by_key)
+                raise _unknown(key, mapping[key], by_key)
             parsed[setting.attribute] = setting.parse(key, mapping[key])
         return cls(**parsed, given=frozenset(found))
+
+
+def _unknown(key: str, given: object, known: Mapping[str, Setting]) -> ConfigError:
+    pragma = key.removeprefix("DBKIT_SQLITE_").lower()
+    if key.startswith("DBKIT_SQLITE_") and pragma in PRAGMAS:
+        place = f'DBKIT_SQLITE_PRAGMAS["{pragma}"]'
+        return ConfigError(
+            f"{key} (set to {shorten(given)}) is no setting of Flask-DBKit. Use {place}.",
+            key=key,
+            given=given,
+            allowed=place,
+            nearest=place,
+        )
+    return ConfigError.unknown_key(key, given, known)

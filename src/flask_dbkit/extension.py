@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -48,6 +49,7 @@ class DBKit:
 
         db = SQLAlchemy(model_class=Base)
         dbkit = DBKit(db=db)
+
 
         def create_app():
             app = Flask(__name__)
@@ -129,9 +131,7 @@ class DBKit:
         contexts = _contexts(app, db, config, late=registered is not None)
         engines = fsa.engines_of(app, db)
         for key, engine in engines.items():
-            # Flask-SQLAlchemy lets subclasses make something else of an engine.
-            if isinstance(engine, Engine):
-                _install(engine, contexts[key])
+            _install(engine, contexts[key])
         guard_sessions(db.session)
         app.cli.add_command(dbkit_group)
         exit_on_interrupt(app.cli)
@@ -159,8 +159,10 @@ def _contexts(
         return EngineContext(key, app.name, config, given, late=late, **extra)
 
     if late:
-        contexts = {key: context(key, given) for key, given in fsa.given_options(app, db).items()}
-        _warn_late(fsa.engines_of(app, db), contexts)
+        engines, given = fsa.engines_of(app, db), fsa.given_options(app, db)
+        # The configuration may have changed since the engines were made.
+        contexts = {key: context(key, given.get(key, {})) for key in engines}
+        _warn_late(engines, contexts)
         return contexts
     plans = fsa.plan_binds(app, db, lambda any_bind: _fallback_url(app, config, any_bind))
     contexts = {plan.key: context(plan.key, plan.given) for plan in plans}
@@ -197,7 +199,7 @@ def _fallback_url(app: Flask, config: Config, any_bind: bool) -> tuple[str, str]
     name = f"{app.name}.db"
     logger.info(
         "No database is configured: using the development file %s",
-        os.path.join(app.instance_path, name),
+        Path(app.instance_path, name),
     )
     return f"sqlite:///{name}", "the development default"
 
@@ -209,7 +211,7 @@ def _surroundings(config: Config, engines: Mapping[str | None, Engine]) -> Surro
         sqlite_begin=config.sqlite_begin,
         adopt=config.tx_stray_work == "adopt",
         shared_memory=default is not None and isinstance(default.pool, StaticPool),
-        bind_names={engine: key for key, engine in engines.items() if isinstance(engine, Engine)},
+        bind_names={engine: key for key, engine in engines.items()},
     )
 
 

@@ -117,8 +117,9 @@ def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             if name == "connect_args" and value is not None:
-                value = {**merged.get(name, {}), **value}
-            merged[name] = value
+                merged[name] = {**(merged.get(name) or {}), **value}
+            else:
+                merged[name] = value
     return merged
 
 
@@ -143,8 +144,11 @@ def initialise(app: Flask, db: SQLAlchemy, options: Mapping[str | None, Mapping[
     with _configured(app, given):
         try:
             db.init_app(app)
-        except OSError as error:
+        except BaseException as error:
+            # An option that SQLAlchemy refuses, say: leave the application as it was.
             app.extensions.pop("sqlalchemy", None)
+            if not isinstance(error, OSError):
+                raise
             raise ConfigError(
                 f"The instance folder {app.instance_path} cannot be made: {error.strerror}."
                 " Relative SQLite paths are kept there. Make the folder writable, pass"
@@ -169,12 +173,18 @@ def _configured(app: Flask, values: Mapping[str, Any]) -> Iterator[None]:
 def engines_of(app: Flask, db: SQLAlchemy) -> Mapping[str | None, Engine]:
     """Return the engines of one application by bind key."""
     with app.app_context():
-        return dict(db.engines)
+        return _real_engines(db)
 
 
 def current_engines(db: SQLAlchemy) -> Mapping[str | None, Engine]:
     """Return the engines of the current application by bind key, the default one first."""
-    return dict(sorted(db.engines.items(), key=lambda item: item[0] is not None))
+    return dict(sorted(_real_engines(db).items(), key=lambda item: item[0] is not None))
+
+
+def _real_engines(db: SQLAlchemy) -> dict[str | None, Engine]:
+    # Flask-SQLAlchemy lets a subclass make something else of an engine.
+    engines: Mapping[str | None, Any] = db.engines
+    return {key: engine for key, engine in engines.items() if isinstance(engine, Engine)}
 
 
 def forget_sessions(db: SQLAlchemy) -> list[Session]:
@@ -188,10 +198,13 @@ def forget_sessions(db: SQLAlchemy) -> list[Session]:
         The sessions, which the caller must keep alive: collecting them would close them.
     """
     registry: Any = db.session.registry
-    sessions: dict[Any, Session] = getattr(registry, "registry", {})
-    forgotten = list(sessions.values()) if isinstance(sessions, dict) else []
+    # A scoped session with a scope function of its own keeps a dict; one without, which only an
+    # application's own subclass can bring about, keeps a thread-local.
+    sessions: Any = getattr(registry, "registry", None)
+    if not isinstance(sessions, dict):
+        return []
+    forgotten: list[Session] = list(sessions.values())
     for session in forgotten:
         session.expunge_all()
-    if isinstance(sessions, dict):
-        sessions.clear()
+    sessions.clear()
     return forgotten

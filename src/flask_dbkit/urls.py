@@ -7,7 +7,7 @@ URL, because a URL may hold a password.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib import import_module
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -30,8 +30,8 @@ _BACKENDS = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql")
 def parse_database_url(value: object, *, key: str) -> URL:
     """Turn what an application configured into a URL with an installed driver.
 
-    ``postgres://`` and ``postgresql://`` become ``postgresql+psycopg`` when psycopg 3 is
-    installed, else ``postgresql+psycopg2``; ``mysql://`` becomes ``mysql+pymysql``. A URL
+    ``postgres://`` and ``postgresql://`` become ``postgresql+psycopg`` when psycopg 3 can be
+    imported, else ``postgresql+psycopg2``; ``mysql://`` becomes ``mysql+pymysql``. A URL
     that names its driver keeps it.
 
     Args:
@@ -51,11 +51,12 @@ def parse_database_url(value: object, *, key: str) -> URL:
     .. versionadded:: 0.1
     """
     url = _parse(value, key)
-    if url.drivername == "postgres":
+    backend, plus, driver = url.drivername.partition("+")
+    if backend == "postgres":
         # The scheme of libpq and of hosting platforms, which SQLAlchemy 1.4 dropped.
         # https://docs.sqlalchemy.org/en/20/changelog/changelog_14.html#change-3687655465c25a39b968b4f5f6e9170b
-        url = url.set(drivername="postgresql")
-    backend, _, driver = url.drivername.partition("+")
+        backend = "postgresql"
+        url = url.set(drivername=f"{backend}{plus}{driver}")
     if not driver and backend in _DRIVERS:
         url = url.set(drivername=f"{backend}+{_choose_driver(backend)}")
     _check_driver(url, key)
@@ -81,8 +82,18 @@ def _parse(value: object, key: str) -> URL:
 
 
 def _choose_driver(backend: str) -> str:
-    choices = _DRIVERS[backend]
-    return next((driver for driver, module in choices if find_spec(module)), choices[0][0])
+    drivers = [driver for driver, module in _DRIVERS[backend] if _can_import(module)]
+    return drivers[0] if drivers else _DRIVERS[backend][0][0]
+
+
+def _can_import(module: str) -> bool:
+    try:
+        # Being installed is not enough: psycopg needs a libpq, which only some of its packages
+        # bring along.
+        import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _check_driver(url: URL, key: str) -> None:
@@ -93,16 +104,7 @@ def _check_driver(url: URL, key: str) -> None:
         # A third-party dialect without a DBAPI module of its own: nothing to check.
         return
     except NoSuchModuleError:
-        nearest = closest(backend, _BACKENDS)
-        hint = f" Did you mean {nearest!r}?" if nearest not in (None, backend) else ""
-        raise ConfigError(
-            f"{key} names the database {url.drivername!r}, which SQLAlchemy does not know.{hint}"
-            f" Use one of: {', '.join(_BACKENDS)}, or install the package that provides it.",
-            key=key,
-            given=url.drivername,
-            allowed="one of: " + ", ".join(_BACKENDS),
-            nearest=nearest,
-        ) from None
+        raise _unknown_to_sqlalchemy(url, key) from None
     except ImportError as error:
         extra = _EXTRAS.get(backend)
         install = f"pip install 'flask-dbkit[{extra}]'" if extra else f"pip install {driver}"
@@ -113,3 +115,23 @@ def _check_driver(url: URL, key: str) -> None:
             given=url.drivername,
             allowed=install,
         ) from error
+
+
+def _unknown_to_sqlalchemy(url: URL, key: str) -> ConfigError:
+    backend, _, driver = url.drivername.partition("+")
+    if backend in _DRIVERS:
+        what, given = f"the driver {driver!r} for {backend}", driver
+        words = tuple(name for name, _ in _DRIVERS[backend])
+    else:
+        what, given, words = f"the database {backend!r}", backend, _BACKENDS
+    nearest = closest(given, words)
+    hint = f" Did you mean {nearest!r}?" if nearest is not None else ""
+    allowed = f"one of: {', '.join(words)}"
+    return ConfigError(
+        f"{key} names {what}, which SQLAlchemy does not know.{hint} Use {allowed}, or install the"
+        " package that provides it.",
+        key=key,
+        given=url.drivername,
+        allowed=allowed,
+        nearest=nearest,
+    )
