@@ -125,10 +125,10 @@ class SharedTransactionControl(TransactionControl):
         """Tell whether the statement has to be sent."""
         if transaction.lost is not None:
             raise rolled_back(transaction.lost)
-        if transaction.mode is Mode.WRITING:
-            return True
         if transaction.read_only and kind is Kind.WRITE:
             raise read_only_transaction()
+        if transaction.mode is Mode.WRITING:
+            return True
         if self._enter(transaction, to_write=kind in (Kind.WRITE, Kind.CONTROL)):
             self._advance(transaction, statement, parameters)
             return True
