@@ -11,7 +11,7 @@ import difflib
 import inspect as python_inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
     Column,
@@ -23,6 +23,7 @@ from sqlalchemy import (
     inspect,
     select,
     tuple_,
+    union_all,
 )
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import (
@@ -34,7 +35,7 @@ from sqlalchemy.orm import (
     class_mapper,
     lazyload,
 )
-from sqlalchemy.sql import ClauseElement, Executable
+from sqlalchemy.sql import ClauseElement, ColumnElement, Executable
 
 from .conflicts import Shape, writer_for
 
@@ -44,6 +45,7 @@ T = TypeVar("T")
 AttributeNames = str | InstrumentedAttribute[Any] | Iterable[str | InstrumentedAttribute[Any]]
 
 _SNAPSHOT_DIALECTS = frozenset({"mysql", "mariadb"})
+_KEYS_PER_UNION = 100
 _KEYS_PER_SELECT = 400  # older SQLite allows 999 parameters in a statement
 
 
@@ -349,28 +351,38 @@ def _refresh(
     if _dialect_name(session, target.mapper) in _SNAPSHOT_DIALECTS:
         locking = _shown_now(plain)
 
-    def fetch(statement: Select[Any]) -> Sequence[Any]:
-        found = session.scalars(statement, bind_arguments={"mapper": target.mapper})
-        return found.unique().all()
+    def fetch(statement: Executable) -> Sequence[Any]:
+        found = session.execute(statement, bind_arguments={"mapper": target.mapper})
+        return found.scalars().unique().all()
+
+    def listed(some: list[tuple[Any, ...]]) -> Select[Any]:
+        if len(key) == 1:
+            return plain.where(attributes[0].in_([values[0] for values in some]))
+        return plain.where(tuple_(*attributes).in_(some))
+
+    def equal(values: tuple[Any, ...]) -> list[ColumnElement[bool]]:
+        pairs = zip(attributes, values, strict=True)
+        return [attribute == value for attribute, value in pairs]
+
+    def point_by_point(some: list[tuple[Any, ...]]) -> Executable:
+        # A locking read with a list may be done as a scan of the table, which waits for rows
+        # of others: a deadlock, as they wait for ours. Looking up one unique key never is.
+        # The limit makes SQLAlchemy put each part in brackets.
+        parts = [_shown_now(select(model).where(*equal(values))).limit(1) for values in some]
+        return cast("Executable", plain.from_statement(union_all(*parts)))
 
     objects: dict[tuple[Any, ...], Any] = {}
-    step = _KEYS_PER_SELECT // len(key)
-    for start in range(0, 0 if current else len(wanted), step):
+    step = (_KEYS_PER_UNION if current else _KEYS_PER_SELECT) // len(key)
+    for start in range(0, len(wanted), step):
         some = wanted[start : start + step]
-        if len(key) == 1:
-            criterion = attributes[0].in_([values[0] for values in some])
-        else:
-            criterion = tuple_(*attributes).in_(some)
-        for obj in fetch(plain.where(criterion)):
+        for obj in fetch(point_by_point(some) if current else listed(some)):
             objects[tuple(getattr(obj, name) for name in key)] = obj
     for values in wanted:
         if values in objects:
             continue
-        # One by one: a locking read with a list may be done as a scan, which would wait for
-        # the rows of others. The rest is equal to the database and not to Python, as text of
-        # another case may be.
-        pairs = zip(attributes, values, strict=True)
-        found = fetch(locking.where(*(attribute == value for attribute, value in pairs)))
+        # Equal to the database and not to Python, as text of another case may be; or hidden
+        # by a snapshot.
+        found = fetch(locking.where(*equal(values)))
         if len(found) != 1:
             raise ValueError(
                 f"The row with {dict(zip(key, values, strict=True))!r} cannot be read back as"
@@ -443,14 +455,13 @@ def _check_lookup(mapper: Mapper[Any], defaults: Mapping[str, Any], by: Mapping[
             _check_name(mapper, name, accepted, "defaults")
 
 
-def _check_name(mapper: Mapper[Any], name: str, known: Iterable[str], what: str) -> None:
-    names = list(known)
-    if name in names:
+def _check_name(mapper: Mapper[Any], name: str, known: Collection[str], what: str) -> None:
+    if name in known:
         return
-    near = difflib.get_close_matches(name, names, 1)
+    near = difflib.get_close_matches(str(name), known, 1)
     raise ValueError(
         f"{what} names {name!r}, which {mapper.class_.__name__} does not have here."
-        f" It has: {_listed(names)}." + (f" Did you mean {near[0]!r}?" if near else "")
+        f" It has: {_listed(known)}." + (f" Did you mean {near[0]!r}?" if near else "")
     )
 
 
