@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import click
+import pytest
 from sqlalchemy import make_url
 
 import flask_dbkit
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.dialects import EngineContext, support_for
-from flask_dbkit.exceptions import DBKitError
+from flask_dbkit.exceptions import ConfigError, DBKitError
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages
 
@@ -45,6 +46,18 @@ def test_every_dbkit_key_on_a_page_is_a_setting() -> None:
     """A key that was renamed may not live on in the documentation."""
     found = set(re.findall(r"(?<![\w-])(?:FLASK_)?(DBKIT_[A-Z_]+)", _text(README, *pages())))
     assert {key for key in found if not key.startswith("DBKIT_TEST_")} - {"DBKIT_"} <= KEYS
+
+
+def test_the_error_shown_for_a_misspelt_value_is_the_one_raised() -> None:
+    """What a page quotes from the library is what the library says."""
+    (quoted,) = [
+        block.body.strip()
+        for block in blocks(DOCS / "how-to" / "databases.md")
+        if block.body.startswith("DBKIT_")
+    ]
+    with pytest.raises(ConfigError) as caught:
+        Config.from_mapping({"DBKIT_SQLITE_BEGIN": "immedate"})
+    assert str(caught.value) == quoted
 
 
 def test_the_pragma_page_holds_every_pragma_and_every_default() -> None:
