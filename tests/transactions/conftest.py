@@ -22,7 +22,7 @@ from tests.support.databases import Database
 Base: Any = declarative_base()
 
 
-class Entry(Base):
+class Entry(Base):  # type: ignore[misc]
     """A number that is there once."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -30,14 +30,14 @@ class Entry(Base):
     note: Mapped[str | None] = mapped_column(String(50))
 
 
-class Sheet(Versioned, Base):
+class Sheet(Versioned, Base):  # type: ignore[misc]
     """A row that refuses an outdated update without asking the database."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str | None] = mapped_column(String(50))
 
 
-class Copy(Base):
+class Copy(Base):  # type: ignore[misc]
     """A row in the second database."""
 
     __bind_key__ = "second"

@@ -159,7 +159,7 @@ def test_a_writing_scope_on_sqlite_holds_the_write_lock_before_it_reads(ledger: 
     with transaction():
         ledger.db.session.scalars(select(Entry)).all()
         with ledger.engine.connect() as other:
-            other = other.execution_options(dbkit_sqlite_lock_timeout_s=0.01)
+            other.execution_options(dbkit_sqlite_lock_timeout_s=0.01)
             with pytest.raises(OperationalError, match="locked"):
                 other.execute(update(Entry).values(n=5))
         ledger.insert(1)

@@ -292,12 +292,12 @@ def test_an_independent_scope_on_sqlite_is_refused_beside_an_outer_write(ledger:
     """It would wait for the outer scope, which waits for it."""
     with transaction():
         ledger.insert(1)
-        with ledger.app.app_context():
-            with (
-                pytest.raises(OwnershipError, match="write lock"),
-                transaction(independent=True),
-            ):
-                ledger.insert(2)
+        with (
+            ledger.app.app_context(),
+            pytest.raises(OwnershipError, match="write lock"),
+            transaction(independent=True),
+        ):
+            ledger.insert(2)
         ledger.insert(3)
     assert ledger.saved() == [1, 3]
 

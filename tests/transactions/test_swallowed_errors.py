@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm.exc import StaleDataError
 
 from flask_dbkit import (
+    OwnershipError,
     TransactionError,
     UnexpectedRollback,
     current_transaction,
@@ -66,11 +67,13 @@ def test_a_swallowed_syntax_error_counts_too(ledger: Ledger) -> None:
 
 def test_a_failing_select_refuses_what_follows(ledger: Ledger) -> None:
     """The cause is the first error."""
+    first: list[BaseException] = []
     with pytest.raises(TransactionError) as caught, transaction():
-        with pytest.raises(DBAPIError) as first:
+        with pytest.raises(DBAPIError) as failed:
             ledger.db.session.execute(text("SELECT * FROM nowhere"))
+        first.append(failed.value)
         ledger.read()
-    assert caught.value.__cause__ is first.value
+    assert caught.value.__cause__ is first[0]
 
 
 @pytest.mark.parametrize("how", ["add", "insert"])
@@ -101,9 +104,7 @@ def test_an_error_swallowed_inside_a_savepoint_is_raised_at_its_end(
 
 
 @pytest.mark.parametrize("how", ["add", "insert"])
-def test_an_error_contained_by_ones_own_begin_nested_is_no_harm(
-    ledger: Ledger, how: str
-) -> None:
+def test_an_error_contained_by_ones_own_begin_nested_is_no_harm(ledger: Ledger, how: str) -> None:
     """The application's savepoints contain errors as ours do."""
     with transaction():
         ledger.insert(1)
@@ -116,7 +117,7 @@ def test_an_error_contained_by_ones_own_begin_nested_is_no_harm(
 
 def test_a_stale_version_that_is_swallowed_is_raised_at_the_end(ledger: Ledger) -> None:
     """The flush failed without any error of the database."""
-    ledger.db.session.add(Sheet(id=1, title="a"))
+    ledger.db.session.execute(insert(Sheet).values(id=1, title="a"))
     ledger.db.session.commit()
     with pytest.raises(UnexpectedRollback) as caught, transaction():
         sheet = ledger.db.session.get(Sheet, 1)
@@ -192,8 +193,6 @@ def test_a_deferred_constraint_violated_at_commit_arrives(ledger: Ledger) -> Non
 @pytest.mark.backends("mariadb")
 def test_ddl_inside_a_scope_is_noticed_since_it_commits(ledger: Ledger) -> None:
     """MariaDB commits before and after DDL: a rollback would be a lie."""
-    from flask_dbkit import OwnershipError
-
     with pytest.raises(OwnershipError), transaction():
         ledger.insert(1)
         ledger.db.session.execute(text("CREATE TABLE other (id INTEGER)"))

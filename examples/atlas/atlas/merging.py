@@ -85,7 +85,7 @@ def _merge(place_id: int, chosen: list[tuple[int, int]]) -> Outcome:
 
 def _absorb(place: Place, duplicate_id: int, version: int) -> None:
     statement = select_namesakes(place).where(Place.id == duplicate_id, Place.version == version)
-    duplicate = db.session.scalar(statement)
+    duplicate: Place | None = db.session.scalar(statement)
     if duplicate is None:
         raise NotTheSame
     names = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from flask_sqlalchemy.pagination import Pagination
@@ -100,7 +102,7 @@ def find_place(place_id: int) -> Place:
     return db.get_or_404(Place, place_id, options=options, description="There is no such place.")
 
 
-def select_namesakes(place: Place) -> sa.Select[tuple[Place]]:
+def select_namesakes(place: Place) -> sa.Select[Any]:
     """Select the other places of the same name in the same country, which may be duplicates."""
     return sa.select(Place).where(
         Place.country_code == place.country_code, Place.name == place.name, Place.id != place.id
