@@ -317,6 +317,7 @@ class Listing(Generic[T]):
         if errors:
             raise ValueError(f"order is {order!r}. Use some of: {', '.join(self.sort.entries)}.")
         used = session if session is not None else current_session()
+        self._planner.check(used, statement)
         plan, values = self._planner.keyset(used, terms, (), statement)
         return _batches(plan, used, batch, values)
 
@@ -524,7 +525,8 @@ def _paginate_keyset(
     _check_bind(bind)
     signer = Signer(_secrets(secret), max_age_s=max_age_s or _config().cursor_max_age_s)
     pairs = _pairs(args)
-    planner.shape(statement)  # before the client's mistakes: this one is the developer's
+    used = session if session is not None else current_session()
+    planner.check(used, statement)  # before the client's mistakes: these are the developer's
     query = read_query(
         pairs,
         sort,
@@ -535,7 +537,6 @@ def _paginate_keyset(
         cursor=cursor,
         check_cursor=signer.verify,
     )
-    used = session if session is not None else current_session()
     plan, values = planner.keyset(used, query.terms, query.conditions, statement)
     mark = _mark(name, plan.signature, query, bind)
     at = None if query.cursor is None else signer.loads(query.cursor, mark, len(plan.keys))

@@ -207,21 +207,27 @@ class OffsetPage(_Page[T]):
             right_current: How many after this page.
             right_edge: How many from the end.
         """
-        end = max(self.pages, self.page + 1 if self.has_next else 0)
+        known = max(self.pages, self.page + 1 if self.has_next else 0)
         if self.items:
-            end = max(end, self.page)
-        before = 0
-        for number in range(1, end + 1):
-            shown = (
-                number <= left_edge
-                or number > end - right_edge
-                or self.page - left_current <= number <= self.page + right_current
-            )
-            if shown:
-                if number > before + 1:
-                    yield None
-                yield number
-                before = number
+            known = max(known, self.page)
+        # The rules, corner cases included, are those of Flask-SQLAlchemy's object, so that a
+        # template shows the same links.
+        stop = known + 1
+        left_stop = min(1 + left_edge, stop)
+        yield from range(1, left_stop)
+        if left_stop == stop:
+            return
+        middle = max(left_stop, self.page - left_current)
+        middle_stop = min(self.page + right_current + 1, stop)
+        if middle > left_stop:
+            yield None
+        yield from range(middle, middle_stop)
+        if middle_stop == stop:
+            return
+        right = max(middle_stop, stop - right_edge)
+        if right > middle_stop:
+            yield None
+        yield from range(right, stop)
 
     def url(self, number: int) -> str:
         """Return the address of a page.

@@ -101,6 +101,22 @@ class Planner:
             _keep(self._known, form.key, shape)
         return shape
 
+    def check(self, session: Session, statement: Any = None) -> None:
+        """Refuse what could not be paged by keyset, before anybody asks for it.
+
+        Args:
+            session: Tells the database.
+            statement: In place of the list's own.
+
+        Raises:
+            PlanError: The statement or an entry is wrong, or a key has a type without a codec.
+        """
+        shape = self.shape(statement)
+        dialect = dialect_of(session, shape)
+        if dialect.name not in self._typed:
+            self._check_types(shape, dialect)
+            self._typed.add(dialect.name)
+
     def keyset(
         self,
         session: Session,
@@ -118,9 +134,6 @@ class Planner:
         """
         shape = self.shape(statement)
         dialect = dialect_of(session, shape)
-        if dialect.name not in self._typed:
-            self._check_types(shape, dialect)
-            self._typed.add(dialect.name)
 
         def build() -> Any:
             built, expressions, having, full, nulls = self._ordered(shape, terms, conditions)
