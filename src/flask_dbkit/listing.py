@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -31,7 +32,7 @@ from typing import (
 from weakref import WeakSet
 
 from flask import abort, current_app, has_app_context, has_request_context, request
-from sqlalchemy import Select, Table
+from sqlalchemy import Engine, MetaData, Select, Table, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
@@ -40,6 +41,7 @@ from .arguments import Pairs, pairs_of
 from .config import Config
 from .exceptions import ConfigError
 from .filtering import FilterAllowlist
+from .indexes import IndexFinding, examine_indexes
 from .openapi import parameters
 from .pagination.cursor import Direction, Keyset, Signer, fingerprint
 from .pagination.keyset import KeysetRows
@@ -328,6 +330,25 @@ class Listing(Generic[T]):
             https://spec.openapis.org/oas/v3.1.0#parameter-object
         """
         return parameters(self.sort, self.filter, self._limits())
+
+    @property
+    def metadata(self) -> MetaData | None:
+        """The metadata of the listed entity's table; ``None`` for a list without one."""
+        entity = self._planner.entity()
+        return inspect(entity).mapper.local_table.metadata if entity is not None else None
+
+    def examine_indexes(self, session: Session | None = None) -> list[IndexFinding]:
+        """Compare the orders of the list with the indexes that are there. Only reads.
+
+        Args:
+            session: In place of the application's.
+        """
+        used = session if session is not None else current_session()
+        entity = self._planner.entity()
+        mapper = inspect(entity).mapper if entity is not None else None
+        bind = used.get_bind(mapper=mapper)
+        with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
+            return list(examine_indexes(connection, self.name, self._planner, self.sort))
 
     def _limits(self) -> Limits:
         return _limits(
@@ -646,8 +667,6 @@ def _name_of(source: Any) -> str:
         entity = next((d["entity"] for d in descriptions if d.get("entity") is not None), None)
         return _name_of(entity) if entity is not None else "select"
     if isinstance(source, AliasedClass):
-        from sqlalchemy import inspect  # noqa: PLC0415
-
         return str(inspect(source).mapper.class_.__name__)
     return str(getattr(source, "name", source))
 

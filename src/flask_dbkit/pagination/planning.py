@@ -68,6 +68,12 @@ class Planner:
             self._statement = source if isinstance(source, GenerativeSelect) else select(source)
         return self._statement
 
+    def entity(self) -> Any:
+        """Return the mapped class or alias that is listed, if there is one."""
+        descriptions = getattr(self.statement, "column_descriptions", ())
+        found = (one["entity"] for one in descriptions if one.get("entity") is not None)
+        return next(found, None)
+
     def shape(self, statement: Any = None) -> Shape:
         """Read a statement and check every entry of the allowlists against it.
 
