@@ -98,11 +98,11 @@ def raw_key(expression: ColumnElement[Any], dialect: Dialect) -> ColumnElement[A
             # Sorted by position, so compared by position: as text, rows are lost.
             # https://mariadb.com/docs/server/reference/data-types/string-data-types/enum
             return _plus(expression, "0")
-        if isinstance(found, (sqltypes.Float, sqltypes.Double)):
+        if _is_float(expression.type, found):
             # The driver is sent six digits of a FLOAT. The sum with a double has all of them,
             # and unlike CAST(… AS DOUBLE) it is known to every version.
             return _plus(expression, "0e0")
-    if dialect.name == "postgresql" and isinstance(found, sqltypes.Float):
+    if dialect.name == "postgresql" and _is_float(expression.type, found):
         # real and double precision compare exactly, in an index too; the text of a real
         # taken for a double does not.
         # https://www.postgresql.org/docs/current/btree.html#BTREE-BEHAVIOR
@@ -121,7 +121,7 @@ def compared_key(
         dialect: The database.
     """
     found = implementation(expression.type, dialect)
-    if isinstance(found, (sqltypes.Float, MYSQL_ENUM)):
+    if isinstance(found, MYSQL_ENUM) or _is_float(expression.type, found):
         return type_coerce(expression, RAW)
     return raw
 
@@ -129,6 +129,13 @@ def compared_key(
 def type_name(expression: ColumnElement[Any], dialect: Dialect) -> str:
     """Name a key's type, so that a cursor from before a migration is not taken for one after."""
     return type(implementation(expression.type, dialect)).__name__
+
+
+def _is_float(declared: TypeEngine[Any], found: TypeEngine[Any]) -> bool:
+    # What SQLAlchemy 2.0 makes of a float on PostgreSQL does not derive from Float.
+    while isinstance(declared, TypeDecorator):
+        declared = declared.impl_instance
+    return isinstance(found, sqltypes.Float) or isinstance(declared, sqltypes.Float)
 
 
 def _plus(expression: ColumnElement[Any], zero: str) -> ColumnElement[Any]:
