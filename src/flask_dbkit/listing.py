@@ -570,7 +570,7 @@ def _paginate_keyset(
         next_cursor=None if rows.next is None else signer.dumps(rows.next, mark),
         prev_cursor=None if rows.prev is None else signer.dumps(rows.prev, mark),
         _cursor=query.cursor,
-        _last_cursor=_last_cursor(rows, signer, mark),
+        _last_cursor=lambda: _last_cursor(rows, signer, mark),
         _links=_links(pairs),
         _respond=_respond,
         _hidden=planner.hidden(plan.shape),

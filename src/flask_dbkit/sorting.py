@@ -27,6 +27,7 @@ Nulls = Literal["first", "last"]
 S = TypeVar("S", bound=GenerativeSelect)
 
 _MYSQL = ("mysql", "mariadb")
+_KEPT = 64  # forms of statements, for each of which the tables are known
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,7 @@ class SortAllowlist:
                 " each at most once, with '-' before a name for descending."
             )
         self.default_terms = terms
+        self._shapes: dict[object, Shape] = {}
 
     def __repr__(self) -> str:
         return f"SortAllowlist({', '.join(self.entries)}, default={self.default!r})"
@@ -239,7 +241,7 @@ class SortAllowlist:
             PlanError: Nothing is known to be unique in each row of the statement.
         """
         terms = self.parse(text, direction=direction)
-        shape = shape_of(statement, unique=True, told=True)
+        shape = self._shape(statement)
         clauses = []
         for term in self.complete(terms, shape):
             expression = element_of(term.key.expr)
@@ -268,6 +270,19 @@ class SortAllowlist:
                 found.append(SortTerm(None, SortKey(breaker), last))
                 have.append(adapted)
         return tuple(found)
+
+    def _shape(self, statement: Any) -> Shape:
+        # Reading a FROM clause costs ten times what building an order does. SQLAlchemy's own
+        # cache takes two statements with the same key for the same form.
+        form = statement._generate_cache_key()  # noqa: SLF001
+        found = self._shapes.get(form.key) if form is not None else None
+        if found is None:
+            found = shape_of(statement, unique=True, told=True)
+            if form is not None and found.plain:
+                if len(self._shapes) >= _KEPT:
+                    self._shapes.clear()
+                self._shapes[form.key] = found
+        return found
 
     def _read(self, text: str) -> tuple[tuple[SortTerm, ...], list[dict[str, Any]]]:
         terms: list[SortTerm] = []

@@ -429,7 +429,7 @@ def test_the_last_link_reads_the_end_of_the_list(session: Session) -> None:
     """The last rows are one cursor away, in order, whatever page they would be on."""
     fill_books(session)
     first = read(BOOKS, session, sort="-score,id", per_page="5")
-    end = read(BOOKS, session, sort="-score,id", per_page="5", cursor=first._last_cursor)
+    end = read(BOOKS, session, sort="-score,id", per_page="5", cursor=first._last_cursor())
     everything = BOOKS.paginate(args={"sort": "-score,id", "per_page": "100"}, session=session)
     assert [book.id for book in end.items] == [book.id for book in everything.items[-5:]]
     assert (end.has_next, end.has_prev) == (False, True)

@@ -288,7 +288,7 @@ class KeysetPage(_Page[T]):
     next_cursor: str | None = None
     prev_cursor: str | None = None
     _cursor: str | None = field(default=None, repr=False)
-    _last_cursor: str | None = field(default=None, repr=False)
+    _last_cursor: Callable[[], str | None] = field(default=lambda: None, repr=False)
 
     @property
     def links(self) -> dict[str, str | None]:
@@ -305,7 +305,7 @@ class KeysetPage(_Page[T]):
             "first": self._links.url(cursor=None, page=None),
             "prev": url(self.prev_cursor),
             "next": url(self.next_cursor),
-            "last": url(self._last_cursor),
+            "last": url(self._last_cursor()),
         }
 
     def _pagination(self) -> dict[str, Any]:

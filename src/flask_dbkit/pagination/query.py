@@ -108,7 +108,8 @@ def read_query(
         errors.append(mistake("cursor", "page_and_cursor", given_cursor, "cursor, or page"))
     if kind == "offset":
         number = _page(given_page, page, size, limits, errors)
-    elif given_cursor is not None and check_cursor is not None:
+    elif errors and given_cursor is not None and check_cursor is not None:
+        # Read later; but now, so that it is in this answer, too, if it is not even ours.
         try:
             check_cursor(given_cursor)
         except QueryError as error:
