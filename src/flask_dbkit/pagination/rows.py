@@ -48,9 +48,8 @@ class Rows:
             Whether the column after the keys is not NULL; ``None`` if there was no row.
         """
         result = session.execute(statement, dict(values))
-        names = list(result.keys())[: self._shape.width]
-        # Joined loading of a collection repeats its parent once per child.
-        found = (result.unique() if self._shape.whole else result).all()
+        repeats = self._shape.whole and _loads_collections(result)
+        found = (result.unique() if repeats else result).all()
         if not found:
             return None
         size = self._shape.width
@@ -58,7 +57,20 @@ class Rows:
         if self._shape.scalar:
             self.items += [row[0] for row in found]
         else:
+            names = list(result.keys())[: self._shape.width]
             self.items += IteratorResult(
                 SimpleResultMetaData(names), iter([tuple(row[:size]) for row in found])
             ).all()
         return len(found[0]) > size + width and found[0][size + width] is not None
+
+
+def _loads_collections(result: Any) -> bool:
+    """Tell whether joined loading repeats a parent once per child, so that rows need unique().
+
+    Making rows unique costs a tenth of a page. SQLAlchemy knows whether it has to be, and raises
+    if it has to be and is not; where it does not tell, rows are made unique.
+    """
+    try:
+        return bool(result.raw.context.compiled.compile_state.multi_row_eager_loaders)
+    except AttributeError:
+        return True
