@@ -108,7 +108,7 @@ def _word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) -
 
 
 def _parse_count(key: str, value: object) -> str | int:
-    allowed = "'exact', 'none' or a whole number from 0"
+    allowed = "one of: 'exact', 'none', a whole number from 0"
     word = str(value).strip().lower()
     if word in ("exact", "none"):
         return word
@@ -211,7 +211,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "DBKIT_PAGE_COUNT",
-        "'exact', 'none' or a whole number from 0",
+        "one of: 'exact', 'none', a whole number from 0",
         "exact",
         "How offset pages count their rows: all of them, not at all, or at most so many.",
         _parse_count,
