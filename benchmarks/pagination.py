@@ -558,7 +558,7 @@ def main() -> None:
             if child == 0:
                 try:
                     run(database, url, rows, rounds, Path(directory))
-                except Exception as error:  # noqa: BLE001 - the others still run
+                except Exception as error:
                     print(f"{database}: {type(error).__name__}: {error}")
                 finally:
                     sys.stdout.flush()

@@ -506,7 +506,7 @@ def _paginate(
     plan, values = planner.offset(used, query.terms, query.conditions, statement)
     hidden = planner.hidden(plan.shape)
 
-    def fetch(number: int, must_have_rows: bool) -> OffsetPage[Any]:  # noqa: FBT001 - a callback
+    def fetch(number: int, must_have_rows: bool) -> OffsetPage[Any]:
         rows = plan.fetch(used, number, query.per_page, count=counted, values=values)
         if must_have_rows and not rows.items and number > 1:
             abort(404)

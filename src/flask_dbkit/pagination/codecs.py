@@ -192,6 +192,6 @@ def encode(value: Value) -> bool | int | str | None:
     return tag + encoder(value)
 
 
-def decode(text: bool | int | str | None) -> Value:  # noqa: FBT001 - a value, no switch
+def decode(text: bool | int | str | None) -> Value:
     """Turn what :func:`encode` made back into the key value."""
     return _DECODERS[text[0]](text[1:]) if isinstance(text, str) else text

@@ -37,6 +37,19 @@ _NULLS_LARGEST = frozenset({"postgresql", "oracle"})
 
 
 @dataclass(frozen=True)
+class Segment:
+    """One index range of a page.
+
+    Attributes:
+        criterion: The rows in it.
+        fixed: How many leading keys have one value in it.
+    """
+
+    criterion: ColumnElement[Any]
+    fixed: int = 0
+
+
+@dataclass(frozen=True)
 class Key:
     """One key of a total order, ready for one database.
 
@@ -91,6 +104,14 @@ class Key:
         if self.nullable and not self.nulls_first:
             return [further, self.compared.is_(None)]
         return [further]
+
+    def segments_beyond(self, value: BindParameter[Any] | None) -> list[Segment]:
+        """Return the same ranges, each telling whether the key has one value in it."""
+        first, *others = [*self.beyond(value), None]
+        if first is None:
+            return []
+        # Behind the first range only NULLs can come.
+        return [Segment(first), *(Segment(one, 1) for one in others if one is not None)]
 
     def guard(self, value: BindParameter[Any]) -> ColumnElement[Any]:
         """Return the one range that has the value and all that comes after it."""
@@ -257,12 +278,19 @@ class KeysetPlan:
         if probing:
             assert at is not None
             columns.append(self._probe(at).label("dbkit_behind"))
-        base = self.statement.add_columns(*columns).order_by(*(key.order() for key in keys))
-        base = base.limit(bindparam(_LIMIT, type_=None, required=True))
+        base = self.statement.add_columns(*columns)
+        limit = bindparam(_LIMIT, type_=None, required=True)
         if at is None or not at.values:
-            return (base,)
-        criteria = self._after(keys, at, inclusive=at.direction.inclusive, ties=at.ties)
-        return tuple(self._where(base, criterion) for criterion in criteria)
+            return (base.order_by(*(key.order() for key in keys)).limit(limit),)
+        segments = self._after(keys, at, inclusive=at.direction.inclusive, ties=at.ties)
+        return tuple(self._segment(base, one, keys).limit(limit) for one in segments)
+
+    def _segment(self, statement: Any, segment: Segment, keys: Sequence[Key]) -> Any:
+        criterion = segment.criterion
+        narrowed = statement.having(criterion) if self.having else statement.where(criterion)
+        # A key that has one value orders nothing. MariaDB does not see it of "x IS NULL", and
+        # sorts all of these rows.
+        return narrowed.order_by(*(key.order() for key in keys[segment.fixed :]))
 
     def _probe(self, at: Keyset) -> ColumnElement[Any]:
         """Return a scalar that is NULL if no row lies on the other side of the keyset.
@@ -272,16 +300,14 @@ class KeysetPlan:
         """
         other = not at.direction.backward
         keys = [key.reversed() for key in self.keys] if other else list(self.keys)
-        criteria = self._after(keys, at, inclusive=not at.direction.inclusive, ties=at.ties)
+        segments = self._after(keys, at, inclusive=not at.direction.inclusive, ties=at.ties)
         one = literal_column("1")
         # PostgreSQL wants the keys of a DISTINCT order among the columns.
         columns = [key.expression for key in keys] if self.shape.distinct else [one]
-        bare: Select[Any] = self.statement.with_only_columns(
-            *columns, maintain_column_froms=True
-        ).order_by(*(key.order() for key in keys))
+        bare: Select[Any] = self.statement.with_only_columns(*columns, maintain_column_froms=True)
         found = []
-        for criterion in criteria:
-            nearest = self._where(bare, criterion).limit(one).correlate(None)
+        for segment in segments:
+            nearest = self._segment(bare, segment, keys).limit(one).correlate(None)
             if self.shape.distinct:
                 nearest = select(one).select_from(nearest.subquery())
             found.append(nearest.scalar_subquery())
@@ -298,12 +324,9 @@ class KeysetPlan:
         # belongs to the page.
         return session.execute(self._segments[shape][0], dict(bound)).scalar() is not None
 
-    def _where(self, statement: Any, criterion: ColumnElement[Any]) -> Any:
-        return statement.having(criterion) if self.having else statement.where(criterion)
-
     def _after(
         self, keys: Sequence[Key], at: Keyset, *, inclusive: bool, ties: int
-    ) -> list[ColumnElement[Any]]:
+    ) -> list[Segment]:
         """Return the criteria for the rows after a keyset, one index range each, in order."""
         values = [
             None if value is None else bindparam(f"dbkit_k{n}", type_=RAW, required=True)
@@ -314,7 +337,7 @@ class KeysetPlan:
         # SQLite uses the first column of a row value only, so not within a run of ties.
         rows = self.dialect == "postgresql" or (self.dialect == "sqlite" and not ties)
         if len(keys) > 1 and plain and same_way and rows:
-            return [_row_value(keys, values, inclusive=inclusive)]
+            return [Segment(_row_value(keys, values, inclusive=inclusive))]
         if self.dialect in _GUARD_ONLY:
             ties = 0
         return _segments(keys, values, inclusive=inclusive, ties=ties)
@@ -336,33 +359,27 @@ def _segments(
     *,
     inclusive: bool,
     ties: int,
-) -> list[ColumnElement[Any]]:
+) -> list[Segment]:
     key, value = keys[0], values[0]
     if len(keys) == 1:
-        return ([key.equals(value)] if inclusive and value is None else []) + (
-            _last(key, value, inclusive=inclusive)
-        )
+        if value is None:
+            same = [Segment(key.equals(None))] if inclusive else []
+            return same + key.segments_beyond(None)
+        first, *others = key.segments_beyond(value)
+        return [Segment(key.guard(value)) if inclusive else first, *others]
     if value is None or ties > 0:
-        same = key.equals(value)
         inner = (
             _segments(keys[1:], values[1:], inclusive=inclusive, ties=ties - 1)
             if ties > 0
-            else [_expanded(keys[1:], values[1:], inclusive=inclusive)]
+            else [Segment(_expanded(keys[1:], values[1:], inclusive=inclusive))]
         )
-        return [and_(same, one) for one in inner] + key.beyond(value)
-    ranges = key.beyond(value)
+        within = [Segment(and_(key.equals(value), one.criterion), one.fixed + 1) for one in inner]
+        return [*within, *key.segments_beyond(value)]
     rest = _expanded(keys[1:], values[1:], inclusive=inclusive)
-    first = and_(key.guard(value), or_(ranges[0], and_(key.equals(value), rest)))
-    return [first, *ranges[1:]]
-
-
-def _last(
-    key: Key, value: BindParameter[Any] | None, *, inclusive: bool
-) -> list[ColumnElement[Any]]:
-    ranges = key.beyond(value)
-    if inclusive and value is not None:
-        ranges[0] = key.guard(value)
-    return ranges
+    further, *others = key.segments_beyond(value)
+    guarded = and_(key.guard(value), or_(further.criterion, and_(key.equals(value), rest)))
+    # The last key stays in every order, so none is empty.
+    return [Segment(guarded), *others]
 
 
 def _expanded(
@@ -372,8 +389,10 @@ def _expanded(
     key, value = keys[0], values[0]
     ranges = key.beyond(value)
     if len(keys) == 1:
-        if inclusive:
-            ranges = [key.equals(value), *ranges]
+        if inclusive and value is not None:
+            ranges[0] = key.guard(value)
+        elif inclusive:
+            ranges = [key.equals(None), *ranges]
         # Nothing comes after NULL where NULLs come last.
         return or_(*ranges) if ranges else false()
     rest = _expanded(keys[1:], values[1:], inclusive=inclusive)

@@ -249,7 +249,7 @@ class OffsetPage(_Page[T]):
             "last": self.url(max(1, self.pages)) if self.total_is_exact else None,
         }
 
-    def _other(self, number: int, error_out: bool) -> OffsetPage[T]:  # noqa: FBT001
+    def _other(self, number: int, error_out: bool) -> OffsetPage[T]:
         if self._fetch is None:
             raise RuntimeError("This page was built by hand and cannot read another.")
         return self._fetch(number, error_out)
