@@ -11,11 +11,14 @@ import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, Index, String, func, select, text
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from flask_dbkit import DBKit, Listing, SortAllowlist, SortKey, declarative_base
+from flask_dbkit.models import BaseMixin
 
-Base: Any = declarative_base()
+
+class Base(BaseMixin, DeclarativeBase):
+    pass
 
 
 class Writer(Base):

@@ -12,7 +12,15 @@ import pytest
 from flask import Flask, render_template_string, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import JSON, ForeignKey, String, event, func, select
-from sqlalchemy.orm import Mapped, Session, deferred, joinedload, mapped_column, relationship
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    deferred,
+    joinedload,
+    mapped_column,
+    relationship,
+)
 from werkzeug.exceptions import BadRequest
 
 from flask_dbkit import (
@@ -30,10 +38,13 @@ from flask_dbkit import (
     paginate_keyset,
 )
 from flask_dbkit.listing import declared_listings
+from flask_dbkit.models import BaseMixin
 from flask_dbkit.pagination import Links
 from tests.pagination import catalog
 
-Base: Any = declarative_base()
+
+class Base(BaseMixin, DeclarativeBase):
+    pass
 
 
 class Owner(Base):

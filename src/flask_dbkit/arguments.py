@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["RESERVED", "Pairs", "pairs_of", "values_of"]
+__all__ = ["RESERVED", "Pairs", "check_number", "pairs_of", "values_of"]
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -21,8 +21,8 @@ def pairs_of(arguments: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) ->
     """
     if arguments is None:
         return ()
-    multi = getattr(arguments, "lists", None)
-    items: Iterable[tuple[str, Any]]
+    multi: Any = getattr(arguments, "lists", None)
+    items: Any
     if callable(multi):
         items = multi()
     elif isinstance(arguments, Mapping):
@@ -39,3 +39,13 @@ def pairs_of(arguments: Mapping[str, Any] | Iterable[tuple[str, Any]] | None) ->
 def values_of(pairs: Pairs, name: str) -> list[str]:
     """Return the values of one parameter."""
     return [value for key, value in pairs if key == name]
+
+
+def check_number(name: str, value: object) -> None:
+    """Refuse what is no whole number from 1.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}. Use a whole number from 1.")

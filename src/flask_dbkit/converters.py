@@ -247,8 +247,7 @@ def _timedelta() -> Converter:
             if _FLOAT.fullmatch(text):
                 value = timedelta(seconds=float(text))
                 # Kept as a point in time after 1970 where there are no intervals.
-                _EPOCH + value
-                return value
+                return _EPOCH + value - _EPOCH
         except OverflowError:
             pass
         raise BadValue("a number of seconds")

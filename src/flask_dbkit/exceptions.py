@@ -30,7 +30,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest
@@ -339,7 +339,7 @@ class QueryError(DBKitError, BadRequest):
             body = json.dumps(self.problem(), ensure_ascii=False) + "\n"
             response = Response(body, 400, mimetype=_PROBLEM_JSON)
         else:
-            response = super().get_response(environ, scope)  # type: ignore[assignment]
+            response = cast("Any", super()).get_response(environ, scope)
         # One address, two representations: a cache must tell them apart.
         response.vary.add("Accept")
         return response

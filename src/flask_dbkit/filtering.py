@@ -17,7 +17,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import bindparam
 from sqlalchemy import types as sqltypes
@@ -28,7 +28,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 from sqlalchemy.types import TypeEngine
 
-from .arguments import RESERVED, Pairs, pairs_of
+from .arguments import RESERVED, Pairs, check_number, pairs_of
 from .converters import BadValue, Converter, boolean_of, converter_for
 from .exceptions import PlanError, QueryError, mistake
 from .shapes import element_of, is_aggregate
@@ -208,8 +208,8 @@ class Filter:
                 "A Filter with a function needs type=, for example type=int: there is no column"
                 " to take it from."
             )
-        if max_values is not None and (isinstance(max_values, bool) or max_values < 1):
-            raise ValueError(f"max_values is {max_values!r}. Use a whole number from 1.")
+        if max_values is not None:
+            check_number("max_values", max_values)
         self.target, self.ops = target, tuple(dict.fromkeys(words))
         self.type, self.max_values = type, max_values
         self._converter: Converter | None = None
@@ -315,8 +315,7 @@ class FilterAllowlist:
         if syntax not in ("suffix", "brackets"):
             raise ValueError(f"syntax is {syntax!r}. Use 'suffix' or 'brackets'.")
         for limit, given in (("max_filters", max_filters), ("max_values", max_values)):
-            if isinstance(given, bool) or not isinstance(given, int) or given < 1:
-                raise ValueError(f"{limit} is {given!r}. Use a whole number from 1.")
+            check_number(limit, given)
         self.max_filters, self.max_values, self.syntax = max_filters, max_values, syntax
         self.entries: dict[str, Filter] = {}
         for name, entry in mapping.items():
@@ -354,7 +353,7 @@ class FilterAllowlist:
         Raises:
             QueryError: With every mistake.
         """
-        return add_conditions(statement, self.parse(args), live=True)[0]
+        return cast("S", add_conditions(statement, self.parse(args), live=True)[0])
 
     def parameter(self, name: str, op: str) -> str:
         """Return the name of the parameter for an operator."""
@@ -468,7 +467,7 @@ def add_conditions(
     for place, condition in enumerate(conditions):
         entry = condition.entry
         if entry.is_function:
-            statement = entry.target(statement, condition.value)
+            statement = cast("Any", entry.target)(statement, condition.value)
             continue
         target = adapt(element_of(entry.target))
         bind = _Bind(condition, None if live else place, _bind_type(target.type))

@@ -37,7 +37,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from .arguments import Pairs, pairs_of
+from .arguments import Pairs, check_number, pairs_of
 from .config import Config
 from .exceptions import ConfigError
 from .filtering import FilterAllowlist
@@ -48,7 +48,7 @@ from .pagination.keyset import KeysetRows
 from .pagination.offset import Count
 from .pagination.page import KeysetPage, Links, OffsetPage, answer
 from .pagination.planning import Planner
-from .pagination.query import Limits, ListQuery, check_number, read_query
+from .pagination.query import Limits, ListQuery, read_query
 from .sorting import SortAllowlist
 from .state import current_session
 
@@ -181,7 +181,9 @@ class Listing(Generic[T]):
         _check_count(count)
         self.sort, self.filter = sort, filter
         self.per_page, self.max_per_page, self.max_offset = per_page, max_per_page, max_offset
-        self.count, self.oversize, self.cursor_max_age = count, oversize, cursor_max_age
+        self.count: Count | None = count
+        self.oversize: Literal["clamp", "error"] = oversize
+        self.cursor_max_age = cursor_max_age
         self.unique = unique
         self._source, self._given_name = entity_or_select, name
         self._planner = Planner(

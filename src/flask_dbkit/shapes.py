@@ -103,13 +103,13 @@ class Shape:
 
     def is_nullable(self, expression: ColumnElement[Any]) -> bool:
         """Tell whether an expression can be NULL, as far as the metadata says."""
-        element = expression
+        element: Any = expression
         while isinstance(element, (Grouping, Label)):
             element = element.element
         if isinstance(element, Column) and element.table is not None:
             table = element.table
             trusted = isinstance(_base_of(table), Table) and table not in self.optional
-            return element.nullable or not trusted  # type: ignore[no-any-return]
+            return bool(element.nullable) or not trusted
         return not (isinstance(element, FunctionElement) and element.name == "count")
 
     def covers(self, expression: ColumnElement[Any]) -> bool:
@@ -254,7 +254,7 @@ def _wrap(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
     adapter = ClauseAdapter(sub)
 
     def adapt(expression: ColumnElement[Any]) -> ColumnElement[Any]:
-        found = sub.corresponding_column(expression)  # type: ignore[arg-type]
+        found = sub.corresponding_column(expression)
         return found if found is not None else adapter.traverse(expression)
 
     return select(*sub.c), adapt
@@ -307,21 +307,21 @@ def _identity(  # noqa: PLR0911 - one per kind of statement
     if statement._distinct and not whole:
         return tuple(statement.selected_columns), None, False
     keys: list[ColumnElement[Any]] = []
-    fixed: set[FromClause] = set()
+    reached: set[FromClause] = set()
     for entity in entities:
         keys += _primary_key(entity)
-        fixed = _determined(froms, keys)
-        if fixed >= set(froms.leaves) or (scalar and statement._distinct):
+        reached = _determined(froms, keys)
+        if reached >= set(froms.leaves) or (scalar and statement._distinct):
             return tuple(keys), None, False
         if scalar:
-            return (), _repeats(entity, froms, fixed), True
+            return (), _repeats(entity, froms, reached), True
     if not entities:
         for leaf in froms.leaves:
             unique = next(iter(_unique_keys(leaf)), None)
             keys += [leaf.c[name] for name in sorted(unique or ())]
             if _determined(froms, keys) >= set(froms.leaves):
                 return tuple(keys), None, False
-    lost = ", ".join(sorted(_name(leaf) for leaf in set(froms.leaves) - fixed)) or "the rows"
+    lost = ", ".join(sorted(_name(leaf) for leaf in set(froms.leaves) - reached)) or "the rows"
     reason = (
         f"Nothing is known to be unique in each row: {lost} may match several times."
         " Give the allowlist a tiebreaker=, an expression or a tuple of them."
@@ -401,7 +401,7 @@ def _unique_in_subquery(leaf: AliasedReturnsRows, inner: SelectBase) -> Iterator
 def _froms_of(statement: Select[Any]) -> _Froms:
     froms = _Froms()
     # Without the entities, which bring the tables of joined loading: those repeat nothing.
-    bare = statement.with_only_columns(literal_column("1"), maintain_column_froms=True)
+    bare: Select[Any] = statement.with_only_columns(literal_column("1"), maintain_column_froms=True)
     for one in bare.group_by(None).get_final_froms():
         _collect(one, froms, optional=False)
     for one, other in _equalities(statement.whereclause):

@@ -18,6 +18,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from .arguments import check_number
 from .exceptions import PlanError, QueryError, mistake
 from .shapes import Shape, element_of, shape_of
 
@@ -110,7 +111,7 @@ class _PlacedNulls(UnaryExpression[Any]):
 
 @compiles(_PlacedNulls)
 def _compile_placed(element: _PlacedNulls, compiler: SQLCompiler, **kwargs: Any) -> str:
-    return compiler.visit_unary(element, **kwargs)
+    return str(cast("Any", compiler).visit_unary(element, **kwargs))
 
 
 @compiles(_PlacedNulls, *_MYSQL)
@@ -156,8 +157,7 @@ class SortAllowlist:
             _check_name(name)
             _check_expression(f"Sort entry {name!r}", entry)
             self.entries[name] = entry if isinstance(entry, SortKey) else SortKey(entry)
-        if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 1:
-            raise ValueError(f"max_keys is {max_keys!r}. Use a whole number from 1.")
+        check_number("max_keys", max_keys)
         if on_invalid not in ("error", "default"):
             raise ValueError(f"on_invalid is {on_invalid!r}. Use 'error' or 'default'.")
         self.max_keys, self.on_invalid = max_keys, on_invalid

@@ -107,11 +107,8 @@ class Key:
 
     def segments_beyond(self, value: BindParameter[Any] | None) -> list[Segment]:
         """Return the same ranges, each telling whether the key has one value in it."""
-        first, *others = [*self.beyond(value), None]
-        if first is None:
-            return []
         # Behind the first range only NULLs can come.
-        return [Segment(first), *(Segment(one, 1) for one in others if one is not None)]
+        return [Segment(one, min(place, 1)) for place, one in enumerate(self.beyond(value))]
 
     def guard(self, value: BindParameter[Any]) -> ColumnElement[Any]:
         """Return the one range that has the value and all that comes after it."""
@@ -279,7 +276,7 @@ class KeysetPlan:
             assert at is not None
             columns.append(self._probe(at).label("dbkit_behind"))
         base = self.statement.add_columns(*columns)
-        limit = bindparam(_LIMIT, type_=None, required=True)
+        limit: BindParameter[Any] = bindparam(_LIMIT, type_=None, required=True)
         if at is None or not at.values:
             return (base.order_by(*(key.order() for key in keys)).limit(limit),)
         segments = self._after(keys, at, inclusive=at.direction.inclusive, ties=at.ties)
@@ -301,7 +298,7 @@ class KeysetPlan:
         other = not at.direction.backward
         keys = [key.reversed() for key in self.keys] if other else list(self.keys)
         segments = self._after(keys, at, inclusive=not at.direction.inclusive, ties=at.ties)
-        one = literal_column("1")
+        one: ColumnElement[Any] = literal_column("1")
         # PostgreSQL wants the keys of a DISTINCT order among the columns.
         columns = [key.expression for key in keys] if self.shape.distinct else [one]
         bare: Select[Any] = self.statement.with_only_columns(*columns, maintain_column_froms=True)

@@ -83,8 +83,7 @@ class Planner:
         Raises:
             PlanError: It could not be sorted, filtered or paged rightly.
         """
-        own = statement is None or statement is self.statement
-        if own:
+        if statement is None or statement is self.statement:
             if self._shape is None:
                 self._shape = self._read(self.statement)
             return self._shape

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..arguments import Pairs, values_of
+from ..arguments import Pairs, check_number, values_of
 from ..exceptions import QueryError, mistake
 from ..filtering import Condition, FilterAllowlist
 from ..sorting import SortAllowlist, SortTerm
@@ -178,13 +178,3 @@ def _page(
     else:
         return int(text)
     return 1
-
-
-def check_number(name: str, value: object) -> None:
-    """Refuse what is no whole number from 1.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}. Use a whole number from 1.")
