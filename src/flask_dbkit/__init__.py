@@ -22,12 +22,16 @@ from .exceptions import (
     OptionMismatch,
     OwnershipError,
     PartialCommit,
+    PlanError,
+    QueryError,
     ReadOnlyViolation,
     Rollback,
     TransactionError,
     UnexpectedRollback,
 )
 from .extension import DBKit
+from .filtering import Filter, FilterAllowlist
+from .listing import Listing, paginate, paginate_keyset
 from .models import (
     NAMING_CONVENTION,
     Base,
@@ -36,6 +40,7 @@ from .models import (
     Versioned,
     declarative_base,
 )
+from .pagination import KeysetPage, OffsetPage
 from .scopes import (
     after_end,
     attempts,
@@ -54,6 +59,7 @@ from .scopes import (
     transaction,
 )
 from .shortcuts import get_or_create, upsert
+from .sorting import SortAllowlist, SortKey
 from .transactions import Retry, TransactionInfo
 from .types import UTCDateTime
 
@@ -66,14 +72,23 @@ __all__ = [
     "DBKit",
     "DBKitError",
     "DurabilityError",
+    "Filter",
+    "FilterAllowlist",
+    "KeysetPage",
+    "Listing",
     "NoTransaction",
+    "OffsetPage",
     "OnCommitError",
     "OptionMismatch",
     "OwnershipError",
     "PartialCommit",
+    "PlanError",
+    "QueryError",
     "ReadOnlyViolation",
     "Retry",
     "Rollback",
+    "SortAllowlist",
+    "SortKey",
     "Timestamps",
     "TransactionError",
     "TransactionInfo",
@@ -92,6 +107,8 @@ __all__ = [
     "non_transactional",
     "on_commit",
     "on_rollback",
+    "paginate",
+    "paginate_keyset",
     "require_transaction",
     "run",
     "savepoint",

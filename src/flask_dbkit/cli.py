@@ -11,7 +11,9 @@ import click
 from flask.cli import AppGroup
 
 from .fsa import current_engines
+from .indexes import IndexFinding
 from .inspection import EngineReport, inspect_engine
+from .listing import Listing, declared_listings
 from .state import current_state
 
 __all__ = ["dbkit_group", "exit_on_interrupt"]
@@ -92,3 +94,33 @@ def _interruptible(plain: Callable[[click.Context], Any]) -> Callable[[click.Con
             context.exit(_INTERRUPTED)
 
     return invoke
+
+
+@dbkit_group.command("indexes")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an index is missing.")
+@click.pass_context
+def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
+    """Compare the sort orders of every listing with the indexes of its table.
+
+    Prints the CREATE INDEX that is missing. Exits with 1 when a listing cannot be planned.
+    """
+    findings = [finding for listing in _own_listings() for finding in listing.examine_indexes()]
+    if as_json:
+        click.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+    else:
+        click.echo("\n".join(map(_index_line, findings)) or "No listing is declared.")
+    statuses = {finding.status for finding in findings}
+    if "error" in statuses or (strict and "missing" in statuses):
+        context.exit(1)
+
+
+def _own_listings() -> list[Listing[Any]]:
+    """Return the listings of this application's models: there may be others in the process."""
+    own = set(current_state().db.metadatas.values())
+    return [listing for listing in declared_listings() if listing.metadata in own]
+
+
+def _index_line(finding: IndexFinding) -> str:
+    about = finding.index or finding.create or finding.reason or ""
+    return f"{finding.status:<9}  {finding.listing} ?sort={finding.sort}  {about}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from .exceptions import ConfigError, shorten
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
@@ -107,6 +107,16 @@ def _word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) -
     return Setting(key, allowed, default, meaning, parse)
 
 
+def _parse_count(key: str, value: object) -> str | int:
+    allowed = "one of: 'exact', 'none', a whole number from 0"
+    word = str(value).strip().lower()
+    if word in ("exact", "none"):
+        return word
+    if not isinstance(value, bool) and isinstance(value, (int, str)) and word.isdecimal():
+        return int(word)
+    raise ConfigError.bad_value(key, value, allowed, ("exact", "none"))
+
+
 SETTINGS: tuple[Setting, ...] = (
     _flag(
         "DBKIT_REQUIRE_DATABASE_URL",
@@ -185,6 +195,34 @@ SETTINGS: tuple[Setting, ...] = (
         "What a scope does with uncommitted work from before it.",
         ("raise", "adopt"),
     ),
+    _integer(
+        "DBKIT_DEFAULT_PAGE_SIZE",
+        20,
+        "Rows per page when neither the request nor the listing says how many.",
+        low=1,
+        high=_MAX_MS,
+    ),
+    _integer(
+        "DBKIT_MAX_PAGE_SIZE",
+        100,
+        "Most rows per page a client may ask for.",
+        low=1,
+        high=_MAX_MS,
+    ),
+    Setting(
+        "DBKIT_PAGE_COUNT",
+        "one of: 'exact', 'none', a whole number from 0",
+        "exact",
+        "How offset pages count their rows: all of them, not at all, or at most so many.",
+        _parse_count,
+    ),
+    _integer(
+        "DBKIT_CURSOR_MAX_AGE_S",
+        None,
+        "Seconds after which a cursor is refused.",
+        low=1,
+        high=_MAX_MS,
+    ),
     _word(
         "DBKIT_POOLER",
         None,
@@ -217,6 +255,10 @@ class Config:
     tx_per_request: bool = False
     tx_rollback_status: int | None = 400
     tx_stray_work: str = "raise"
+    default_page_size: int = 20
+    max_page_size: int = 100
+    page_count: Literal["exact", "none"] | int = "exact"
+    cursor_max_age_s: int | None = None
     pooler: str | None = None
     given: frozenset[str] = frozenset()
     """The keys the application set itself, so that a default never overrules its options."""

@@ -4,6 +4,8 @@
 
     DBKitError
     ├── ConfigError            a setting or a database URL that cannot be used
+    ├── PlanError              a listing that could not be sorted, filtered or paged rightly
+    ├── QueryError             a query string that asks for what is not offered: a 400
     ├── Rollback               raised by the application to roll back silently
     └── TransactionError       a transaction scope could not keep its word
         ├── NoTransaction          there is no scope, or no session to open one on
@@ -16,15 +18,27 @@
         ├── PartialCommit          of several databases, some committed and one did not
         └── OnCommitError          the data are committed, a hook afterwards failed
 
-Each is written for one reader. :class:`ConfigError` and :class:`TransactionError` speak to the
-developer and name the exact key or call to change. Facts are attributes, so nobody parses
-messages. SQLAlchemy's own exceptions pass through unwrapped.
+Each is written for one reader. :class:`ConfigError`, :class:`PlanError` and
+:class:`TransactionError` speak to the developer and name the exact key or call to change.
+:class:`QueryError` speaks to the client: its text holds no SQL and only names the endpoint
+publishes. Facts are attributes, so nobody parses messages. SQLAlchemy's own exceptions pass
+through unwrapped.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.exceptions import BadRequest
+from werkzeug.http import parse_accept_header
+from werkzeug.wrappers import Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
     "CommitOutcomeUnknown",
@@ -36,11 +50,16 @@ __all__ = [
     "OptionMismatch",
     "OwnershipError",
     "PartialCommit",
+    "PlanError",
+    "QueryError",
     "ReadOnlyViolation",
     "Rollback",
     "TransactionError",
     "UnexpectedRollback",
 ]
+
+_PROBLEM_JSON = "application/problem+json"
+_ECHO_LIMIT = 64
 
 
 class DBKitError(Exception):
@@ -250,6 +269,117 @@ class OnCommitError(TransactionError):
             f"The transaction is committed. {len(errors)} of its on_commit hooks failed:"
             f" {'; '.join(repr(error) for error in errors)}"
         )
+
+
+class PlanError(DBKitError, TypeError):
+    """A listing that cannot be right, found when its statement is first looked at.
+
+    Attributes:
+        listing: The name of the listing.
+        key: The name of the sort or filter entry, or ``None`` when it is the statement itself.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, reason: str, *, listing: str | None = None, key: str | None = None) -> None:
+        self.reason, self.listing, self.key = reason, listing, key
+        where = [f"Listing {listing!r}"] if listing else []
+        where += [f"entry {key!r}"] if key else []
+        super().__init__(f"{', '.join(where)}: {reason}" if where else reason)
+
+
+class QueryError(DBKitError, BadRequest):
+    """A query string with parameters the endpoint does not understand. Clients see a 400.
+
+    Collects every mistake of one request. Renders itself: RFC 9457 problem details, or for a
+    browser that prefers HTML the page Flask makes of any ``BadRequest``, which the application
+    replaces with ``@app.errorhandler(400)``.
+
+    Attributes:
+        errors: One dict per mistake, with ``parameter``, ``code``, ``value`` (what was sent,
+            cut to 64 characters) and ``allowed`` (the published names or limits, or ``None``).
+
+    .. versionadded:: 0.1
+
+    References:
+        https://www.rfc-editor.org/rfc/rfc9457
+    """
+
+    def __init__(self, errors: Iterable[Mapping[str, Any]]) -> None:
+        self.errors: list[dict[str, Any]] = [dict(error) for error in errors]
+        count = len(self.errors)
+        lead = f"{count} parameters were" if count != 1 else "1 parameter was"
+        super().__init__("\n".join([f"{lead} not understood.", *map(_sentence, self.errors)]))
+
+    def problem(self) -> dict[str, Any]:
+        """Return the members of the problem details object."""
+        return {
+            "type": "about:blank",
+            "title": "Bad Request",
+            "status": 400,
+            "detail": (self.description or "").partition("\n")[0],
+            "code": "query.invalid",
+            "errors": self.errors,
+        }
+
+    def get_response(
+        self,
+        environ: WSGIEnvironment | Any = None,
+        scope: dict[str, Any] | None = None,
+    ) -> Any:
+        """Render the problem, or HTML for a client that prefers it.
+
+        Args:
+            environ: The WSGI environment, which has the client's ``Accept``. Without one the
+                answer is problem details.
+            scope: Passed on to Werkzeug.
+        """
+        environ = getattr(environ, "environ", environ)
+        if self.response is None and not _prefers_html(environ):
+            body = json.dumps(self.problem(), ensure_ascii=False) + "\n"
+            response = Response(body, 400, mimetype=_PROBLEM_JSON)
+        else:
+            response = cast("Any", super()).get_response(environ, scope)
+        # One address, two representations: a cache must tell them apart.
+        response.vary.add("Accept")
+        return response
+
+
+def mistake(
+    parameter: str, code: str, value: object = None, allowed: Sequence[object] | object = None
+) -> dict[str, Any]:
+    """Build one entry of :attr:`QueryError.errors`.
+
+    Args:
+        parameter: The name in the query string.
+        code: Without the prefix ``query.``.
+        value: What the client sent.
+        allowed: Published names, or a limit.
+    """
+    text = value if value is None or isinstance(value, str) else str(value)
+    if text is not None:
+        # A lone surrogate has no UTF-8 form, so the answer could not be encoded.
+        text = text[:_ECHO_LIMIT].encode("utf-8", "replace").decode()
+    return {
+        "parameter": parameter[:_ECHO_LIMIT].encode("utf-8", "replace").decode(),
+        "code": f"query.{code}",
+        "value": text,
+        "allowed": allowed,
+    }
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    allowed = error["allowed"]
+    if isinstance(allowed, (list, tuple)):
+        allowed = ", ".join(map(str, allowed))
+    hint = f" Allowed: {allowed}." if allowed not in (None, "") else ""
+    return f"{error['parameter']}: {error['code']}.{hint}"
+
+
+def _prefers_html(environ: WSGIEnvironment | None) -> bool:
+    accept = parse_accept_header((environ or {}).get("HTTP_ACCEPT"), MIMEAccept)
+    json_quality = max(accept.quality("application/json"), accept.quality(_PROBLEM_JSON))
+    return accept.quality("text/html") > json_quality
 
 
 def closest(given: object, words: Iterable[str]) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from flask import Flask, current_app, has_app_context, has_request_context, request
+from flask import Blueprint, Flask, current_app, has_app_context, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
@@ -134,6 +134,8 @@ class DBKit:
             _install(engine, contexts[key])
         guard_sessions(db.session)
         app.cli.add_command(dbkit_group)
+        # Only for its templates: an application's own file of the same name comes first.
+        app.register_blueprint(Blueprint("flask_dbkit", __name__, template_folder="templates"))
         exit_on_interrupt(app.cli)
         app.extensions["dbkit"] = AppState(self, db, config, _surroundings(config, engines))
         if config.tx_per_request:

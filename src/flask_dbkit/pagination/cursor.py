@@ -1,0 +1,213 @@
+"""Cursors: a keyset as opaque, URL-safe, signed text.
+
+.. code-block:: text
+
+    base64url( version 1 | key id 1 | HMAC-SHA256, first 16 bytes | payload )
+    payload = JSON [fingerprint, direction, expiry, [values], tie depth]
+
+Signed, not encrypted: whoever holds a cursor can read the values of the sort keys in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+
+from ..exceptions import QueryError, mistake
+from .codecs import Value, decode, encode
+
+__all__ = ["Direction", "Keyset", "Signer", "fingerprint"]
+
+_VERSION = 1
+_MAC_SIZE = 16
+_HEAD_SIZE = 2 + _MAC_SIZE
+# A request line has to fit the server's buffer, often 8 KiB; a little more never gets here.
+_LIMIT = 16_384
+_PARAMETER = "cursor"
+
+
+class Direction(IntEnum):
+    """Which rows a cursor asks for. The inclusive ones stand beside a page without rows."""
+
+    AFTER = 0
+    BEFORE = 1
+    UP_TO = 2
+    FROM = 3
+
+    @property
+    def backward(self) -> bool:
+        """Rows are read towards the start of the order."""
+        return self in (Direction.BEFORE, Direction.UP_TO)
+
+    @property
+    def inclusive(self) -> bool:
+        """A row equal to the keyset belongs to the page."""
+        return self in (Direction.UP_TO, Direction.FROM)
+
+
+@dataclass(frozen=True)
+class Keyset:
+    """A place between two rows of an order.
+
+    Attributes:
+        values: One per key, as stored. Empty with a backward direction is the end of the order.
+        direction: Which side of it is asked for.
+        ties: How many leading keys were equal over the whole page. A hint: it costs time when it
+            is wrong, never rows.
+    """
+
+    values: tuple[Value, ...]
+    direction: Direction = Direction.AFTER
+    ties: int = 0
+
+
+def fingerprint(*parts: object) -> str:
+    """Return 48 bits that stand for what a cursor belongs to.
+
+    Args:
+        parts: Values with a stable ``repr()``.
+    """
+    digest = hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass")).digest()
+    return base64.urlsafe_b64encode(digest[:6]).decode()
+
+
+@lru_cache(maxsize=32)
+def _derive(secret: str | bytes) -> tuple[bytes, int]:
+    raw = secret.encode() if isinstance(secret, str) else secret
+    # A key of its own: a signature made here means nothing to the session cookie, or back.
+    key = hmac.digest(raw, b"flask-dbkit cursor v1", "sha256")
+    return key, hashlib.sha256(key).digest()[0]
+
+
+class Signer:
+    """Makes and reads cursors.
+
+    Args:
+        secrets: The first one signs, every one verifies.
+        max_age_s: Seconds a cursor made now stays good, or ``None``.
+        now: The clock, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        secrets: Iterable[str | bytes],
+        *,
+        max_age_s: int | None = None,
+        now: float | None = None,
+    ) -> None:
+        self._keys = [_derive(secret) for secret in secrets]
+        self._max_age_s = max_age_s
+        self._now = now
+
+    def dumps(self, keyset: Keyset, mark: str) -> str:
+        """Return the cursor for a keyset.
+
+        Args:
+            keyset: The place.
+            mark: What it belongs to, from :func:`fingerprint`.
+
+        Raises:
+            ValueError: A key value is so long that no URL could hold it.
+        """
+        expiry = None if self._max_age_s is None else int(self._clock()) + self._max_age_s
+        values = [encode(value) for value in keyset.values]
+        payload = json.dumps(
+            [mark, int(keyset.direction), expiry, values, keyset.ties],
+            ensure_ascii=False,
+            separators=(",", ":"),
+        ).encode("utf-8", "surrogatepass")
+        key, key_id = self._keys[0]
+        head = bytes((_VERSION, key_id))
+        token = _b64encode(head + self._mac(key, head, payload) + payload)
+        if len(token) > _LIMIT:
+            raise ValueError(
+                f"A sort key value makes a cursor of {len(token)} characters, more than a URL"
+                " can hold. Sort by a shorter expression, for example func.left(column, 200)."
+            )
+        return token
+
+    def loads(self, token: str, mark: str, width: int) -> Keyset:
+        """Verify and read a cursor.
+
+        Args:
+            token: What the client sent.
+            mark: What it has to belong to.
+            width: How many values it has to have.
+
+        Raises:
+            QueryError: It is not ours, was changed, belongs to another list or is too old.
+        """
+        payload = self.verify(token)
+        # Signed by us, so it is as we wrote it.
+        found, direction, expiry, values, ties = json.loads(
+            payload.decode("utf-8", "surrogatepass")
+        )
+        if found != mark or len(values) not in (0, width):
+            raise _refused("cursor_mismatch", token)
+        if expiry is not None and self._clock() >= expiry:
+            raise _refused("cursor_expired", token)
+        return Keyset(tuple(decode(value) for value in values), Direction(direction), ties)
+
+    def verify(self, token: str) -> bytes:
+        """Check that a cursor is ours and unchanged.
+
+        Args:
+            token: What the client sent.
+
+        Returns:
+            Its payload.
+
+        Raises:
+            QueryError: It is not.
+        """
+        raw = _b64decode(token) if len(token) <= _LIMIT else None
+        if raw is None or len(raw) <= _HEAD_SIZE:
+            raise _refused("cursor_malformed", token)
+        head, mac, payload = raw[:2], raw[2:_HEAD_SIZE], raw[_HEAD_SIZE:]
+        if head[0] != _VERSION:
+            raise _refused("cursor_version", token)
+        for key, key_id in self._keys:
+            if key_id == head[1] and hmac.compare_digest(mac, self._mac(key, head, payload)):
+                return payload
+        raise _refused("cursor_signature", token)
+
+    def _clock(self) -> float:
+        return time.time() if self._now is None else self._now
+
+    @staticmethod
+    def _mac(key: bytes, head: bytes, payload: bytes) -> bytes:
+        return hmac.digest(key, head + payload, "sha256")[:_MAC_SIZE]
+
+
+def _refused(code: str, token: str) -> QueryError:
+    return QueryError([mistake(_PARAMETER, code, token)])
+
+
+def _b64encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _b64decode(token: str) -> bytes | None:
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # The last character has bits that no byte uses: without this check several texts would
+    # stand for the same cursor.
+    return raw if _b64encode(raw) == token else None
+
+
+def tie_depth(first: Sequence[Value], last: Sequence[Value]) -> int:
+    """Return how many leading keys two rows share, short of the last key."""
+    depth = 0
+    while depth < len(first) - 1 and first[depth] == last[depth]:
+        depth += 1
+    return depth

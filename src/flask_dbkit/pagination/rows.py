@@ -1,0 +1,76 @@
+"""Rows of a page together with their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import Session
+
+from ..shapes import Shape
+
+__all__ = ["Rows"]
+
+
+class Rows:
+    """The rows read so far, and the key values beside each.
+
+    Args:
+        shape: What a row of the statement holds.
+
+    Attributes:
+        items: Elements or rows, without the key columns.
+        keys: The key values of each.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self.items: list[Any] = []
+        self.keys: list[tuple[Any, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(
+        self, session: Session, statement: Any, values: Mapping[str, Any], width: int
+    ) -> bool | None:
+        """Run a statement whose rows end in ``width`` keys and perhaps one more column.
+
+        Args:
+            session: Runs the statement.
+            statement: The segment.
+            values: Its bound values.
+            width: The number of key columns.
+
+        Returns:
+            Whether the column after the keys is not NULL; ``None`` if there was no row.
+        """
+        result = session.execute(statement, dict(values))
+        repeats = self._shape.whole and _loads_collections(result)
+        found = (result.unique() if repeats else result).all()
+        if not found:
+            return None
+        size = self._shape.width
+        self.keys += [tuple(row[size : size + width]) for row in found]
+        if self._shape.scalar:
+            self.items += [row[0] for row in found]
+        else:
+            names = list(result.keys())[: self._shape.width]
+            self.items += IteratorResult(
+                SimpleResultMetaData(names), iter([tuple(row[:size]) for row in found])
+            ).all()
+        return len(found[0]) > size + width and found[0][size + width] is not None
+
+
+def _loads_collections(result: Any) -> bool:
+    """Tell whether joined loading repeats a parent once per child, so that rows need unique().
+
+    Making rows unique costs a tenth of a page. SQLAlchemy knows whether it has to be, and raises
+    if it has to be and is not; where it does not tell, rows are made unique.
+    """
+    try:
+        return bool(result.raw.context.compiled.compile_state.multi_row_eager_loaders)
+    except AttributeError:
+        return True

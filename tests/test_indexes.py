@@ -1,0 +1,167 @@
+"""``flask dbkit indexes``: what it finds, prints and exits with."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import ForeignKey, Index, String, func, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from flask_dbkit import DBKit, Listing, SortAllowlist, SortKey, declarative_base
+from flask_dbkit.models import BaseMixin
+
+
+class Base(BaseMixin, DeclarativeBase):
+    pass
+
+
+class Writer(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(40))
+
+
+class Poem(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(40))
+    year: Mapped[int]
+    rank: Mapped[int | None]
+    writer_id: Mapped[int] = mapped_column(ForeignKey("writer.id"))
+    writer: Mapped[Writer] = relationship()
+    __table_args__ = (Index("ix_year_id", "year", "id"),)
+
+
+POEMS = Listing(
+    select(Poem).join(Poem.writer),
+    sort=SortAllowlist(
+        {
+            "title": Poem.title,
+            "year": Poem.year,
+            "rank": SortKey(Poem.rank, nulls="last"),
+            "writer": Writer.name,
+            "length": func.length(Poem.title),
+            "id": Poem.id,
+        },
+        default="-year,title",
+    ),
+)
+
+
+@pytest.fixture
+def app(make_app: Callable[..., Flask]) -> Iterator[Flask]:
+    app = make_app()
+    db = SQLAlchemy(model_class=Base)
+    DBKit(app, db=db)
+    with app.app_context():
+        db.create_all()
+        yield app
+
+
+pytestmark = pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
+
+
+def run(app: Flask, *arguments: str) -> Any:
+    return app.test_cli_runner().invoke(args=["dbkit", "indexes", *arguments])
+
+
+def findings(app: Flask) -> dict[str, dict[str, Any]]:
+    result = run(app, "--json")
+    assert result.exit_code == 0, result.output
+    return {one["sort"]: one for one in json.loads(result.output) if one["listing"] == "Poem"}
+
+
+def test_each_order_is_compared_with_the_live_indexes(app: Flask) -> None:
+    """Served, missing, or nothing an index could serve: each is said, with the reason."""
+    found = findings(app)
+    assert list(found) == ["-year,title", "title", "year", "rank", "writer", "length", "id"]
+    assert (found["year"]["status"], found["year"]["index"]) == ("ok", "ix_year_id")
+    assert found["id"]["status"] == "ok"
+    assert found["title"]["status"] == "missing"
+    assert found["-year,title"]["status"] == "missing"
+    assert "year DESC, title, id" in found["-year,title"]["create"]
+    assert found["writer"]["reason"] == "keys of several tables: poem, writer"
+    assert found["length"]["reason"] == "length is computed"
+
+
+def test_the_printed_statement_makes_the_finding_go_away(app: Flask) -> None:
+    """What is printed can be run as it is, and is then found, directions and all."""
+    db = app.extensions["sqlalchemy"]
+    missing = [one["create"] for one in findings(app).values() if one["status"] == "missing"]
+    assert missing
+    with db.engine.begin() as connection:
+        for statement in missing:
+            connection.execute(text(statement.rstrip(";")))
+    assert not [one for one in findings(app).values() if one["status"] == "missing"]
+
+
+def test_strict_exits_with_one_only_when_something_is_missing(app: Flask) -> None:
+    """For a build; without it the command only tells."""
+    assert run(app).exit_code == 0
+    strict = run(app, "--strict")
+    assert strict.exit_code == 1
+    assert "missing    Poem ?sort=title  CREATE INDEX" in strict.output
+
+
+@pytest.mark.backends("postgresql")
+def test_nulls_have_their_place_in_the_index(app: Flask) -> None:
+    """An index with NULLs elsewhere is of no use for the order."""
+    sort = SortAllowlist({"rank": SortKey(Poem.rank, nulls="first")}, default="rank")
+    listing = Listing(Poem, sort=sort, name="Ranked")
+    with app.extensions["sqlalchemy"].engine.begin() as connection:
+        connection.execute(text("CREATE INDEX plain ON poem (rank, id)"))
+    (found,) = listing.examine_indexes()
+    assert found.status == "missing"
+    assert "rank NULLS FIRST, id" in str(found.create)
+    assert findings(app)["rank"]["index"] == "plain"
+    with app.extensions["sqlalchemy"].engine.begin() as connection:
+        connection.execute(text(str(found.create).rstrip(";")))
+    (found,) = listing.examine_indexes()
+    assert found.status == "ok"
+
+
+@pytest.mark.backends("sqlite-file", "mariadb")
+def test_a_placement_no_index_has_is_said(app: Flask) -> None:
+    """There, NULLs stand where the database puts them, or everything is sorted."""
+    assert "no index has NULLs last" in findings(app)["rank"]["reason"]
+
+
+def test_partial_and_computed_indexes_serve_no_order(app: Flask) -> None:
+    """They do not have every row, or not the column."""
+    with app.extensions["sqlalchemy"].engine.begin() as connection:
+        if connection.dialect.name in ("sqlite", "postgresql"):
+            connection.execute(text("CREATE INDEX part ON poem (title, id) WHERE year > 5"))
+            connection.execute(text("CREATE INDEX computed ON poem (lower(title), id)"))
+        else:
+            connection.execute(text("CREATE INDEX part ON poem (title(5), id)"))
+    assert findings(app)["title"]["status"] == "missing"
+
+
+def test_a_listing_that_cannot_be_planned_is_an_error(app: Flask) -> None:
+    """Found here before a request finds it."""
+    wrong = Listing(Writer, sort=SortAllowlist({"title": Poem.title}, default="title"))
+    result = run(app)
+    assert result.exit_code == 1
+    assert "error      Writer ?sort=title" in result.output
+    assert "Its table is not in the statement" in result.output
+    del wrong
+    gc.collect()
+
+
+def test_tables_that_are_not_there_are_not_checked(app: Flask) -> None:
+    """Before the first migration there is nothing to compare with."""
+    app.extensions["sqlalchemy"].drop_all()
+    assert {one["reason"] for one in findings(app).values() if one["status"] == "unchecked"} >= {
+        "no table poem"
+    }
+
+
+def test_an_application_without_listings_says_so(make_app: Callable[..., Flask]) -> None:
+    """Listings of other applications in the process are not its own."""
+    app = make_app()
+    DBKit(app, db=SQLAlchemy(model_class=declarative_base()))
+    assert run(app).output == "No listing is declared.\n"
