@@ -1,7 +1,7 @@
 """An atlas of the world's populated places, built on Flask, Flask-SQLAlchemy and Flask-DBKit.
 
-Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.places` and
-:mod:`atlas.merging` (the views), :mod:`atlas.loader` (how the data gets in).
+Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.lists` (what may be
+sorted and filtered), :mod:`atlas.places` and :mod:`atlas.merging` (the views), :mod:`atlas.loader` (how the data gets in).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from flask import Flask, Response
 
-from . import cli, countries, csrf, errors, filters, merging, places, secret_key
+from . import api, cli, countries, csrf, errors, filters, merging, places, query_log, secret_key
 from .extensions import dbkit
 
 __all__ = ["create_app"]
@@ -41,8 +41,10 @@ def create_app(
     csrf.install(app)
     errors.install(app)
     filters.install(app)
+    query_log.install(app)
     app.cli.add_command(cli.load)
     app.register_blueprint(places.blueprint)
+    app.register_blueprint(api.blueprint)
     app.register_blueprint(merging.blueprint)
     app.register_blueprint(countries.blueprint)
     app.after_request(_forbid_foreign_assets)

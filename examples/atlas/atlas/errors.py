@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from flask import Flask, render_template
+from flask import Flask, render_template, request
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
+
+from flask_dbkit import QueryError
 
 from .extensions import db
 from .models import DataLoad
@@ -20,11 +22,15 @@ def install(app: Flask) -> None:
     app.register_error_handler(ProgrammingError, _show_unavailable)
 
 
-def _show(error: HTTPException) -> tuple[str, int]:
+def _show(error: HTTPException) -> tuple[str, int] | HTTPException:
+    if isinstance(error, QueryError) and request.blueprint == "api":
+        return error  # it renders itself, as problem details
     return render_template("error.html", error=error), error.code or 500
 
 
-def _show_unavailable(error: OperationalError | ProgrammingError) -> tuple[str, int]:
+def _show_unavailable(
+    error: OperationalError | ProgrammingError,
+) -> tuple[str, int] | HTTPException:
     db.session.rollback()
     if not _has_data():
         return _show(ServiceUnavailable("The atlas has no data yet. Run: flask --app atlas load"))

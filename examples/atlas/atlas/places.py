@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
-from flask_sqlalchemy.pagination import Pagination
-from sqlalchemy.orm import contains_eager, joinedload, undefer
+from sqlalchemy.orm import joinedload, undefer
 from sqlalchemy.orm.exc import StaleDataError
 from werkzeug.wrappers import Response
 
-from flask_dbkit import on_commit, transaction
+from flask_dbkit import KeysetPage, OffsetPage, on_commit, transaction
 
 from .extensions import db
 from .forms import PlaceForm
+from .lists import PLACE_SORT, PLACES
 from .models import Country, Place
 
 __all__ = ["PLACE", "blueprint", "find_place", "select_namesakes"]
-
-PER_PAGE = 25
 
 blueprint = Blueprint("places", __name__)
 
@@ -28,10 +28,54 @@ PLACE = "/places/<int(max=2147483647):place_id>"
 
 
 @blueprint.get("/")
-def index() -> str:
-    """List the places, of one country with ``?country=``, page by page with ``?page=``."""
+def index() -> str | Response:
+    """List the places by page number: ``?page=``, ``?sort=``, ``?country=``, ``?name__icontains=``."""
+    return _render_list(lambda: PLACES.paginate(error_out=True))
+
+
+@blueprint.get("/feed")
+def feed() -> str | Response:
+    """List the places by cursor: no count, and as fast at the end as at the beginning."""
+    return _render_list(PLACES.paginate_keyset)
+
+
+def _render_list(fetch: Callable[[], OffsetPage[Place] | KeysetPage[Place]]) -> str | Response:
+    filled = [(name, value) for name, value in request.args.items(multi=True) if value]
+    if len(filled) < len(list(request.args.items(multi=True))):
+        # A form sends its empty fields too; the address does without them.
+        query = urlencode(filled)
+        return redirect(f"{request.path}?{query}" if query else request.path)
     country = _find_country()
-    return render_template("places/index.html", page=_fetch_page(country), country=country)
+    page = fetch()
+    return render_template(
+        "places/index.html",
+        page=page,
+        country=country,
+        countries=_fetch_countries(),
+        order=_order(),
+    )
+
+
+def _order() -> dict[str, tuple[str, str]]:
+    """Return, per column, the way it is sorted now and the address that sorts by it next."""
+    current = request.args.get("sort", "name").partition(",")[0]
+    kept = [
+        (name, value)
+        for name, value in request.args.items(multi=True)
+        if name not in ("sort", "page", "cursor")
+    ]
+    order = {}
+    for name in PLACE_SORT.entries:
+        state = {name: "ascending", f"-{name}": "descending"}.get(current, "none")
+        # Numbers are most often wanted largest first.
+        first, second = (f"-{name}", name) if name == "population" else (name, f"-{name}")
+        wanted = second if current == first else first
+        order[name] = (state, f"{request.path}?{urlencode([*kept, ('sort', wanted)])}")
+    return order
+
+
+def _fetch_countries() -> Sequence[Country]:
+    return db.session.scalars(sa.select(Country).order_by(Country.name)).all()
 
 
 @blueprint.get(PLACE)
@@ -116,31 +160,6 @@ def _find_country() -> Country | None:
     if not (len(code) == 2 and code.isascii() and code.isalpha()):
         abort(404, "There is no such country.")
     return db.get_or_404(Country, code.upper(), description="There is no such country.")
-
-
-def _fetch_page(country: Country | None) -> Pagination:
-    statement = (
-        sa.select(Place)
-        .join(Place.country)
-        .options(contains_eager(Place.country))
-        .order_by(Place.name, Place.id)
-    )
-    if country is not None:
-        statement = statement.where(Place.country_code == country.code)
-    page = db.paginate(statement, page=_parse_page(), per_page=PER_PAGE, error_out=False)
-    if not page.items and page.page > 1:
-        abort(404, f"The list ends at page {page.pages:,}.")
-    return page
-
-
-def _parse_page() -> int:
-    text = request.args.get("page", "1")
-    if not (text.isascii() and text.isdecimal() and text.strip("0")):
-        abort(400, "A page number is a whole number from 1 up.")
-    # More digits than any list has pages, and in the end more than a database's integer can hold.
-    if len(text.lstrip("0")) > 9:
-        abort(404, "The list has no such page.")
-    return int(text)
 
 
 def _fetch_neighbours(place: Place, count: int = 3) -> list[Place]:

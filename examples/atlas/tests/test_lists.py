@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from flask.testing import FlaskClient
+
+
+def names(text: str) -> list[str]:
+    return re.findall(r'href="/places/\d+"><bdi>([^<]+)', text)
+
+
+def test_a_column_head_sorts_by_it_and_the_other_way_next_time(client: FlaskClient) -> None:
+    page = client.get("/?sort=-population").text
+    assert names(page)[:2] == ["Saint-Martin", "Ville 29"]
+    assert 'aria-sort="descending"' in page
+    assert 'href="/?sort=population"' in page
+    assert 'href="/?sort=name"' in page
+
+
+def test_a_filter_narrows_the_list_and_stays_in_its_links(client: FlaskClient) -> None:
+    page = client.get("/?name__icontains=ville&population__gte=500&population__lte=800").text
+    assert names(page) == ["Ville 05", "Ville 07", "Ville 08"]
+    assert "name__icontains=ville" in page
+    assert 'value="ville"' in page
+
+
+def test_what_looks_like_a_pattern_is_text(client: FlaskClient) -> None:
+    assert names(client.get("/?name__icontains=%25").text) == []
+    assert "No place matches." in client.get("/?name__icontains=_").text
+
+
+def test_empty_fields_of_the_form_leave_the_address(client: FlaskClient) -> None:
+    answer = client.get("/?name__icontains=&country=FR&population__gte=&population__lte=")
+    assert (answer.status_code, answer.location) == (302, "/?country=FR")
+
+
+def test_pages_by_cursor_show_every_place_once(client: FlaskClient) -> None:
+    url: str | None = "/api/places/feed?sort=-population&per_page=7"
+    seen: list[int] = []
+    while url is not None:
+        body = client.get(url).get_json()
+        seen += [item["id"] for item in body["items"]]
+        url = body["links"]["next"]
+    assert seen == [*range(30, 0, -1), 31]
+
+
+def test_the_feed_page_pages_by_cursor(client: FlaskClient) -> None:
+    first = client.get("/feed").text
+    following = re.search(r'href="([^"]*cursor=[^"]+)" rel="next"', first)
+    assert following is not None
+    second = client.get(following[1].replace("&amp;", "&")).text
+    assert len(names(first)) == 25
+    assert set(names(first)) - {"Saint-Martin"} != set(names(second))
+    assert "Þórshöfn" in second
+
+
+def test_the_api_answers_pages_by_number(client: FlaskClient) -> None:
+    answer = client.get("/api/places?page=2&per_page=10&sort=-population")
+    body = answer.get_json()
+    assert [item["id"] for item in body["items"]] == list(range(20, 10, -1))
+    assert body["pagination"]["total"] == 31
+    assert 'rel="next"' in answer.headers["Link"]
+
+
+def test_the_api_collects_the_mistakes_of_a_request(client: FlaskClient) -> None:
+    answer = client.get("/api/places?sort=secret&population__gte=many&page=0")
+    assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
+    codes = {error["code"] for error in answer.get_json()["errors"]}
+    assert codes == {"query.unknown_sort", "query.bad_value", "query.bad_page"}
+
+
+@pytest.mark.parametrize("query", ["sort=secret", "cursor=x", "population__gte=many"])
+def test_a_visitor_sees_a_page_that_says_what_was_not_understood(
+    client: FlaskClient, query: str
+) -> None:
+    answer = client.get(f"/feed?{query}", headers={"Accept": "text/html"})
+    assert answer.status_code == 400
+    assert "not understood" in answer.text
+
+
+def test_the_foot_of_the_page_tells_its_queries(client: FlaskClient) -> None:
+    page = client.get("/").text
+    assert re.search(r"\d queries, \d+\.\d ms in the database", page)
+    assert "ORDER BY" in page
+
+
+def test_the_description_names_the_parameters(client: FlaskClient) -> None:
+    paths = client.get("/api/openapi.json").get_json()["paths"]
+    by_number = {item["name"] for item in paths["/api/places"]["get"]["parameters"]}
+    assert {"sort", "page", "per_page", "country", "name__icontains"} <= by_number
+    assert "cursor" not in by_number
