@@ -1,7 +1,8 @@
 """An atlas of the world's populated places, built on Flask, Flask-SQLAlchemy and Flask-DBKit.
 
-Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.lists` (what may be
-sorted and filtered), :mod:`atlas.places` and :mod:`atlas.merging` (the views), :mod:`atlas.loader` (how the data gets in).
+Read it in this order: :mod:`atlas.extensions`, :mod:`atlas.models`, :mod:`atlas.lists` (what may
+be sorted and filtered), :mod:`atlas.places` and :mod:`atlas.merging` (the views),
+:mod:`atlas.loader` (how the data gets in).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ PLACE = "/places/<int(max=2147483647):place_id>"
 
 @blueprint.get("/")
 def index() -> str | Response:
-    """List the places by page number: ``?page=``, ``?sort=``, ``?country=``, ``?name__icontains=``."""
+    """List the places by page number; sorted and filtered as :mod:`atlas.lists` allows."""
     return _render_list(lambda: PLACES.paginate(error_out=True))
 
 
