@@ -29,18 +29,16 @@ dbkit_group = AppGroup("dbkit", help="Look after the application's databases.")
 def info(context: click.Context, as_json: bool) -> None:
     """Show each database: driver, version, URL without password, pool and settings.
 
-    Exits with 1 when a database does not answer.
+    Exits with 1 when a database does not answer. A SQLite file that does not exist yet is none
+    of that, and is not created.
     """
     engines = current_engines(current_state().db)
     reports = [inspect_engine(engine, key) for key, engine in engines.items()]
     if as_json:
         click.echo(json.dumps(_as_json(reports), indent=2))
     else:
-        click.echo("\n\n".join(_as_table(report) for report in reports))
-    if any(report.version is None and report.dialect != "sqlite" for report in reports) or any(
-        report.problem is not None and report.problem.startswith("No connection")
-        for report in reports
-    ):
+        click.echo(_as_tables(reports))
+    if any(report.status == "unreachable" for report in reports):
         context.exit(1)
 
 
@@ -52,7 +50,15 @@ def _as_json(reports: Sequence[EngineReport]) -> dict[str, object]:
     }
 
 
-def _as_table(report: EngineReport) -> str:
+def _as_tables(reports: Sequence[EngineReport]) -> str:
+    tables = [_as_rows(report) for report in reports]
+    width = max((len(name) for rows in tables for name, _ in rows), default=0)
+    return "\n\n".join(
+        "\n".join(f"{name:<{width}}  {value}" for name, value in rows) for rows in tables
+    )
+
+
+def _as_rows(report: EngineReport) -> list[tuple[str, str]]:
     rows = [
         ("bind", report.bind),
         ("database", f"{report.dialect} {report.version or '(version unknown)'}"),
@@ -63,8 +69,7 @@ def _as_table(report: EngineReport) -> str:
     ]
     if report.problem is not None:
         rows.append(("problem", report.problem))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return rows
 
 
 def exit_on_interrupt(group: click.Group) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import Pool
 
@@ -28,7 +28,9 @@ class EngineReport:
         url: With the password hidden.
         pool: Class and numbers of the connection pool.
         settings: Effective pragmas or session settings.
-        problem: One paragraph, when the database could not be asked.
+        status: ``ok``; ``absent`` for a SQLite file that is yet to be made; ``unreachable`` when
+            the database did not answer.
+        problem: One paragraph, unless the status is ``ok``.
     """
 
     bind: str
@@ -38,6 +40,7 @@ class EngineReport:
     url: str
     pool: dict[str, Any]
     settings: dict[str, str] = field(default_factory=dict)
+    status: str = "ok"
     problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,9 +57,11 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
         engine: The engine of the bind.
         bind_key: ``None`` for the default database.
     """
-    version, settings, problem = None, {}, None
+    version, settings, status, problem = None, {}, "ok", None
+    shown = _without_secrets(engine.url)
     path = file_of(engine.url) if engine.dialect.name == "sqlite" else None
-    if path is not None and not os.path.exists(path):
+    if path is not None and not Path(path).exists():
+        status = "absent"
         problem = f"{path} does not exist yet. The first write, or db.create_all(), makes it."
     else:
         try:
@@ -64,17 +69,26 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
                 settings = support_for(engine.url).settings(connection)
                 version = ".".join(str(part) for part in engine.dialect.server_version_info or ())
         except SQLAlchemyError as error:
-            problem = f"No connection to {engine.url.render_as_string()}: {_reason(error)}"
+            status = "unreachable"
+            problem = f"No connection to {shown}: {_reason(error)}"
     return EngineReport(
         bind="default" if bind_key is None else bind_key,
         dialect=engine.dialect.name,
         driver=engine.dialect.driver,
         version=version or None,
-        url=engine.url.render_as_string(hide_password=True),
+        url=shown,
         pool=_describe_pool(engine.pool),
         settings=settings,
+        status=status,
         problem=problem,
     )
+
+
+def _without_secrets(url: URL) -> str:
+    """Render a URL with its password hidden, also where drivers take one in the query."""
+    secrets = [name for name in url.query if "pass" in name.lower()]
+    shown = url.update_query_dict(dict.fromkeys(secrets, "***"))
+    return shown.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def _reason(error: SQLAlchemyError) -> str:
