@@ -281,7 +281,13 @@ def run(
 
 
 def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
-    """Replay a with block: write ``for attempt in attempts(): with attempt: ...``.
+    """Replay a with block, which a loop goes round.
+
+    .. code-block:: python
+
+        for attempt in attempts():
+            with attempt:
+                ...
 
     Args:
         retry: Total attempts, or a :class:`Retry`; 3 attempts by default.
@@ -495,20 +501,7 @@ def stream(generator: Iterable[T], read_only: bool = True) -> Iterator[T]:
     if has_request_context() and not hasattr(contexts[0], "request"):
         # Two contexts until Flask 3.2 makes one of them.
         contexts.append(_behind(globals_.request_ctx))
-    return _Stream(_in_scope(iter(generator), contexts, read_only))
-
-
-def _in_scope(
-    source: Iterator[T], contexts: list[Any], read_only: bool
-) -> Generator[T, None, None]:
-    with ExitStack() as stack:
-        for context in contexts:
-            stack.enter_context(context)
-        stack.enter_context(transaction(read_only=read_only))
-        close = getattr(source, "close", None)
-        if close is not None:
-            stack.callback(close)
-        yield from source
+    return _Stream(iter(generator), contexts, read_only)
 
 
 class _Stream(Iterator[T]):
@@ -518,11 +511,29 @@ class _Stream(Iterator[T]):
     scope it has open, must not be there for them, as it is with ``stream_with_context()``.
     """
 
-    def __init__(self, pieces: Generator[T, None, None]) -> None:
-        self._pieces = pieces
+    def __init__(self, source: Iterator[T], contexts: list[Any], read_only: bool) -> None:
+        self._contexts = contexts
+        self._started = False
+        self._pieces = self._run(source, contexts, read_only)
         self._context = copy_context()
 
+    @staticmethod
+    def _run(source: Iterator[T], contexts: list[Any], read_only: bool) -> Generator[T, None, None]:
+        with ExitStack() as stack:
+            for context in contexts:
+                stack.enter_context(context)
+            stack.enter_context(transaction(read_only=read_only))
+            close = getattr(source, "close", None)
+            if close is not None:
+                stack.callback(close)
+            yield from source
+
     def __next__(self) -> T:
+        if not self._started:
+            self._started = True
+            if has_app_context() and _behind(globals_.app_ctx) is self._contexts[0]:
+                # Not over yet: whoever pushed it pops it, and the session is theirs.
+                self._contexts.clear()
         return self._context.run(next, self._pieces)
 
     def close(self) -> None:
