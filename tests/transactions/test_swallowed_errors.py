@@ -191,11 +191,18 @@ def test_a_deferred_constraint_violated_at_commit_arrives(ledger: Ledger) -> Non
 
 
 @pytest.mark.backends("mariadb")
-def test_ddl_inside_a_scope_is_noticed_since_it_commits(ledger: Ledger) -> None:
-    """MariaDB commits before and after DDL: a rollback would be a lie."""
-    with pytest.raises(OwnershipError), transaction():
+def test_ddl_inside_a_scope_is_refused_since_it_would_commit(ledger: Ledger) -> None:
+    """MariaDB commits before and after DDL. Nothing is sent, and the scope goes on."""
+    with transaction():
         ledger.insert(1)
-        ledger.db.session.execute(text("CREATE TABLE other (id INTEGER)"))
+        with pytest.raises(OwnershipError, match="commits everything"):
+            ledger.db.session.execute(text("CREATE TABLE other (id INTEGER)"))
+        ledger.db.session.execute(text("CREATE TEMPORARY TABLE mine (id INTEGER)"))
+        ledger.insert(2)
+    assert ledger.saved() == [1, 2]
+    with pytest.raises(DBAPIError):
+        ledger.db.session.execute(text("SELECT * FROM other"))
+    ledger.db.session.rollback()
 
 
 @pytest.mark.requires("transactional_ddl")

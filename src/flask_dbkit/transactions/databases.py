@@ -9,6 +9,7 @@ References:
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
 from enum import Enum
 from typing import Any
@@ -21,6 +22,7 @@ from ..dialects.sqlite.control import (
     READ_ONLY_OPTION,
     control_of,
 )
+from ..statements import first_word
 from .options import Timeouts
 
 __all__ = ["INTERNAL", "DatabaseScopes", "DriverState", "scopes_for"]
@@ -28,6 +30,10 @@ __all__ = ["INTERNAL", "DatabaseScopes", "DriverState", "scopes_for"]
 INTERNAL = {"dbkit_internal": True}
 """Execution options of the statements a scope sends itself, which its guards let pass."""
 
+_COMMITTING = frozenset(
+    "ALTER ANALYZE CHECK CREATE DROP FLUSH GRANT LOCK OPTIMIZE RENAME REPAIR REVOKE TRUNCATE".split()
+)
+_TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
 _RESTORE_KEY = "flask_dbkit.restore"
 
 
@@ -53,6 +59,10 @@ class DatabaseScopes:
     read_only_savepoint = False
     retriable: frozenset[object] = frozenset()
     fatal: frozenset[object] = frozenset()
+
+    def commits_by_itself(self, statement: str) -> bool:
+        """Tell whether a statement would commit the transaction it is sent in."""
+        return False
 
     def begin_options(
         self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -240,6 +250,10 @@ class MySQLScopes(DatabaseScopes):
     # Cannot connect (socket, TCP), server gone away, lost during a query, idle too long.
     _DISCONNECTS = frozenset({2002, 2003, 2006, 2013, 4031})
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
+
+    def commits_by_itself(self, statement: str) -> bool:
+        # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+        return first_word(statement) in _COMMITTING and not _TEMPORARY.match(statement)
 
     def begun(self, connection: Connection, *, read_only: bool) -> None:
         if read_only:

@@ -494,6 +494,12 @@ class ScopeTree:
                 " scope begins and ends the transaction. Nothing was sent. Use savepoint() for a"
                 " savepoint."
             )
+        if kind is Kind.WRITE and scopes_for(connection.dialect).commits_by_itself(statement):
+            raise OwnershipError(
+                f"{first_word(statement)} inside a transaction() scope: on {connection.dialect.name}"
+                " it commits everything before it, and the scope could not keep its word. Nothing"
+                " was sent. Run it outside the scope."
+            )
         if kind is Kind.WRITE and self.frames and self.frames[-1].read_only:
             database = scopes_for(connection.dialect)
             if not self.options.read_only and not database.read_only_savepoint:
