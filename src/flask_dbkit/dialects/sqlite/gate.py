@@ -38,8 +38,14 @@ logger = logging.getLogger("flask_dbkit.sqlite")
 SIDE_FILE_SUFFIX = "-dbkit-writers"
 """Appended to the database's path to name the file that carries the advisory lock."""
 
-TURN_S = 0.04
-"""Seconds somebody may be kept waiting before the lock is handed over."""
+TURN_S = 0.02
+"""Seconds a thread may be kept waiting before the lock is handed over."""
+
+FILE_TURN_S = 0.04
+"""Seconds a process may keep coming back to the side file while another one wants it.
+
+Longer than the turn of a thread: handing over to a process costs a sleep instead of a switch.
+"""
 
 _IDLE_S = 0.001  # a free lock goes to the first waiter after this long
 _POLL_MIN_S, _POLL_MAX_S = 0.0003, 0.002  # sleeps between tries for the side file
@@ -174,7 +180,7 @@ class _SideFile:
                 return False
             announced = announced or self._try_lock(_WAITING_BYTE, shared=True)
             # Whoever has waited longer looks more often, and so is more likely to be next.
-            share = min(1.0, (now - started) / TURN_S)
+            share = min(1.0, (now - started) / FILE_TURN_S)
             pause = _POLL_MAX_S - share * (_POLL_MAX_S - _POLL_MIN_S)
             time.sleep(min(pause, max(deadline - now, 0.0)))
             now = time.monotonic()
@@ -184,7 +190,7 @@ class _SideFile:
             return
         now = time.monotonic()
         streak = now - (self._streak_since if self._streak_since is not None else now)
-        if streak >= TURN_S:
+        if streak >= FILE_TURN_S:
             # A process that keeps coming back would win most races: let the others have it.
             if self._is_wanted():
                 self._stand_back_until = now + _STAND_BACK_S
