@@ -27,8 +27,8 @@ from flask_dbkit import (
 )
 from flask_dbkit.arguments import RESERVED
 from flask_dbkit.cli import dbkit_group
-from flask_dbkit.config import SETTINGS
-from flask_dbkit.exceptions import DBKitError
+from flask_dbkit.config import SETTINGS, Config
+from flask_dbkit.exceptions import ConfigError, DBKitError
 from flask_dbkit.filtering import OPERATORS
 from flask_dbkit.pagination.page import Links
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
