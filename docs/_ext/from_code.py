@@ -6,6 +6,7 @@ need nothing but the library, so that the tests can compare their text with the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def settings() -> str:
     """Describe every ``DBKIT_*`` key."""
     entries = (
         f"```{{confval}} {setting.key}\n"
-        f":type: {_literal(setting.type)}\n"
+        f":type: {_quoted(_literal(setting.type))}\n"
         f":default: `{setting.default!r}`\n\n"
         f"{setting.meaning}\n\n"
         f"Environment: `FLASK_{setting.key}`.\n"
@@ -131,6 +132,12 @@ def _cell(value: object) -> str:
 def _literal(text: str) -> str:
     # The one description with quotation marks and braces in it is a Python value.
     return text.replace('{"synchronous": "FULL"}', '`{"synchronous": "FULL"}`')
+
+
+def _quoted(text: str) -> str:
+    # Options of a directive are YAML, where a text that begins with a quotation mark ends at
+    # the next one.
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _tree(error: type[Exception], depth: int = 0) -> Iterator[tuple[int, type[Exception]]]:

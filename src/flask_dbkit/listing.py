@@ -201,7 +201,7 @@ class Listing(Generic[T]):
 
     @property
     def statement(self) -> Select[Any]:
-        """The statement, to be narrowed for one request: ``statement.where(…)``."""
+        """The statement. ``statement.where(…)`` narrows it for one request."""
         return cast("Select[Any]", self._planner.statement)
 
     def paginate(

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import click
 import pytest
-from sqlalchemy import make_url
+from jinja2 import Environment, PackageLoader
+from sqlalchemy import Column, DateTime, Integer, MetaData, String, Table, create_engine
+from sqlalchemy.orm import Session
 
 import flask_dbkit
+from flask_dbkit import (
+    Filter,
+    FilterAllowlist,
+    KeysetPage,
+    Listing,
+    OffsetPage,
+    QueryError,
+    SortAllowlist,
+)
+from flask_dbkit.arguments import RESERVED
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
-from flask_dbkit.dialects import EngineContext, support_for
 from flask_dbkit.exceptions import ConfigError, DBKitError
+from flask_dbkit.filtering import OPERATORS
+from flask_dbkit.pagination.page import Links
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages
 
 FROM_CODE = load_from_code()
 KEYS = {setting.key for setting in SETTINGS}
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
+BOOK = Table(
+    "book",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("title", String(100)),
+    Column("author_id", Integer),
+    Column("added", DateTime),
+    Column("pages", Integer),
+)
 
 
 def _text(*paths: Path) -> str:
@@ -69,28 +95,133 @@ def test_the_pragma_page_holds_every_pragma_and_every_default() -> None:
         assert f"| `{name}` | `{value}` |" in defaults
 
 
-def test_the_table_of_engine_options_is_what_engines_are_made_with() -> None:
-    """Each default that a page promises is one that ``create_engine`` is given."""
-    rows = [row.split("|")[1:-1] for row in FROM_CODE.engine_defaults().splitlines()]
-    table = {row[0].strip(" `"): [cell.strip(" `") for cell in row[1:]] for row in rows}
-    assert table["option"] == ["SQLite file", "PostgreSQL", "MariaDB, MySQL"]
-    assert {len(cells) for cells in table.values()} == {3}
-    url = make_url("postgresql+psycopg://")
-    options = support_for(url).engine_options(url, EngineContext(None, "shop", Config()))
-    assert table["pool_recycle"][1] == str(options["pool_recycle"])
-    assert table['connect_args["connect_timeout"]'][1] == str(
-        options["connect_args"]["connect_timeout"]
+def _rows(page: str) -> list[tuple[str, str]]:
+    """Return the first two columns of the first table of a reference page, without backticks."""
+    rows = []
+    for line in (DOCS / "reference" / page).read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            first, second = [cell.strip().strip("`") for cell in line.split("|")[1:3]]
+            rows.append((first, second))
+        elif rows:
+            break
+    return rows[2:]
+
+
+def test_the_operator_page_holds_every_operator() -> None:
+    """What a filter may allow is all on the page, in the order of the code."""
+    assert [name for name, _ in _rows("operators.md")] == list(OPERATORS)
+
+
+@pytest.mark.parametrize(("op", "example"), _rows("operators.md"))
+def test_the_example_of_an_operator_is_read_as_that_operator(op: str, example: str) -> None:
+    """A reader can copy the parameter."""
+    column = BOOK.c[example.partition("=")[0].partition("__")[0]]
+    allowlist = FilterAllowlist({column.name: Filter(column, ops=[op])})
+    (condition,) = allowlist.parse(parse_qsl(example))
+    assert condition.op == op
+
+
+def test_the_operator_page_names_the_parameters_every_list_has() -> None:
+    """Nobody has to find out by an error which names are taken."""
+    text = (DOCS / "reference/operators.md").read_text(encoding="utf-8").rpartition("\n\n")[2]
+    assert re.findall(r"`(\w+)`", text) == list(RESERVED)
+
+
+def _codes_in_the_source() -> Iterator[str]:
+    """Yield the code of every mistake the source can report."""
+    places = {"mistake": 1, "wrong": 1, "_refused": 0}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                place = places.get(name)
+                if place is not None and len(node.args) > place:
+                    code = node.args[place]
+                    if isinstance(code, ast.Constant):
+                        yield f"query.{code.value}"
+
+
+def test_the_page_of_query_errors_holds_every_code() -> None:
+    """A program can be written for each code, and none of them is gone."""
+    codes = [code for code, _ in _rows("query-errors.md")]
+    assert len(codes) == len(set(codes))
+    assert set(codes) == set(_codes_in_the_source())
+
+
+@pytest.mark.parametrize(("code", "example"), [row for row in _rows("query-errors.md") if row[1]])
+def test_the_example_of_a_code_is_refused_with_it(code: str, example: str) -> None:
+    """What the page calls a mistake is one."""
+    books = Listing(
+        BOOK,
+        sort=SortAllowlist(
+            {
+                "title": BOOK.c.title,
+                "author": BOOK.c.author_id,
+                "added": BOOK.c.added,
+                "pages": BOOK.c.pages,
+            },
+            default="title",
+        ),
+        filter=FilterAllowlist(
+            {
+                "title": BOOK.c.title,
+                "author": BOOK.c.author_id,
+                "pages": Filter(BOOK.c.pages, ops="gte"),
+            },
+            max_filters=2,
+            max_values=2,
+        ),
     )
+    args = parse_qsl(example.removeprefix("?").rstrip("…"), keep_blank_values=True)
+    read = books.paginate_keyset if "cursor" in code else books.paginate
+    options = {"secret": "a secret"} if "cursor" in code else {}
+    with Session(create_engine("sqlite://")) as session, pytest.raises(QueryError) as caught:
+        read(args=args, session=session, **options)  # type: ignore[operator]
+    assert code in {error["code"] for error in caught.value.errors}
+
+
+def test_the_markup_of_the_pager_is_what_the_macro_renders() -> None:
+    """A style sheet written from the page fits."""
+    page = DOCS / "how-to/paging.md"
+    (shown,) = [block.body for block in blocks(page) if block.language == "html"]
+    macros = Environment(loader=PackageLoader("flask_dbkit"), autoescape=True)
+    render = macros.get_template("flask_dbkit/pager.html").module.render_pager  # type: ignore[attr-defined]
+    offset = OffsetPage(
+        items=[None],
+        per_page=50,
+        has_next=True,
+        has_prev=False,
+        total=1250,
+        total_is_exact=True,
+        _links=Links("/events"),
+    )
+    squeezed = [re.sub(r">\s+<", "><", text).strip() for text in (shown, render(offset))]
+    assert squeezed[0] == squeezed[1]
+    keyset = KeysetPage(items=[None], per_page=50, has_next=False, has_prev=False)
+    classes = set(re.findall(r"dbkit-pager-\w+", render(offset) + render(keyset)))
+    assert set(re.findall(r"dbkit-pager-\w+", page.read_text(encoding="utf-8"))) == classes
 
 
 def test_every_public_name_has_an_entry_in_the_reference() -> None:
     """What ``flask_dbkit`` exports is described, and nothing else is."""
     documented = set(
-        re.findall(r":: flask_dbkit\.(\w+)$", _text(DOCS / "reference/api.md"), re.MULTILINE)
+        re.findall(
+            r":: flask_dbkit\.(\w+)(?:\(.*\))?$", _text(DOCS / "reference/api.md"), re.MULTILINE
+        )
     )
     errors = set(re.findall(r":: flask_dbkit\.(\w+)$", FROM_CODE.errors(), re.MULTILINE))
     assert documented | errors == set(flask_dbkit.__all__)
     assert documented & errors == set()
+
+
+@pytest.mark.parametrize("name", ["Listing", "paginate", "paginate_keyset"])
+def test_a_signature_that_is_written_out_is_that_of_the_code(name: str) -> None:
+    """Overloads would hide the names of the options, so the page writes them itself."""
+    page = _text(DOCS / "reference/api.md")
+    (written,) = re.findall(rf":: flask_dbkit\.{name}\((.+)\)$", page, re.MULTILINE)
+    parameters = inspect.signature(getattr(flask_dbkit, name)).parameters.values()
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
+    assert f"({written})" == str(inspect.Signature(plain))
 
 
 def test_the_tree_of_errors_holds_every_error() -> None:

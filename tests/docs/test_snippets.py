@@ -182,6 +182,9 @@ def _sessions() -> list[Path]:
 def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
     """A ``console`` block is a session: each line shown is printed, ``…`` standing for anything."""
     folder = _tutorial(tmp_path)
+    for path, _ in included(page):
+        if path.parent == SNIPPETS:
+            shutil.copy(path, folder)  # an application a session may name
     for block in blocks(page):
         if block.language != "console":
             continue
