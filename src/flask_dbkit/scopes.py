@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import copy_context
@@ -65,6 +64,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_PLAIN = ScopeOptions()
+_SAVEPOINT = ScopeOptions(savepoint=True, inherits=True)
+
 NON_TRANSACTIONAL = "__dbkit_non_transactional__"
 """Attribute of a view that per-request mode leaves alone."""
 RETRY = "__dbkit_retry__"
@@ -82,14 +84,14 @@ class Scope:
     def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
         self._options = options
         self._retry = retry
-        self._frames: defaultdict[int, list[Frame]] = defaultdict(list)
+        self._frames: dict[int, list[Frame]] = {}
 
     def __enter__(self) -> TransactionInfo:
         refuse_retry(self._retry)
         session, surroundings = _find()
         self._check(session)
         frame = open_scope(session, self._options, surroundings)
-        self._frames[threading.get_ident()].append(frame)
+        self._frames.setdefault(threading.get_ident(), []).append(frame)
         return frame.info
 
     def __exit__(
@@ -210,20 +212,25 @@ def transaction(
 
     .. versionadded:: 0.1
     """
-    options = ScopeOptions.parse(
-        {
-            "savepoint": savepoint,
-            "durable": durable,
-            "read_only": read_only,
-            "isolation": isolation,
-            "begin": begin,
-            "lock_timeout": lock_timeout,
-            "statement_timeout": statement_timeout,
-            "adopt": adopt,
-            "multi_bind": multi_bind,
-            "independent": independent,
-        }
-    )
+    texts, numbers = (isolation, begin, multi_bind), (lock_timeout, statement_timeout)
+    flags = savepoint or durable or read_only or independent or adopt is not None
+    if not flags and texts == (None, None, None) and numbers == (None, None):
+        options = _PLAIN
+    else:
+        options = ScopeOptions.parse(
+            {
+                "savepoint": savepoint,
+                "durable": durable,
+                "read_only": read_only,
+                "isolation": isolation,
+                "begin": begin,
+                "lock_timeout": lock_timeout,
+                "statement_timeout": statement_timeout,
+                "adopt": adopt,
+                "multi_bind": multi_bind,
+                "independent": independent,
+            }
+        )
     scope = Scope(options, retry)
     return scope if function is None else scope(function)
 
@@ -236,7 +243,7 @@ def savepoint() -> AbstractContextManager[TransactionInfo]:
 
     .. versionadded:: 0.1
     """
-    return _InnerScope("savepoint", ScopeOptions(savepoint=True, inherits=True))
+    return _InnerScope("savepoint", _SAVEPOINT)
 
 
 @overload

@@ -24,10 +24,12 @@ from ..statements import Kind, classify
 from .databases import restore_session
 from .work import Work, marks_of, open_trees, start_work, tree_of_checkout, work_of
 
-__all__ = ["guard_engine", "guard_sessions", "open_work", "orm_write_guard"]
+__all__ = ["GUARDED", "guard_engine", "guard_sessions", "open_work", "orm_write_guard"]
 
 _guarded_engines: WeakSet[Engine] = WeakSet()
 _guarded_sessions: WeakSet[Any] = WeakSet()
+GUARDED = "_dbkit_guarded"
+"""Attribute of a session class whose sessions all have the listeners."""
 
 
 def guard_engine(engine: Engine) -> None:
@@ -50,6 +52,9 @@ def guard_sessions(factory: scoped_session[Any] | Session) -> None:
     if target in _guarded_sessions:
         return
     _guarded_sessions.add(target)
+    if not isinstance(target, Session):
+        # Its sessions are not to be given the listeners a second time, one by one.
+        setattr(getattr(target, "class_", target), GUARDED, True)
     event.listen(target, "after_begin", _after_begin)
     event.listen(target, "after_transaction_end", _after_transaction_end)
     event.listen(target, "after_soft_rollback", _after_soft_rollback)

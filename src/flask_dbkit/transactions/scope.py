@@ -39,7 +39,7 @@ from ..exceptions import (
 )
 from ..statements import Kind, first_word
 from .databases import DriverState, scopes_for
-from .guards import guard_engine, guard_sessions, open_work, orm_write_guard
+from .guards import GUARDED, guard_engine, guard_sessions, open_work, orm_write_guard
 from .hooks import Hook, Hooks, run_after_commit, run_logged
 from .options import ScopeOptions, Timeouts
 from .work import Work, marks_of, open_trees, own_checkout
@@ -155,8 +155,15 @@ class Frame:
     @property
     def boundary(self) -> Frame:
         """The frame that work of this one is undone to."""
-        below = self.tree.frames[: self.index + 1]
-        return next((frame for frame in reversed(below) if frame.is_boundary), self)
+        if self.index == 0 or self.savepoint is not None:
+            return self
+        frames = self.tree.frames
+        if not frames:
+            return self  # all of them are over
+        index = min(self.index, len(frames) - 1)
+        while index and frames[index].savepoint is None:
+            index -= 1
+        return frames[index]
 
     def leave(self, error: BaseException | None) -> bool:
         """End the block; tell whether ``error`` is dealt with."""
@@ -894,7 +901,7 @@ def open_scope(
 
 def guard_sessions_of(session: Session) -> None:
     """Attach the session listeners, unless the session's factory has them already."""
-    if not getattr(type(session), "_dbkit_guarded", False):
+    if not getattr(type(session), GUARDED, False):
         guard_sessions(session)
 
 
