@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -775,6 +775,7 @@ class ScopeTree:
 
     def _commit(self) -> None:
         self.ending = True
+        exits = False
         before = len(self.errors)
         try:
             if self.options.read_only:
@@ -782,8 +783,13 @@ class ScopeTree:
                 self.root.close()
             elif self.options.multi_bind == "best_effort" and len(self.works) > 1:
                 self._commit_in_order()
+            exits = True
             self.root.__exit__(None, None, None)
         except BaseException as error:
+            if not exits:
+                # Or the session would think for ever that it is inside a with block.
+                with suppress(Exception):
+                    self.root.__exit__(type(error), error, error.__traceback__)
             self._detach(error)
             self._commit_failed(error, [original for _, original, _ in self.errors[before:]])
         self._detach(None)
