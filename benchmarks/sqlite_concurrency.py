@@ -295,7 +295,7 @@ def work(contender: Contender, job: dict[str, Any], tally: Tally, seed: int, sto
             reading = draw.random() < share
             try:
                 (contender.read if reading else contender.write)(draw.randint(1, accounts))
-            except Exception as error:  # noqa: BLE001 - every kind is counted
+            except Exception as error:
                 if _is_refusal(error):
                     tally.refused += 1
                 else:

@@ -47,6 +47,9 @@ class Pragma:
             parts.append("a whole number")
         return ", or ".join([*parts, "None to leave it alone"])
 
+    def _takes(self, number: int) -> bool:
+        return str(number) in self.words or (self.number and abs(number) <= _MAX_INT64)
+
     def parse(self, value: object) -> PragmaValue:
         """Return ``value`` as it is sent to SQLite.
 
@@ -62,9 +65,8 @@ class Pragma:
                 return word.upper()
             if self.number and word.removeprefix("-").isascii() and _is_integer(word):
                 value = int(word)
-        if isinstance(value, int) and not isinstance(value, bool):
-            if str(value) in self.words or (self.number and abs(value) <= _MAX_INT64):
-                return value
+        if isinstance(value, int) and not isinstance(value, bool) and self._takes(value):
+            return value
         key = f'DBKIT_SQLITE_PRAGMAS["{self.name}"]'
         raise ConfigError.bad_value(key, value, self.allowed, self.words)
 

@@ -51,7 +51,7 @@ def current_state() -> AppState:
             f"The current Flask app {current_app.name!r} has no DBKit."
             " Call DBKit(app) or dbkit.init_app(app) in its factory."
         )
-    return cast(AppState, state)
+    return cast("AppState", state)
 
 
 def current_session() -> Session:

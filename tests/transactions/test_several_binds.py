@@ -88,7 +88,7 @@ several = pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
 def test_writes_to_several_databases_are_refused_before_any_commit(pair: Pair) -> None:
     """One after the other some could be saved and others lost; the error says what to do."""
     ran: list[object] = []
-    with pytest.raises(TransactionError, match="several databases.*multi_bind") as caught:
+    with pytest.raises(TransactionError, match=r"several databases.*multi_bind") as caught:
         write_both(pair, ran)
     assert "'default'" in str(caught.value)
     assert "'b'" in str(caught.value)

@@ -17,13 +17,15 @@ blueprint = Blueprint("api", __name__, url_prefix="/api")
 @blueprint.get("/places")
 def places() -> Response:
     """Answer one page by its number: ``?page=2&sort=-population``."""
-    return PLACES.paginate().to_response(_dump)
+    response: Response = PLACES.paginate().to_response(_dump)
+    return response
 
 
 @blueprint.get("/places/feed")
 def feed() -> Response:
     """Answer the page behind a cursor: as fast on the last page as on the first."""
-    return PLACES.paginate_keyset().to_response(_dump)
+    response: Response = PLACES.paginate_keyset().to_response(_dump)
+    return response
 
 
 @blueprint.get("/openapi.json")

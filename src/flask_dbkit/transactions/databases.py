@@ -31,7 +31,21 @@ INTERNAL = {"dbkit_internal": True}
 """Execution options of the statements a scope sends itself, which its guards let pass."""
 
 _COMMITTING = frozenset(
-    "ALTER ANALYZE CHECK CREATE DROP FLUSH GRANT LOCK OPTIMIZE RENAME REPAIR REVOKE TRUNCATE".split()
+    {
+        "ALTER",
+        "ANALYZE",
+        "CHECK",
+        "CREATE",
+        "DROP",
+        "FLUSH",
+        "GRANT",
+        "LOCK",
+        "OPTIMIZE",
+        "RENAME",
+        "REPAIR",
+        "REVOKE",
+        "TRUNCATE",
+    }
 )
 _TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
 _RESTORE_KEY = "flask_dbkit.restore"
@@ -50,12 +64,14 @@ class DatabaseScopes:
 
     Attributes:
         two_phase: Whether a prepared transaction can span several databases.
+        can_turn_read_only: Whether the database can refuse writes from some point on.
         read_only_savepoint: Whether a savepoint can be made read-only.
         retriable: Codes of conflicts between transactions; replaying cures them.
         fatal: Codes after which the whole transaction is gone, savepoints or not.
     """
 
     two_phase = False
+    can_turn_read_only = False
     read_only_savepoint = False
     retriable: frozenset[object] = frozenset()
     fatal: frozenset[object] = frozenset()
@@ -107,6 +123,8 @@ class DatabaseScopes:
 
 class SQLiteScopes(DatabaseScopes):
     """SQLite through the transaction control of :mod:`flask_dbkit.dialects.sqlite`."""
+
+    can_turn_read_only = True
 
     retriable = frozenset(
         {
@@ -172,6 +190,7 @@ class PostgreSQLScopes(DatabaseScopes):
     """PostgreSQL through psycopg 3 or psycopg2."""
 
     two_phase = True
+    can_turn_read_only = True
     read_only_savepoint = True
     # serialization_failure, deadlock_detected
     retriable = fatal = frozenset({"40001", "40P01"})

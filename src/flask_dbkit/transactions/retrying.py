@@ -264,7 +264,7 @@ class Attempt:
         for item, missing in self._added.values():
             self._course.used_up[id(item)] = item
             for key in missing:
-                sa_inspect(item).dict.pop(key, None)
+                item.__dict__.pop(key, None)
 
 
 def _known_databases(find: Find) -> list[DatabaseScopes]:

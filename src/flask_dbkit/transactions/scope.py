@@ -150,6 +150,7 @@ class Frame:
 
     @property
     def is_boundary(self) -> bool:
+        """Whether work can be undone to where this block began."""
         return self.index == 0 or self.savepoint is not None
 
     @property
@@ -501,17 +502,18 @@ class ScopeTree:
                 " scope begins and ends the transaction. Nothing was sent. Use savepoint() for a"
                 " savepoint."
             )
-        if kind is Kind.WRITE and scopes_for(connection.dialect).commits_by_itself(statement):
+        if kind is not Kind.WRITE:
+            return
+        database = scopes_for(connection.dialect)
+        if database.commits_by_itself(statement):
             raise OwnershipError(
-                f"{first_word(statement)} inside a transaction() scope: on {connection.dialect.name}"
-                " it commits everything before it, and the scope could not keep its word. Nothing"
-                " was sent. Run it outside the scope."
+                f"{first_word(statement)} inside a transaction() scope: on"
+                f" {connection.dialect.name} it commits everything before it, and the scope could"
+                " not keep its word. Nothing was sent. Run it outside the scope."
             )
-        if kind is Kind.WRITE and self.frames and self.frames[-1].read_only:
-            database = scopes_for(connection.dialect)
-            if not self.options.read_only and not database.read_only_savepoint:
-                if connection.dialect.name != "sqlite":
-                    self._refuse_write("A statement that writes")
+        narrowed = self.frames and self.frames[-1].read_only and not self.options.read_only
+        if narrowed and not database.can_turn_read_only:
+            self._refuse_write("A statement that writes")
 
     def check_flush(self) -> None:
         """Look at a flush before it begins."""
