@@ -112,7 +112,7 @@ def test_each_call_of_a_decorated_function_is_a_transaction_of_its_own(ledger: L
             count_down(n - 1)
 
     count_down(2)
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         count_down(8)
     count_down(0) if not ledger.saved() else None
     assert ledger.saved() == [0, 1, 2]
@@ -212,7 +212,7 @@ def test_one_scope_object_serves_again_and_while_it_is_open(ledger: Ledger) -> N
     scope = transaction()
     with scope:
         ledger.insert(1)
-    with pytest.raises(ValueError, match="^$"), scope:
+    with pytest.raises(ValueError, match=r"^$"), scope:
         ledger.insert(2)
         raise ValueError
     with scope:
@@ -220,7 +220,7 @@ def test_one_scope_object_serves_again_and_while_it_is_open(ledger: Ledger) -> N
         with scope as inner:
             assert inner.depth == 2
             ledger.insert(4)
-    with pytest.raises(ValueError, match="^$"), scope:
+    with pytest.raises(ValueError, match=r"^$"), scope:
         ledger.insert(5)
         with scope:
             ledger.insert(6)
@@ -233,7 +233,7 @@ def test_one_savepoint_scope_object_can_be_re_entered(ledger: Ledger) -> None:
     scope = transaction(savepoint=True)
     with scope:
         ledger.insert(1)
-        with pytest.raises(ValueError, match="^$"), scope:
+        with pytest.raises(ValueError, match=r"^$"), scope:
             ledger.insert(2)
             with scope:
                 ledger.insert(3)
@@ -257,7 +257,7 @@ def test_an_empty_scope_sends_nothing_and_takes_no_connection(ledger: Ledger) ->
             on_commit(lambda: None)
         with transaction(read_only=True), savepoint(), require_transaction():
             pass
-        with pytest.raises(ValueError, match="^$"), transaction(), savepoint():
+        with pytest.raises(ValueError, match=r"^$"), transaction(), savepoint():
             raise ValueError
         transaction(lambda: None)()
     assert sent == []
@@ -267,7 +267,7 @@ def test_an_empty_scope_sends_nothing_and_takes_no_connection(ledger: Ledger) ->
 def test_a_scope_that_only_raises_takes_no_connection(ledger: Ledger) -> None:
     """A rollback of nothing is nothing."""
     ledger.checkouts = 0
-    with pytest.raises(ValueError, match="^$"), transaction():
+    with pytest.raises(ValueError, match=r"^$"), transaction():
         raise ValueError
     assert ledger.checkouts == 0
 
@@ -278,8 +278,8 @@ def test_a_scope_without_an_application_context_is_refused(make_ledger: Any) -> 
     for use in (
         lambda: transaction().__enter__(),
         lambda: savepoint().__enter__(),
-        lambda: transaction(lambda: None)(),
-        lambda: on_commit(print),
+        transaction(lambda: None),
+        functools.partial(on_commit, print),
         current_transaction,
     ):
         with pytest.raises(RuntimeError, match="application context"):
@@ -321,7 +321,7 @@ def test_set_rollback_only_ends_silently_with_nothing_saved(ledger: Ledger) -> N
 
 def test_raising_rollback_ends_silently_and_goes_on_after_the_block(ledger: Ledger) -> None:
     """The second spoken exception: it is swallowed where it has done its work."""
-    after = []
+    after: list[bool] = []
     with transaction():
         ledger.insert(1)
         raise Rollback
@@ -331,7 +331,7 @@ def test_raising_rollback_ends_silently_and_goes_on_after_the_block(ledger: Ledg
 
 
 def test_the_yielded_object_tells_about_the_transaction(ledger: Ledger) -> None:
-    """``id`` is the transaction's, ``depth`` the block's; both as ``current_transaction()`` says."""
+    """``id`` is the transaction's and ``depth`` the block's, as ``current_transaction()`` says."""
     assert current_transaction() is None
     with transaction(isolation="serializable") as outer:
         assert current_transaction() is outer
@@ -372,7 +372,7 @@ def test_options_are_checked_when_they_are_given() -> None:
         {"statement_timeout": -1.0},
     ):
         with pytest.raises(ValueError, match="Use"):
-            transaction(**wrong)  # type: ignore[call-overload]
+            transaction(**wrong)
     with pytest.raises(TypeError, match="no number of seconds"):
         transaction(lock_timeout="3s")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="no number of seconds"):
@@ -399,7 +399,7 @@ def test_objects_can_be_used_after_the_scope_as_after_a_commit(ledger: Ledger) -
         (entry,) = ledger.add(1)
     assert entry in ledger.session
     assert entry.n == 1
-    with pytest.raises(ValueError, match="^$"), transaction():
+    with pytest.raises(ValueError, match=r"^$"), transaction():
         entry.n = 2
         raise ValueError
     assert entry.n == 1
@@ -444,7 +444,7 @@ def test_scopes_of_several_applications_know_nothing_of_each_other(
                 assert theirs.depth == 1
                 assert theirs.id != tx.id
                 db.session.add(Entry(n=10))
-            with pytest.raises(ValueError, match="^$"), transaction():
+            with pytest.raises(ValueError, match=r"^$"), transaction():
                 db.session.add(Entry(n=11))
                 raise ValueError
             assert db.session.scalars(select(Entry.n)).all() == [10]

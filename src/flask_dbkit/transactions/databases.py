@@ -99,6 +99,10 @@ class DatabaseScopes:
         """Ask the driver whether its transaction is still the one that was begun."""
         return DriverState.OPEN
 
+    def writes_rows(self, statement: str) -> bool:
+        """Tell whether a transaction must be open once this statement was sent."""
+        return True
+
     def code(self, error: BaseException) -> object:
         """Return SQLSTATE, vendor code or SQLite's extended code of a driver's error."""
         return None
@@ -269,6 +273,7 @@ class MySQLScopes(DatabaseScopes):
     # Cannot connect (socket, TCP), server gone away, lost during a query, idle too long.
     _DISCONNECTS = frozenset({2002, 2003, 2006, 2013, 4031})
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
+    _ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"})
 
     def commits_by_itself(self, statement: str) -> bool:
         # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
@@ -316,6 +321,10 @@ class MySQLScopes(DatabaseScopes):
             # PyMySQL does not take it from an answer with rows (INSERT ... RETURNING).
             raw.ping(reconnect=False)
         return DriverState.OPEN if raw.server_status & self._IN_TRANSACTION else DriverState.GONE
+
+    def writes_rows(self, statement: str) -> bool:
+        # Others write to nothing that takes part in a transaction: DO, KILL, ANALYZE, ...
+        return first_word(statement) in self._ROWS
 
     def code(self, error: BaseException) -> object:
         return error.args[0] if error.args and isinstance(error.args[0], int) else None

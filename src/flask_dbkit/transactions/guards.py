@@ -19,10 +19,10 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction, scoped_session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from ..exceptions import DBKitError, OwnershipError
+from ..exceptions import DBKitError
 from ..statements import Kind, classify
 from .databases import restore_session
-from .work import Work, marks_of, open_trees, start_work, tree_of_checkout, work_of
+from .work import Work, marks_of, open_trees, start_work, work_of, work_of_checkout
 
 __all__ = ["GUARDED", "guard_engine", "guard_sessions", "open_work", "orm_write_guard"]
 
@@ -43,7 +43,7 @@ def guard_engine(engine: Engine) -> None:
     event.listen(engine, "do_execute_no_params", _before_plain_statement, insert=True)
     event.listen(engine, "handle_error", _handle_error)
     event.listen(engine, "checkin", _checkin)
-    _guard_commit(engine.dialect)
+    _guard_endings(engine.dialect)
 
 
 def guard_sessions(factory: scoped_session[Any] | Session) -> None:
@@ -67,10 +67,10 @@ def _before_statement(cursor: Any, statement: str, parameters: Any, context: Any
     work = work_of(connection)
     if work is None:
         return
-    work.executed = True
     kind = classify(statement)
     if work.tree is not None:
-        work.tree.check_statement(kind, statement, context, connection)
+        work.tree.check_statement(kind, statement, context, work)
+    work.executed = True
     if kind is Kind.WRITE and work.first_write is None:
         work.first_write = statement[:120]
 
@@ -91,24 +91,35 @@ def _handle_error(error: ExceptionContext) -> None:
         )
 
 
-def _guard_commit(dialect: Dialect) -> None:
-    """Refuse the COMMIT of a scope's transaction by anybody else, on this one dialect object."""
-    plain = dialect.do_commit
+def _guard_endings(dialect: Dialect) -> None:
+    """Watch COMMIT and ROLLBACK of scopes' transactions, on this one dialect object."""
+    plain_commit, plain_rollback = dialect.do_commit, dialect.do_rollback
 
     def do_commit(checkout: Any) -> None:
-        tree = tree_of_checkout(checkout)
-        if tree is not None and not tree.ending:
+        work = work_of_checkout(checkout)
+        tree = work.tree if work is not None else None
+        if work is None or tree is None:
+            plain_commit(checkout)
+            return
+        try:
+            tree.check_last(work)
+        except BaseException:
             # Roll back first: an error here would otherwise leave the connection in
             # transaction, and its next user would commit these rows.
-            dialect.do_rollback(checkout)
-            tree.ended_by("a COMMIT on its connection")
-            raise OwnershipError(
-                "This connection's transaction belongs to a transaction() scope, which commits at"
-                " its end. The work was rolled back; leave the COMMIT out."
-            )
-        plain(checkout)
+            plain_rollback(checkout)
+            raise
+        tree.commits_sent += 1
+        plain_commit(checkout)
+        tree.commits_done += 1
+
+    def do_rollback(checkout: Any) -> None:
+        work = work_of_checkout(checkout)
+        if work is not None:
+            work.rolled_back = True
+        plain_rollback(checkout)
 
     setattr(dialect, "do_commit", do_commit)
+    setattr(dialect, "do_rollback", do_rollback)
 
 
 def _checkin(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:

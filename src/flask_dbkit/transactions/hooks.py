@@ -45,7 +45,7 @@ class Hook:
         return f"{getattr(function, '__module__', '?')}.{name}"
 
     def __call__(self, *more: object) -> object:
-        """Call the function with what was bound, behind what is given now."""
+        """Call it; what the scope has to say comes before the arguments bound to it."""
         return self.function(*more, *self.args, **self.kwargs)
 
 

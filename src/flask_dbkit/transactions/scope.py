@@ -14,10 +14,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 from sqlalchemy.sql.elements import (
@@ -25,6 +26,7 @@ from sqlalchemy.sql.elements import (
     RollbackToSavepointClause,
     SavepointClause,
 )
+from sqlalchemy.util import immutabledict
 
 from ..exceptions import (
     CommitOutcomeUnknown,
@@ -69,6 +71,26 @@ class Surroundings:
     adopt: bool = False
     shared_memory: bool = False
     bind_names: Mapping[Engine, str | None] = field(default_factory=dict)
+
+
+class OwnSavepoint(SessionTransaction):
+    """A ``session.begin_nested()`` of the application's, inside a scope.
+
+    SQLAlchemy ends such a block normally, and silently, after a swallowed flush error had
+    undone what it held. This one raises.
+    """
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        tree = marks_of(self.session).tree
+        cause = tree.own_causes.get(self) if tree is not None else None
+        super().__exit__(kind, error, traceback)
+        if error is None and cause is not None:
+            raise _unexpected(cause, "savepoint")
 
 
 class TransactionInfo:
@@ -125,6 +147,7 @@ class Frame:
         "hook_mark",
         "index",
         "info",
+        "inside",
         "options",
         "read_only",
         "savepoint",
@@ -146,11 +169,13 @@ class Frame:
         self.cause: BaseException | None = None
         self.silent = False
         self.hook_mark = tree.hooks.mark()
+        nested = tree.session.get_nested_transaction()
+        self.inside = nested if nested is not None and tree.is_own(nested) else None
         self.info = TransactionInfo(self)
 
     @property
     def is_boundary(self) -> bool:
-        """Whether work can be undone to where this block began."""
+        """Whether work can be undone to the beginning of this block."""
         return self.index == 0 or self.savepoint is not None
 
     @property
@@ -196,7 +221,12 @@ class ScopeTree:
         self.errors: list[tuple[int, BaseException, BaseException]] = []
         self.ending = False
         self.killed = False
+        self.commits_sent = self.commits_done = 0
         self.foreign: str | None = None
+        # First errors inside savepoints of the application's own, the session's or a connection's.
+        self.own_causes: dict[SessionTransaction | NestedTransaction, BaseException] = {}
+        self._begun: dict[SessionTransaction, list[NestedTransaction | None]] = {}
+        self._acquiring = False
         self._guards_orm_writes = False
         self._plain_twophase = session.twophase
         self.root: SessionTransaction = self._take_root()
@@ -266,6 +296,7 @@ class ScopeTree:
             session.twophase = True
         self._shadow_method(session, "commit", self._refuse_commit)
         self._shadow_method(session, "get_bind", self._bound(session.get_bind))
+        self._shadow_method(session, "begin", self._watched(session.begin))
         open_trees.set((*open_trees.get(), self))
         if self.options.read_only:
             self._guard_orm_writes()
@@ -297,11 +328,21 @@ class ScopeTree:
         def get_bind(*args: Any, **kwargs: Any) -> Engine | Connection:
             self.check()
             bind: Engine | Connection = plain(*args, **kwargs)
-            if isinstance(bind, Engine) and bind not in self.works:
+            if isinstance(bind, Engine) and bind not in self.works and not self._acquiring:
                 self._acquire(bind)
             return bind
 
         return get_bind
+
+    def _watched(self, plain: Callable[..., SessionTransaction]) -> Callable[..., Any]:
+        def begin(nested: bool = False) -> SessionTransaction:
+            transaction = plain(nested=nested)
+            if nested and not self.ending:
+                # Here and not when it fails: "with" takes the class's __exit__ at its beginning.
+                transaction.__class__ = OwnSavepoint
+            return transaction
+
+        return begin
 
     def _acquire(self, engine: Engine) -> None:
         """Begin on a database at its first use, the way this scope asks for."""
@@ -321,7 +362,13 @@ class ScopeTree:
             isolation=self.options.isolation,
             timeouts=self._frame_behind(None).timeouts,
         )
-        self.session.connection(bind_arguments={"bind": engine}, execution_options=options)
+        # By the root: inside a savepoint SQLAlchemy 2.0 would apply the options a second time,
+        # to the savepoint, and refuse them.
+        self._acquiring = True
+        try:
+            self.root.connection(None, bind=engine, execution_options=immutabledict(options))
+        finally:
+            self._acquiring = False
 
     def join(self, work: Work) -> None:
         """Take a transaction that the session has begun into the tree."""
@@ -349,6 +396,7 @@ class ScopeTree:
 
     def entered_savepoint(self, savepoint: SessionTransaction, connection: Connection) -> None:
         """Put in force what a savepoint's block asked for, now that SAVEPOINT was sent."""
+        self._begun.setdefault(savepoint, []).append(connection.get_nested_transaction())
         frame = next((frame for frame in self.frames if frame.savepoint is savepoint), None)
         if frame is not None:
             self._put_in_force(self._frame_behind(frame), connection)
@@ -402,7 +450,7 @@ class ScopeTree:
         if options.savepoint or (narrows and by_savepoint):
             # What is pending belongs to the outer block, and so does an error in it.
             self.session.flush()
-            frame.savepoint = self.session.begin_nested()
+            frame.savepoint = Session.begin(self.session, nested=True)
         self.frames.append(frame)
         if frame.savepoint is None and (frame.timeouts != outer.timeouts or narrows):
             for work in list(self.works.values()):
@@ -482,19 +530,42 @@ class ScopeTree:
 
     def _cause_in_force(self) -> BaseException | None:
         boundary = self.frames[-1].boundary
-        nested = self.session.get_nested_transaction()
-        if nested is not None and nested is not boundary.savepoint and boundary.cause is None:
-            return None  # inside the application's own begin_nested()
+        if self.own_causes:
+            nested: SessionTransaction | None = self.session.get_nested_transaction()
+            while nested is not None and nested is not boundary.savepoint:
+                if nested in self.own_causes:
+                    return self.own_causes[nested]
+                nested = nested.parent
         return boundary.cause
 
-    def check_statement(
-        self, kind: Kind, statement: str, context: Any, connection: Connection
-    ) -> None:
+    def is_own(self, nested: SessionTransaction) -> bool:
+        """Tell whether a savepoint of the session was opened by the application."""
+        return not any(frame.savepoint is nested for frame in self.frames)
+
+    def _container(
+        self, connection: Connection | None
+    ) -> Frame | SessionTransaction | NestedTransaction:
+        """Return what an error that happens now is undone to."""
+        nested = self.session.get_nested_transaction()
+        if nested is not None and self.is_own(nested):
+            return nested
+        inner = connection.get_nested_transaction() if connection is not None else None
+        if inner is not None and not any(inner in begun for begun in self._begun.values()):
+            return inner
+        return self.frames[-1].boundary if nested is not None else self.frames[0]
+
+    def check_statement(self, kind: Kind, statement: str, context: Any, work: Work) -> None:
         """Look at a statement before it is sent."""
         compiled = getattr(context, "compiled", None)
-        own = compiled is not None and isinstance(compiled.statement, _SAVEPOINT_CLAUSES)
-        if self.ending or own or context.execution_options.get("dbkit_internal"):
+        clause = compiled.statement if compiled is not None else None
+        if isinstance(clause, _SAVEPOINT_CLAUSES):
+            if isinstance(clause, ReleaseSavepointClause):
+                self._released(work.connection.get_nested_transaction())
             return
+        if self.ending or context.execution_options.get("dbkit_internal"):
+            return
+        connection = work.connection
+        self._check_still_open(work)
         self.check()
         if kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
             raise OwnershipError(
@@ -502,18 +573,56 @@ class ScopeTree:
                 " scope begins and ends the transaction. Nothing was sent. Use savepoint() for a"
                 " savepoint."
             )
-        if kind is not Kind.WRITE:
-            return
         database = scopes_for(connection.dialect)
-        if database.commits_by_itself(statement):
-            raise OwnershipError(
-                f"{first_word(statement)} inside a transaction() scope: on"
-                f" {connection.dialect.name} it commits everything before it, and the scope could"
-                " not keep its word. Nothing was sent. Run it outside the scope."
+        if kind is not Kind.READ:
+            if database.commits_by_itself(statement):
+                raise OwnershipError(
+                    f"{first_word(statement)} inside a transaction() scope: on"
+                    f" {connection.dialect.name} it commits everything before it, and the scope"
+                    " could not keep its word. Nothing was sent. Run it outside the scope."
+                )
+            work.surely_open = work.surely_open or database.writes_rows(statement)
+        self._send_savepoint(connection)
+        if kind is Kind.WRITE and self.frames and self.frames[-1].read_only:
+            if not (self.options.read_only or database.can_turn_read_only):
+                self._refuse_write("A statement that writes")
+
+    def _check_still_open(self, work: Work) -> None:
+        """Notice a ROLLBACK or COMMIT that went past SQLAlchemy's session, or past SQLAlchemy."""
+        if work.rolled_back:
+            self.ended_by("a ROLLBACK on its connection")
+        if work.executed and not work.connection.invalidated:
+            state = scopes_for(work.connection.dialect).state(
+                work.connection, wrote=work.surely_open
             )
-        narrowed = self.frames and self.frames[-1].read_only and not self.options.read_only
-        if narrowed and not database.can_turn_read_only:
-            self._refuse_write("A statement that writes")
+            if state is DriverState.GONE:
+                self.ended_by("a statement that SQLAlchemy did not see")
+
+    def _send_savepoint(self, connection: Connection) -> None:
+        """Send the SAVEPOINT of the block, for a statement that does not come by the session."""
+        nested = self.session.get_nested_transaction()
+        if nested is not None and len(self._begun.get(nested, ())) < len(self.works):
+            self.session.connection(bind_arguments={"bind": connection.engine})
+
+    def _released(self, inner: NestedTransaction | None) -> None:
+        # On every database as on PostgreSQL, where it could not be released.
+        cause = self.own_causes.pop(inner, None) if inner is not None else None
+        if cause is not None and self.frames:
+            boundary = self.frames[-1].boundary
+            boundary.cause = boundary.cause or cause
+
+    def check_last(self, work: Work) -> None:
+        """Look a last time, when COMMIT is about to be sent on one connection."""
+        if not self.ending:
+            self.ended_by("a COMMIT on its connection")
+            raise OwnershipError(
+                "This connection's transaction belongs to a transaction() scope, which commits at"
+                " its end. The work was rolled back; leave the COMMIT out."
+            )
+        # A before_commit listener of the application's runs after every other check.
+        if self.frames and self.frames[0].cause is not None:
+            raise _unexpected(self.frames[0].cause, "transaction")
+        self._check_driver(work)
 
     def check_flush(self) -> None:
         """Look at a flush before it begins."""
@@ -542,9 +651,13 @@ class ScopeTree:
             raise OwnershipError(self._foreign_message())
 
     def check_commit(self) -> None:
-        """Refuse a COMMIT of the whole transaction that is not ours."""
-        if not self.ending and self.session.get_nested_transaction() is None:
-            self._refuse_commit()
+        """Refuse a COMMIT of the whole transaction that is not ours, and a lost savepoint's."""
+        nested = self.session.get_nested_transaction()
+        if nested is None:
+            if not self.ending:
+                self._refuse_commit()
+        elif nested in self.own_causes:
+            raise _unexpected(self.own_causes[nested], "savepoint")
 
     def record(
         self, error: BaseException, original: BaseException, connection: Connection | None
@@ -556,15 +669,12 @@ class ScopeTree:
             connection.invalidated
             or scopes_for(connection.dialect).ends_transaction(original, connection)
         )
-        nested = self.session.get_nested_transaction()
-        boundary = self.frames[-1].boundary
-        if fatal:
-            self.killed = True
-            boundary = self.frames[0]
-        elif nested is not None and nested is not boundary.savepoint:
-            return  # contained by the application's own begin_nested()
-        elif nested is None:
-            boundary = self.frames[0]
+        container = self.frames[0] if fatal else self._container(connection)
+        if not isinstance(container, Frame):
+            self.own_causes.setdefault(container, error)
+            return
+        boundary = container
+        self.killed = self.killed or fatal
         self.errors.append((boundary.index, error, original))
         for frame in self.frames:
             if frame is boundary or (self.killed and frame.is_boundary):
@@ -577,6 +687,8 @@ class ScopeTree:
 
     def noticed_end(self, transaction: SessionTransaction) -> None:
         """Notice the end of a session transaction."""
+        self.own_causes.pop(transaction, None)
+        self._begun.pop(transaction, None)
         if self.ending:
             return
         if transaction is self.root:
@@ -629,7 +741,11 @@ class ScopeTree:
         boundary = frame.boundary
         self.frames.pop()
         if error is not None:
-            if not isinstance(error, Rollback):
+            if isinstance(error, Rollback):
+                boundary.silent = True  # also when it is swallowed on its way
+            elif frame.inside is not None and frame.inside.is_active:
+                self.own_causes.setdefault(frame.inside, error)
+            else:
                 boundary.cause = boundary.cause or error
             return False
         if self.foreign is None and boundary.cause is None:
@@ -749,20 +865,8 @@ class ScopeTree:
         if frame.cause is not None or not self.session.is_active:
             raise _unexpected(frame.cause, "transaction")
         for work in self.works.values():
-            if not work.executed:
-                continue
-            if work.connection.closed or work.connection.invalidated:
-                raise OwnershipError(self._foreign_message())
-            database = scopes_for(work.connection.dialect)
-            state = database.state(work.connection, wrote=work.first_write is not None)
-            if state is DriverState.FAILED:
-                raise UnexpectedRollback(
-                    "The database reports that this transaction has failed: its COMMIT would save"
-                    " nothing. A statement sent around SQLAlchemy must have raised."
-                )
-            if state is DriverState.GONE:
-                self.ended_by("a statement that SQLAlchemy did not see, or DDL that commits")
-                raise OwnershipError(self._foreign_message())
+            if work.executed or work.rolled_back:
+                self._check_driver(work)
         written = [work for work in self.works.values() if work.first_write is not None]
         if len(written) > 1 and (self.options.multi_bind or "raise") == "raise":
             names = ", ".join(repr(self._name(work) or "default") for work in written)
@@ -771,6 +875,23 @@ class ScopeTree:
                 " another can save some and lose others, so nothing was committed. Say"
                 " multi_bind='two_phase' (PostgreSQL) or multi_bind='best_effort'."
             )
+
+    def _check_driver(self, work: Work) -> None:
+        connection = work.connection
+        if connection.closed or connection.invalidated or work.rolled_back:
+            self.foreign = self.foreign or "a ROLLBACK on its connection, or the connection's loss"
+            raise OwnershipError(self._foreign_message())
+        if not work.executed:
+            return
+        state = scopes_for(connection.dialect).state(connection, wrote=work.surely_open)
+        if state is DriverState.FAILED:
+            raise UnexpectedRollback(
+                "The database reports that this transaction has failed: its COMMIT would save"
+                " nothing. A statement sent around SQLAlchemy must have raised."
+            )
+        if state is DriverState.GONE:
+            self.foreign = self.foreign or "a statement that SQLAlchemy did not see"
+            raise OwnershipError(self._foreign_message())
 
     def _name(self, work: Work) -> str | None:
         return self.surroundings.bind_names.get(work.connection.engine)
@@ -852,7 +973,7 @@ class ScopeTree:
     def _detach(self, error: BaseException | None) -> None:
         """Give the session back to itself."""
         session = self.session
-        for name in ("commit", "get_bind"):
+        for name in ("commit", "get_bind", "begin"):
             session.__dict__.pop(name, None)
         if self._guards_orm_writes:
             event.remove(session, "do_orm_execute", orm_write_guard)

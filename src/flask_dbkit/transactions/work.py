@@ -19,8 +19,8 @@ __all__ = [
     "open_trees",
     "own_checkout",
     "start_work",
-    "tree_of_checkout",
     "work_of",
+    "work_of_checkout",
 ]
 
 open_trees: ContextVar[tuple[ScopeTree, ...]] = ContextVar("flask_dbkit_open_trees", default=())
@@ -38,15 +38,20 @@ class Work:
         connection: The SQLAlchemy connection that began it.
         executed: Whether any statement was sent.
         first_write: The beginning of the first statement that writes.
+        rolled_back: A ROLLBACK was sent, by whomever.
+        surely_open: The database must have opened its transaction: it said so, or a row was
+            written.
         tree: The scope it belongs to, if any.
     """
 
-    __slots__ = ("connection", "executed", "first_write", "tree")
+    __slots__ = ("connection", "executed", "first_write", "rolled_back", "surely_open", "tree")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.executed = False
         self.first_write: str | None = None
+        self.rolled_back = False
+        self.surely_open = False
         self.tree: ScopeTree | None = None
 
 
@@ -81,14 +86,17 @@ def work_of(connection: Connection) -> Work | None:
 
 
 def own_checkout(work: Work) -> None:
-    """Let the pooled connection of a work be found by :func:`tree_of_checkout`."""
+    """Let the pooled connection of a work be found by :func:`work_of_checkout`."""
     _works_by_checkout[work.connection.connection] = work
 
 
-def tree_of_checkout(checkout: Any) -> ScopeTree | None:
-    """Return the open scope that a pooled connection is working for."""
-    work = _works_by_checkout.get(checkout)
-    return work.tree if work is not None else None
+def work_of_checkout(checkout: Any) -> Work | None:
+    """Return the work that a pooled connection does for a scope, or did for one."""
+    try:
+        return _works_by_checkout.get(checkout)
+    except TypeError:
+        # SQLAlchemy's stand-in for a pooled connection at the very first connect.
+        return None
 
 
 def marks_of(session: Session) -> SessionMarks:
