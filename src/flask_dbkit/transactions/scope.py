@@ -583,9 +583,9 @@ class ScopeTree:
                 )
             work.surely_open = work.surely_open or database.writes_rows(statement)
         self._send_savepoint(connection)
-        if kind is Kind.WRITE and self.frames and self.frames[-1].read_only:
-            if not (self.options.read_only or database.can_turn_read_only):
-                self._refuse_write("A statement that writes")
+        by_database = self.options.read_only or database.can_turn_read_only
+        if kind is Kind.WRITE and not by_database and self.frames and self.frames[-1].read_only:
+            self._refuse_write("A statement that writes")
 
     def _check_still_open(self, work: Work) -> None:
         """Notice a ROLLBACK or COMMIT that went past SQLAlchemy's session, or past SQLAlchemy."""
