@@ -22,6 +22,14 @@ _HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 # What does not depend on the Python or the SQLAlchemy line runs once.
 _ONCE_ONLY = ["-m", "not browser and not packaging"]
 
+# What differs between Pythons is the sqlite3 module and the language: the servers, the demo and
+# the documentation are the same to all of them.
+_OTHER_PYTHONS = [
+    *("--backend", "sqlite-file", "--backend", "sqlite-memory"),
+    *("--ignore", "tests/examples", "--ignore", "tests/docs", "--ignore", "tests/support"),
+    *("--ignore", "tests/pagination/test_laws.py"),
+]
+
 
 @dataclass(frozen=True)
 class Combination:
@@ -106,6 +114,8 @@ def run(combination: Combination, arguments: list[str]) -> Outcome:
         return Outcome(exit_code=1, not_run=(f"not run: {str(error).splitlines()[0]}",))
     if not combination.is_default:
         arguments = [*_ONCE_ONLY, *arguments]
+    if combination.version != _HERE:
+        arguments = [*_OTHER_PYTHONS, *arguments]
     return run_pytest(python, arguments)
 
 
