@@ -88,6 +88,8 @@ def _handle_error(error: ExceptionContext) -> None:
             error.sqlalchemy_exception or error.original_exception,
             error.original_exception,
             work.connection,
+            # The connection itself is told only after this.
+            lost=error.is_disconnect,
         )
 
 

@@ -660,13 +660,26 @@ class ScopeTree:
             raise _unexpected(self.own_causes[nested], "savepoint")
 
     def record(
-        self, error: BaseException, original: BaseException, connection: Connection | None
+        self,
+        error: BaseException,
+        original: BaseException,
+        connection: Connection | None,
+        *,
+        lost: bool = False,
     ) -> None:
-        """Remember a database error at the boundary that contains it."""
+        """Remember a database error at the boundary that contains it.
+
+        Args:
+            error: As it is raised.
+            original: The driver's own.
+            connection: Where it happened, if it is known.
+            lost: The connection is gone, and with it the transaction.
+        """
         if not self.frames:
             return
         fatal = connection is not None and (
-            connection.invalidated
+            lost
+            or connection.invalidated
             or scopes_for(connection.dialect).ends_transaction(original, connection)
         )
         container = self.frames[0] if fatal else self._container(connection)

@@ -26,6 +26,7 @@ References:
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -288,6 +289,18 @@ class TransactionControl:
             self._gate.release()
 
     __del__ = release_gate
+
+    def discard(self) -> None:
+        """End what is open before the connection closes, and let the next writer in.
+
+        A connection thrown away in the middle, by Ctrl-C in a statement, say, stays open in
+        SQLite for as long as anybody keeps one of its cursors, and so would its write lock.
+        https://www.sqlite.org/c3ref/close.html
+        """
+        if not self._inherited and _in_transaction(self.raw):
+            with contextlib.suppress(sqlite3.Error):
+                self.raw.rollback()
+        self.release_gate()
 
     def leave_to_parent(self) -> None:
         """In a forked child: never speak on this connection again, and never close it."""

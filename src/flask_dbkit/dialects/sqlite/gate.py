@@ -4,8 +4,8 @@ SQLite lets one connection write at a time, and its own busy handler is a lotter
 sleeps and tries again, and the unlucky one waits for seconds while others come and go. The
 gate puts the writers of one file in a queue before they say ``BEGIN IMMEDIATE``.
 
-Inside a process it is a lock that lets whoever is running go on, which costs no thread switch,
-until somebody has waited for a *turn*; from then on the lock is handed to the longest waiter.
+Inside a process it is a lock that is handed to the longest waiter. Only a thread that writes
+again and again may go on, which costs no thread switch, until somebody has waited for a *turn*.
 Between processes it is an advisory lock on a side file, taken with short sleeps. SQLite's own
 lock stays the authority: a gate that cannot be had, or that another program ignores, costs
 fairness and never correctness. The kernel drops the advisory lock of a process that dies.
@@ -41,23 +41,29 @@ SIDE_FILE_SUFFIX = "-dbkit-writers"
 TURN_S = 0.02
 """Seconds a thread may be kept waiting before the lock is handed over."""
 
-FILE_TURN_S = 0.04
+FILE_TURN_S = 0.05
 """Seconds a process may keep coming back to the side file while another one wants it.
 
 Longer than the turn of a thread: handing over to a process costs a sleep instead of a switch.
 """
 
-_IDLE_S = 0.001  # a free lock goes to the first waiter after this long
-_POLL_MIN_S, _POLL_MAX_S = 0.0003, 0.002  # sleeps between tries for the side file
+_RETURN_S = 0.001  # a thread that wants the lock again so soon is expected to go on
+_IDLE_S = 0.005  # if it does not, a free lock goes to the first waiter after this long
+_POLL_MIN_S, _POLL_MAX_S = 0.001, 0.003  # sleeps between tries for the side file
 _STAND_BACK_S = 0.004  # a process whose turn is over leaves the side file alone for this long
 _GATE_BYTE, _WAITING_BYTE = 0, 1
 
 
-class _Waiter:
-    __slots__ = ("chosen", "since", "stirred")
+class _LastRelease(threading.local):
+    release = 0.0  # when this thread last gave the lock back
 
-    def __init__(self, since: float) -> None:
+
+class _Waiter:
+    __slots__ = ("chosen", "goes_on", "since", "stirred")
+
+    def __init__(self, since: float, *, goes_on: bool) -> None:
         self.since = since
+        self.goes_on = goes_on
         self.chosen = False  # the lock was handed to it
         self.stirred = threading.Event()  # it was chosen, or is now first in line
 
@@ -75,19 +81,24 @@ class _Queue:
         self._waiters: deque[_Waiter] = deque()
         self._held = False
         self._free_since = 0.0
+        self._goes_on = False  # the holder came back at once, and is expected to do so again
+        self._last = _LastRelease()
 
     def try_acquire(self) -> bool:
         with self._mutex:
-            if self._held or self._overdue(time.monotonic()):
+            now = time.monotonic()
+            if self._held or self._overdue(now):
                 return False
             self._held = True
+            self._goes_on = self._is_back(now)
             return True
 
     def acquire(self, timeout_s: float) -> bool:
         if self.try_acquire():
             return True
         now = time.monotonic()
-        waiter, deadline = _Waiter(now), now + timeout_s
+        waiter = _Waiter(now, goes_on=self._is_back(now))
+        deadline = now + timeout_s
         with self._mutex:
             self._waiters.append(waiter)
         try:
@@ -111,9 +122,9 @@ class _Queue:
                 if now >= deadline:
                     self._leave(waiter)
                     return False
-            # The first in line looks in now and then, because a release within the turn wakes
-            # nobody: whoever is running may be about to come back. The others sleep: threads
-            # that wake up for nothing take the interpreter's lock from the one that writes.
+            # The first in line looks in now and then, because whoever was expected back may stay
+            # away. The others sleep: threads that wake up for nothing take the interpreter's
+            # lock from the one that writes.
             left = deadline - now
             if waiter.stirred.wait(min(left, _IDLE_S) if first else left):
                 waiter.stirred.clear()
@@ -122,6 +133,7 @@ class _Queue:
         """Give the lock to the first in line, and let the one behind look in from now on."""
         self._held = True
         waiter = self._waiters.popleft()
+        self._goes_on = waiter.goes_on
         waiter.chosen = True
         waiter.stirred.set()
         if self._waiters:
@@ -138,12 +150,15 @@ class _Queue:
 
     def release(self) -> None:
         with self._mutex:
-            now = time.monotonic()
-            if self._overdue(now):
+            now = self._last.release = time.monotonic()
+            if self._overdue(now) or (self._waiters and not self._goes_on):
                 self._hand_over()
             else:
                 self._held = False
                 self._free_since = now
+
+    def _is_back(self, now: float) -> bool:
+        return now - self._last.release < _RETURN_S
 
     def _overdue(self, now: float) -> bool:
         return bool(self._waiters) and now - self._waiters[0].since >= TURN_S

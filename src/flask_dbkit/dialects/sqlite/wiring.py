@@ -56,7 +56,7 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
     def lose(dbapi_connection: Any, record: Any, *_: Any) -> None:
         control = record.info.get(INFO_KEY)
         if control is not None:
-            control.release_gate()
+            control.discard()
 
     event.listen(engine, "close", lose)
     event.listen(engine, "invalidate", lose)
