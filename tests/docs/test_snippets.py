@@ -33,7 +33,7 @@ _NOT_OURS = (
 
 
 def _run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    names = ("DATABASE_URL", "FLASK_APP", "COVERAGE_PROCESS_START")
+    names = ("DATABASE_URL", "FLASK_APP", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
     inherited = {name: value for name, value in os.environ.items() if name not in names}
     bin_folder = str(Path(sys.executable).parent)
     return subprocess.run(
