@@ -103,7 +103,7 @@ def run(source: Path, wiring: str) -> set[str]:
 
 def main() -> int:
     """Compare the three runs."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--keep", type=Path, help="unpack here, and leave it there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

@@ -76,8 +76,32 @@ def test_waiters_pass_in_the_order_they_came(gate: WriterGate) -> None:
 
 
 def test_a_runner_may_come_back_while_nobody_has_waited_long(gate: WriterGate) -> None:
-    """Within a turn the lock is not handed over: that would cost a thread switch each time."""
+    """Who writes again and again goes on within a turn: each switch of threads costs time."""
+    gate._queue._last.release = time.monotonic() + LONG_S  # as if it had been here just now
     assert gate.try_acquire()
+    thread, entered = _start_waiter(gate)
+    gate._queue._waiters[0].since += LONG_S  # as if it had only just come
+    gate.release()
+    assert gate.try_acquire()
+    gate.release()
+    assert entered.wait(LONG_S)  # a free lock goes to the first waiter soon
+    thread.join(LONG_S)
+
+
+def test_a_single_write_is_followed_by_whoever_waits(gate: WriterGate) -> None:
+    """Who was not here just now is not expected back, so nobody waits a turn for it."""
+    assert gate.try_acquire()
+    thread, entered = _start_waiter(gate)
+    gate._queue._waiters[0].since += LONG_S  # as if it had only just come
+    gate.release()
+    assert entered.wait(LONG_S)
+    thread.join(LONG_S)
+    assert gate.try_acquire()
+    gate.release()
+
+
+def _start_waiter(gate: WriterGate) -> tuple[threading.Thread, threading.Event]:
+    """Start a thread that waits for a held gate, notes that it had it, and gives it back."""
     entered = threading.Event()
 
     def wait() -> None:
@@ -89,12 +113,7 @@ def test_a_runner_may_come_back_while_nobody_has_waited_long(gate: WriterGate) -
     thread.start()
     while not gate._queue._waiters:
         threading.Event().wait(0.001)
-    gate._queue._waiters[0].since += LONG_S  # as if it had only just come
-    gate.release()
-    assert gate.try_acquire()
-    gate.release()
-    assert entered.wait(LONG_S)  # a free lock goes to the first waiter soon
-    thread.join(LONG_S)
+    return thread, entered
 
 
 class _Interrupt(Exception):
