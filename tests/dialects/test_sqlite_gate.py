@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,12 +93,12 @@ def test_a_single_write_is_followed_by_whoever_waits(gate: WriterGate) -> None:
     """Who was not here just now is not expected back, so nobody waits a turn for it."""
     assert gate.try_acquire()
     thread, entered = _start_waiter(gate)
-    gate._queue._waiters[0].since += LONG_S  # as if it had only just come
+    waiter = gate._queue._waiters[0]
+    waiter.since += LONG_S  # as if it had only just come
     gate.release()
+    assert waiter.chosen
     assert entered.wait(LONG_S)
     thread.join(LONG_S)
-    assert gate.try_acquire()
-    gate.release()
 
 
 def _start_waiter(gate: WriterGate) -> tuple[threading.Thread, threading.Event]:
