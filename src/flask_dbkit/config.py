@@ -7,104 +7,15 @@ configuration (or any mapping) once and refuses what it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from .exceptions import ConfigError, shorten
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
+from .settings import MAX_MS, Setting, flag, integer, word
 
-__all__ = ["SETTINGS", "Config", "Setting"]
-
-T = TypeVar("T")
-
-_MAX_MS = 2**31 - 1
-_TRUE = frozenset({"true", "yes", "on", "1"})
-_FALSE = frozenset({"false", "no", "off", "0"})
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One ``DBKIT_*`` key.
-
-    Attributes:
-        key: The name in ``app.config``.
-        type: What it takes, in words, as the end of "Use …".
-        default: The value when the key is not set.
-        meaning: One line for the reference page.
-        parse: ``(key, value) -> parsed value``; raises :exc:`ConfigError`.
-    """
-
-    key: str
-    type: str
-    default: object
-    meaning: str
-    parse: Callable[[str, object], object]
-
-    @property
-    def attribute(self) -> str:
-        """The name of the attribute of :class:`Config` that holds it."""
-        return self.key.removeprefix("DBKIT_").lower()
-
-
-def _flag(key: str, default: bool, meaning: str) -> Setting:
-    allowed = "True or False"
-
-    def parse(key: str, value: object) -> bool:
-        # Environment variables arrive as text: from_prefixed_env() turns `true` into True,
-        # but `True`, `yes` and `on` stay words.
-        # https://flask.palletsprojects.com/en/stable/api/#flask.Config.from_prefixed_env
-        word = str(value).strip().lower() if isinstance(value, (bool, int, str)) else ""
-        if word in _TRUE:
-            return True
-        if word in _FALSE:
-            return False
-        raise ConfigError.bad_value(key, value, allowed, ("true", "false"))
-
-    return Setting(key, allowed, default, meaning, parse)
-
-
-def _integer(
-    key: str,
-    default: int | None,
-    meaning: str,
-    *,
-    low: int,
-    high: int,
-    nullable: bool = False,
-) -> Setting:
-    may_be_none = nullable or default is None
-    allowed = f"a whole number from {low} to {high}" + (", or None" if may_be_none else "")
-
-    def parse(key: str, value: object) -> int | None:
-        if value is None and may_be_none:
-            return None
-        number: object = value
-        if isinstance(value, str):
-            try:
-                number = int(value.strip())
-            except ValueError:
-                number = None
-        if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
-            return number
-        raise ConfigError.bad_value(key, value, allowed)
-
-    return Setting(key, allowed, default, meaning, parse)
-
-
-def _word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) -> Setting:
-    allowed = "one of: " + ", ".join(repr(word) for word in words)
-    if default is None:
-        allowed += ", or None"
-
-    def parse(key: str, value: object) -> str | None:
-        if value is None and default is None:
-            return None
-        if isinstance(value, str) and value.strip().lower() in words:
-            return value.strip().lower()
-        raise ConfigError.bad_value(key, value, allowed, words)
-
-    return Setting(key, allowed, default, meaning, parse)
+__all__ = ["SETTINGS", "Config"]
 
 
 def _parse_count(key: str, value: object) -> str | int:
@@ -118,7 +29,7 @@ def _parse_count(key: str, value: object) -> str | int:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    _flag(
+    flag(
         "DBKIT_REQUIRE_DATABASE_URL",
         False,
         "Refuse to start on the development SQLite file when no database URL is given.",
@@ -130,57 +41,57 @@ SETTINGS: tuple[Setting, ...] = (
         "Pragmas for every SQLite connection, merged over the defaults; None removes one.",
         lambda _key, value: parse_pragmas(value),
     ),
-    _word(
+    word(
         "DBKIT_SQLITE_BEGIN",
         "immediate",
         "How a transaction that says it will write begins on SQLite.",
         ("immediate", "deferred"),
     ),
-    _flag(
+    flag(
         "DBKIT_SQLITE_BEGIN_BY_METHOD",
         False,
         "On SQLite, begin every transaction of a POST, PUT, PATCH or DELETE request for writing.",
     ),
-    _integer(
+    integer(
         "DBKIT_SQLITE_BUSY_TIMEOUT_MS",
         5000,
         "Milliseconds a SQLite connection waits for a lock before it raises the busy error.",
         low=0,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
-    _flag(
+    flag(
         "DBKIT_SQLITE_WRITER_GATE",
         True,
         "Let the writers of a SQLite file take fair turns in front of its one write lock.",
     ),
-    _integer(
+    integer(
         "DBKIT_STATEMENT_TIMEOUT_MS",
         None,
         "Milliseconds one statement may run on PostgreSQL, MySQL and MariaDB; 0 is no limit.",
         low=0,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
-    _integer(
+    integer(
         "DBKIT_LOCK_TIMEOUT_MS",
         None,
         "Milliseconds a statement may wait for a lock on a server (MySQL and MariaDB: rounded up"
         " to seconds).",
         low=0,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
-    _integer(
+    integer(
         "DBKIT_IDLE_IN_TRANSACTION_TIMEOUT_MS",
         None,
         "Milliseconds a transaction may sit idle before PostgreSQL or MariaDB ends the session.",
         low=0,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
-    _flag(
+    flag(
         "DBKIT_TX_PER_REQUEST",
         False,
         "Run every view in a transaction scope.",
     ),
-    _integer(
+    integer(
         "DBKIT_TX_ROLLBACK_STATUS",
         400,
         "In per-request mode, roll back when the view returns this status or a higher one; None"
@@ -189,25 +100,25 @@ SETTINGS: tuple[Setting, ...] = (
         high=599,
         nullable=True,
     ),
-    _word(
+    word(
         "DBKIT_TX_STRAY_WORK",
         "raise",
         "What a scope does with uncommitted work from before it.",
         ("raise", "adopt"),
     ),
-    _integer(
+    integer(
         "DBKIT_DEFAULT_PAGE_SIZE",
         20,
         "Rows per page when neither the request nor the listing says how many.",
         low=1,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
-    _integer(
+    integer(
         "DBKIT_MAX_PAGE_SIZE",
         100,
         "Most rows per page a client may ask for.",
         low=1,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
     Setting(
         "DBKIT_PAGE_COUNT",
@@ -216,14 +127,14 @@ SETTINGS: tuple[Setting, ...] = (
         "How offset pages count their rows: all of them, not at all, or at most so many.",
         _parse_count,
     ),
-    _integer(
+    integer(
         "DBKIT_CURSOR_MAX_AGE_S",
         None,
         "Seconds after which a cursor is refused.",
         low=1,
-        high=_MAX_MS,
+        high=MAX_MS,
     ),
-    _word(
+    word(
         "DBKIT_POOLER",
         None,
         "The pooler in front of PostgreSQL, in transaction mode: no prepared statements, and"

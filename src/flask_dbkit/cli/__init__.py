@@ -1,0 +1,9 @@
+"""The commands below ``flask dbkit``: one module each, which adds itself to the group."""
+
+from __future__ import annotations
+
+from . import indexes, info
+from .group import dbkit_group
+from .interrupts import exit_on_interrupt
+
+__all__ = ["dbkit_group", "exit_on_interrupt", "indexes", "info"]
