@@ -32,6 +32,7 @@ from .transactions import (
     as_retry,
     check_replayable,
     hook_target,
+    leave,
     open_scope,
     refuse_retry,
     run_in_scope,
@@ -101,7 +102,7 @@ class Scope:
         traceback: TracebackType | None,
     ) -> bool | None:
         # True for Rollback only; said as "bool", a checker would miss a return behind every block.
-        return self._take_frame().leave(error)
+        return leave(self._take_frame(), error)
 
     def _take_frame(self) -> Frame:
         me = threading.get_ident()

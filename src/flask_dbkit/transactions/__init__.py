@@ -1,18 +1,22 @@
 """Transaction scopes: the core, which takes a session.
 
 :mod:`flask_dbkit.scopes` finds the session of the current application and offers the public
-names. ``scope`` is one transaction from its beginning to its end, ``guards`` the listeners that
-let it notice what happens, ``databases`` what it asks of each database, ``hooks`` and
-``retrying`` what happens around it.
+names. Here ``opening`` decides which block a scope is, ``entering``, ``connections`` and
+``leaving`` are its beginning, its databases and its end, and ``tree`` is what is known in
+between. The guards are the listeners that let it notice what happens; ``databases`` is what it
+asks of each database, ``hooks`` and ``retrying`` what happens around it.
 """
 
 from __future__ import annotations
 
-from .guards import guard_engine, guard_sessions
-from .hooks import Hook, Hooks
-from .options import Retry, ScopeOptions, Timeouts, as_retry, refuse_retry
+from .engine_guards import guard_engine
+from .frames import Frame, TransactionInfo
+from .hooks import Hook, Hooks, run_now
+from .leaving import leave
+from .opening import hook_target, open_scope
+from .options import Retry, ScopeOptions, Surroundings, Timeouts, as_retry, refuse_retry
 from .retrying import Attempt, attempts, check_replayable, run_in_scope
-from .scope import Frame, Surroundings, TransactionInfo, hook_target, open_scope, run_now
+from .session_guards import guard_sessions
 
 __all__ = [
     "Attempt",
@@ -30,6 +34,7 @@ __all__ = [
     "guard_engine",
     "guard_sessions",
     "hook_target",
+    "leave",
     "open_scope",
     "refuse_retry",
     "run_in_scope",

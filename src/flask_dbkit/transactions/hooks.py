@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import OnCommitError
 
-__all__ = ["Hook", "Hooks", "run_after_commit", "run_logged"]
+__all__ = ["Hook", "Hooks", "run_after_commit", "run_logged", "run_now"]
 
 logger = logging.getLogger("flask_dbkit.transactions")
 
@@ -97,3 +97,13 @@ def run_logged(hooks: Iterable[Hook], kind: str, value: object) -> None:
             hook(value)
         except Exception:
             logger.exception("The %s hook %s failed.", kind, hook.name)
+
+
+def run_now(hook: Hook) -> None:
+    """Run an ``on_commit`` hook outside any scope."""
+    try:
+        hook()
+    except Exception:
+        if not hook.robust:
+            raise
+        logger.exception("The on_commit hook %s failed.", hook.name)

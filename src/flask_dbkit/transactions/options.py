@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from sqlalchemy.engine import Engine
 
 from ..exceptions import OptionMismatch
 
-__all__ = ["Retry", "ScopeOptions", "Timeouts", "as_retry"]
+__all__ = ["Retry", "ScopeOptions", "Surroundings", "Timeouts", "as_retry", "refuse_retry"]
 
 _ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _BEGIN = ("immediate", "deferred")
@@ -92,6 +94,31 @@ class ScopeOptions:
     def asks_for_anything(self) -> bool:
         """Whether any option stands that adopted work could not have been done under."""
         return self.changes_the_beginning or bool(self.timeouts) or self.multi_bind == "two_phase"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the rim knows and a session does not.
+
+    Attributes:
+        key: Scopes with different keys know nothing of each other: the application.
+        sqlite_begin: How a writing scope begins on SQLite.
+        adopt: Take in stray work when the scope does not say.
+        shared_memory: The default database is in memory, on one connection for all sessions.
+        bind_names: Bind key by engine, for messages.
+    """
+
+    key: object = None
+    sqlite_begin: str = "immediate"
+    adopt: bool = False
+    shared_memory: bool = False
+    bind_names: Mapping[Engine, str | None] = field(default_factory=dict)
+
+    def begin_of(self, options: ScopeOptions) -> str:
+        """Return how a scope with these options begins on SQLite."""
+        if options.read_only:
+            return "deferred"
+        return options.begin or self.sqlite_begin
 
 
 def _word(name: str, given: str, allowed: tuple[str, ...]) -> str:

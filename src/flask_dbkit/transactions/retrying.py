@@ -30,8 +30,11 @@ from ..exceptions import (
     TransactionError,
 )
 from .databases import DatabaseScopes, scopes_for
-from .options import Retry, ScopeOptions
-from .scope import Frame, Surroundings, TransactionInfo, _stray_work, open_scope
+from .entering import stray_work
+from .frames import Frame, TransactionInfo
+from .leaving import leave
+from .opening import open_scope
+from .options import Retry, ScopeOptions, Surroundings
 from .work import marks_of
 
 __all__ = ["Attempt", "attempts", "check_replayable", "run_in_scope"]
@@ -94,7 +97,7 @@ def attempts(
         yield Attempt(_Course(find, options, Retry(attempts=1), input_read), 1)
         return
     if policy.attempts > 1:
-        stray = _stray_work(session, marks.works)
+        stray = stray_work(session, marks.works)
         if stray is not None:
             raise OwnershipError(
                 f"The session has uncommitted work: {stray}. The rollback of a failed attempt"
@@ -164,12 +167,12 @@ class Attempt:
         frame = self._frame
         assert frame is not None
         if self._course.policy.attempts == 1:
-            return frame.leave(error)
+            return leave(frame, error)
         tree = frame.tree
         databases = [scopes_for(work.connection.dialect) for work in tree.works.values()]
         self._note_added(self._session.new)
         try:
-            swallowed = frame.leave(error)
+            swallowed = leave(frame, error)
             if error is None or swallowed:
                 return swallowed
             raised: BaseException = error

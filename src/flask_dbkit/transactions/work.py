@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -10,7 +11,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 if TYPE_CHECKING:
-    from .scope import ScopeTree
+    from .tree import ScopeTree
 
 __all__ = [
     "SessionMarks",
@@ -18,6 +19,7 @@ __all__ = [
     "marks_of",
     "open_trees",
     "own_checkout",
+    "shadow",
     "start_work",
     "work_of",
     "work_of_checkout",
@@ -106,3 +108,10 @@ def marks_of(session: Session) -> SessionMarks:
     if marks is None:
         marks = info[_MARKS] = SessionMarks()
     return marks
+
+
+def shadow(target: Any, name: str, method: Callable[..., Any]) -> None:
+    """Put a method of ours before one of a session or connection; ``del`` brings it back."""
+    # On the instance: nobody else's session is touched, and SQLAlchemy itself never commits a
+    # scope's session through this method.
+    target.__dict__[name] = method

@@ -1,0 +1,112 @@
+"""The listeners on an engine that let a scope notice what happens on its connections.
+
+They sit on one application's engines, and do nothing but keep marks while no scope is open. Of
+SQLAlchemy's engine events only those of the dialect are used: one listener of the other kind
+makes every statement prepare for all of them, which costs a tenth of a small transaction. And
+raising from the engine's ``commit`` event must never be done: it returns the connection to the
+pool in transaction, and the next request commits what leaked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakSet
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ..exceptions import DBKitError
+from ..statements import Kind, classify
+from .checks import check_last, check_statement
+from .databases import restore_session
+from .work import work_of, work_of_checkout
+
+__all__ = ["guard_engine"]
+
+_guarded_engines: WeakSet[Engine] = WeakSet()
+
+
+def guard_engine(engine: Engine) -> None:
+    """Attach the listeners to one engine, once."""
+    if engine in _guarded_engines:
+        return
+    _guarded_engines.add(engine)
+    for name in ("do_execute", "do_executemany"):
+        # First in line: a statement that is refused must not make SQLite take its write lock.
+        event.listen(engine, name, _before_statement, insert=True)
+    event.listen(engine, "do_execute_no_params", _before_plain_statement, insert=True)
+    event.listen(engine, "handle_error", _handle_error)
+    event.listen(engine, "checkin", _checkin)
+    _guard_endings(engine.dialect)
+
+
+def _before_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+    connection: Connection = context.root_connection
+    work = work_of(connection)
+    if work is None:
+        return
+    kind = classify(statement)
+    if work.tree is not None:
+        check_statement(work.tree, kind, statement, context, work)
+    work.executed = True
+    if kind is Kind.WRITE and work.first_write is None:
+        work.first_write = statement[:120]
+
+
+def _before_plain_statement(cursor: Any, statement: str, context: Any) -> None:
+    _before_statement(cursor, statement, (), context)
+
+
+def _handle_error(error: ExceptionContext) -> None:
+    if isinstance(error.original_exception, DBKitError):
+        return  # a refusal of our own: nothing was sent, and nothing is lost
+    work = work_of(error.connection) if error.connection is not None else None
+    if work is not None and work.tree is not None:
+        work.tree.record(
+            error.sqlalchemy_exception or error.original_exception,
+            error.original_exception,
+            work.connection,
+            # The connection itself is told only after this.
+            lost=error.is_disconnect,
+        )
+
+
+def _guard_endings(dialect: Dialect) -> None:
+    """Watch COMMIT and ROLLBACK of scopes' transactions, on this one dialect object."""
+    plain_commit, plain_rollback = dialect.do_commit, dialect.do_rollback
+
+    def do_commit(checkout: Any) -> None:
+        work = work_of_checkout(checkout)
+        tree = work.tree if work is not None else None
+        if work is None or tree is None:
+            plain_commit(checkout)
+            return
+        try:
+            check_last(tree, work)
+        except BaseException:
+            # Roll back first: an error here would otherwise leave the connection in
+            # transaction, and its next user would commit these rows.
+            plain_rollback(checkout)
+            raise
+        tree.commits_sent += 1
+        plain_commit(checkout)
+        tree.commits_done += 1
+
+    def do_rollback(checkout: Any) -> None:
+        work = work_of_checkout(checkout)
+        if work is not None:
+            work.rolled_back = True
+        plain_rollback(checkout)
+
+    setattr(dialect, "do_commit", do_commit)
+    setattr(dialect, "do_rollback", do_rollback)
+
+
+def _checkin(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    try:
+        restore_session(dbapi_connection, record)
+    except Exception as error:
+        # Whatever the driver says: a connection whose settings cannot be put back must not
+        # be used by anybody else.
+        record.invalidate(error)

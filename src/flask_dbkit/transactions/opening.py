@@ -1,0 +1,141 @@
+"""Which block an opened scope is: the outermost of a new tree, one that joins, a savepoint."""
+
+from __future__ import annotations
+
+import threading
+
+from sqlalchemy.orm import Session
+
+from ..exceptions import DurabilityError, OptionMismatch, OwnershipError
+from .checks import guard_orm_writes
+from .connections import put_in_force
+from .databases import scopes_for
+from .entering import begin_tree
+from .frames import Frame
+from .options import ScopeOptions, Surroundings
+from .session_guards import GUARDED, guard_sessions
+from .tree import ScopeTree
+from .work import marks_of, open_trees
+
+__all__ = ["hook_target", "open_scope"]
+
+
+def open_scope(
+    session: Session, options: ScopeOptions, surroundings: Surroundings, *, attempt: int = 1
+) -> Frame:
+    """Open a block: outermost, joined or a savepoint, as the session's state has it.
+
+    Sends nothing, unless a joined block narrows what is in force.
+
+    Args:
+        session: Any session. With the kit it is the current application context's.
+        options: Checked options.
+        surroundings: What is known about the application.
+        attempt: Which run of a replayed function this is.
+
+    Raises:
+        OwnershipError: The session, or another one in this context, is in somebody's hands.
+        OptionMismatch: The options do not fit what is in force.
+        DurabilityError: The scope is durable and not outermost.
+    """
+    _guard(session)
+    tree = marks_of(session).tree
+    if tree is not None:
+        return _nest(tree, options)
+    _check_other_trees(session, options, surroundings)
+    tree = begin_tree(session, options, surroundings, attempt)
+    frame = Frame(tree, options)
+    tree.frames.append(frame)
+    return frame
+
+
+def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
+    """Open a block inside the tree: join it, or open a savepoint."""
+    tree.check_owner()
+    if options.durable:
+        raise DurabilityError
+    tree.check()
+    outer = tree.frames[-1]
+    if not options.inherits:
+        _check_nested(tree, options, outer)
+    frame = Frame(tree, options)
+    narrows = frame.read_only and not outer.read_only
+    databases = [scopes_for(work.connection.dialect) for work in tree.works.values()]
+    if narrows:
+        guard_orm_writes(tree)
+    by_savepoint = not databases or any(known.read_only_savepoint for known in databases)
+    if options.savepoint or (narrows and by_savepoint):
+        # What is pending belongs to the outer block, and so does an error in it.
+        tree.session.flush()
+        frame.savepoint = Session.begin(tree.session, nested=True)
+    tree.frames.append(frame)
+    if frame.savepoint is None and (frame.timeouts != outer.timeouts or narrows):
+        for work in list(tree.works.values()):
+            put_in_force(tree, frame, work.connection)
+    return frame
+
+
+def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
+    if options.independent:
+        raise OwnershipError(
+            "independent=True needs a session of its own, and this one has a scope open. Push"
+            " a new application context: with app.app_context(): ..."
+        )
+    if outer.read_only and not options.read_only:
+        raise OptionMismatch("read_only", False, True)
+    in_force = tree.options
+    for name, given, present in (
+        ("isolation", options.isolation, in_force.isolation),
+        ("begin", options.begin, tree.begin),
+        ("multi_bind", options.multi_bind, in_force.multi_bind or "raise"),
+    ):
+        if given is not None and given != present:
+            raise OptionMismatch(name, given, present)
+    for name, seconds, most in (
+        ("lock_timeout", options.timeouts.lock_s, outer.timeouts.lock_s),
+        ("statement_timeout", options.timeouts.statement_s, outer.timeouts.statement_s),
+    ):
+        if seconds is not None and most is not None and seconds > most:
+            raise OptionMismatch(name, seconds, most)
+
+
+def _check_other_trees(session: Session, options: ScopeOptions, surroundings: Surroundings) -> None:
+    me = threading.get_ident()
+    for tree in open_trees.get():
+        if tree.surroundings.key != surroundings.key or tree.owner not in (me, None):
+            continue
+        if not tree.frames:
+            continue  # over since; a context that was copied meanwhile still has it
+        if not options.independent or surroundings.shared_memory:
+            raise OwnershipError(
+                "Another transaction() scope of this application is open around this one, on"
+                " another session (a nested application context, or db.session.remove() inside"
+                " the block). Open the scope in one place, or pass independent=True for a"
+                " transaction of its own, which SQLite in memory cannot have."
+            )
+        if not options.read_only and any(
+            work.connection.dialect.name == "sqlite" and not tree.options.read_only
+            for work in tree.works.values()
+        ):
+            raise OwnershipError(
+                "independent=True on SQLite: the scope around this one holds the one write lock,"
+                " and would wait for this one to finish, for ever. Open this one before or after."
+            )
+
+
+def _guard(session: Session) -> None:
+    """Attach the session listeners, unless the session's factory has them already."""
+    if not getattr(type(session), GUARDED, False):
+        guard_sessions(session)
+
+
+def hook_target(session: Session) -> ScopeTree | None:
+    """Return the tree that hooks registered now belong to.
+
+    Raises:
+        OwnershipError: The tree belongs to another thread.
+    """
+    tree = marks_of(session).tree
+    if tree is not None:
+        tree.check_owner()
+    return tree

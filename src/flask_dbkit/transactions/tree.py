@@ -1,0 +1,209 @@
+"""One scope tree: what is known of a transaction between its beginning and its end.
+
+A *tree* is one transaction of one session. Its *frames* are the nested ``transaction()`` and
+``savepoint()`` blocks. A frame is a *boundary* when work can be undone to it: the outermost
+frame and every savepoint. What goes wrong is remembered at the boundary that contains it, so
+that no block can end normally with its work gone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.engine import Connection, Engine, NestedTransaction
+from sqlalchemy.orm import Session, SessionTransaction
+
+from ..exceptions import OwnershipError, TransactionError
+from .databases import scopes_for
+from .frames import Frame
+from .hooks import Hooks
+from .options import ScopeOptions, Surroundings
+from .work import Work
+
+__all__ = ["ScopeTree"]
+
+_ids = itertools.count(1)
+
+
+class ScopeTree:
+    """One transaction of one session, owned by its outermost scope.
+
+    Args:
+        session: Any session; nobody else may end its transaction until the tree is left.
+        root: The session's transaction.
+        options: Of the outermost scope.
+        surroundings: See :class:`Surroundings`.
+        attempt: Counted by the retry loop.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        root: SessionTransaction,
+        options: ScopeOptions,
+        surroundings: Surroundings,
+        attempt: int,
+    ) -> None:
+        self.id = next(_ids)
+        self.session = session
+        self.root = root
+        self.options = options
+        self.surroundings = surroundings
+        self.attempt = attempt
+        self.owner: int | None = threading.get_ident()
+        self.frames: list[Frame] = []
+        self.works: dict[Engine, Work] = {}
+        self.hooks = Hooks()
+        self.errors: list[tuple[int, BaseException, BaseException]] = []
+        self.ending = False
+        self.killed = False
+        self.commits_sent = self.commits_done = 0
+        self.foreign: str | None = None
+        # First errors inside savepoints of the application's own, the session's or a connection's.
+        self.own_causes: dict[SessionTransaction | NestedTransaction, BaseException] = {}
+        self.begun: dict[SessionTransaction, list[NestedTransaction | None]] = {}
+        self.acquiring = False
+        self.guards_orm_writes = False
+        self.plain_twophase = session.twophase
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let the next thread that comes be the owner, for as long as this one waits for it."""
+        mine, self.owner = self.owner, None
+        try:
+            yield
+        finally:
+            self.owner = mine
+
+    def check_owner(self) -> None:
+        """Refuse a caller from another thread or greenlet."""
+        if self.owner is None:
+            self.owner = threading.get_ident()
+        if self.owner != threading.get_ident():
+            raise OwnershipError(
+                "This transaction() scope belongs to another thread, and sessions must not be"
+                " shared between threads. Push an application context of the thread's own:"
+                " with app.app_context(): ..."
+            )
+
+    def check(self) -> None:
+        """Refuse to go on after the transaction was lost."""
+        if self.ending:
+            return
+        if self.foreign is not None:
+            raise OwnershipError(self.foreign_message())
+        if self.frames:
+            cause = self._cause_in_force()
+            if cause is not None:
+                raise TransactionError(
+                    "An earlier error has undone the work of this transaction, and nothing more"
+                    " can be added to it. Let the error leave the block, or put what may fail"
+                    f" into a savepoint(). The error was: {cause!r}"
+                ) from cause
+
+    def _cause_in_force(self) -> BaseException | None:
+        boundary = self.frames[-1].boundary
+        if self.own_causes:
+            nested: SessionTransaction | None = self.session.get_nested_transaction()
+            while nested is not None and nested is not boundary.savepoint:
+                if nested in self.own_causes:
+                    return self.own_causes[nested]
+                nested = nested.parent
+        return boundary.cause
+
+    def is_own(self, nested: SessionTransaction) -> bool:
+        """Tell whether a savepoint of the session was opened by the application."""
+        return not any(frame.savepoint is nested for frame in self.frames)
+
+    def _container(
+        self, connection: Connection | None
+    ) -> Frame | SessionTransaction | NestedTransaction:
+        """Return what an error that happens now is undone to."""
+        nested = self.session.get_nested_transaction()
+        if nested is not None and self.is_own(nested):
+            return nested
+        inner = connection.get_nested_transaction() if connection is not None else None
+        if inner is not None and not any(inner in begun for begun in self.begun.values()):
+            return inner
+        return self.frames[-1].boundary if nested is not None else self.frames[0]
+
+    def record(
+        self,
+        error: BaseException,
+        original: BaseException,
+        connection: Connection | None,
+        *,
+        lost: bool = False,
+    ) -> None:
+        """Remember a database error at the boundary that contains it.
+
+        Args:
+            error: As it is raised.
+            original: The driver's own.
+            connection: Where it happened, if it is known.
+            lost: The connection is gone, and with it the transaction.
+        """
+        if not self.frames:
+            return
+        fatal = connection is not None and (
+            lost
+            or connection.invalidated
+            or scopes_for(connection.dialect).ends_transaction(original, connection)
+        )
+        container = self.frames[0] if fatal else self._container(connection)
+        if not isinstance(container, Frame):
+            self.own_causes.setdefault(container, error)
+            return
+        boundary = container
+        self.killed = self.killed or fatal
+        self.errors.append((boundary.index, error, original))
+        for frame in self.frames:
+            if frame is boundary or (self.killed and frame.is_boundary):
+                frame.cause = frame.cause or error
+
+    def ended_by(self, who: str) -> None:
+        """Remember that somebody else ended the transaction."""
+        if not self.ending and self.foreign is None:
+            self.foreign = who
+
+    def noticed_end(self, transaction: SessionTransaction) -> None:
+        """Notice the end of a session transaction."""
+        self.own_causes.pop(transaction, None)
+        self.begun.pop(transaction, None)
+        if self.ending:
+            return
+        if transaction is self.root:
+            self.ended_by("session.rollback(), session.close() or db.session.remove()")
+        elif any(frame.savepoint is transaction for frame in self.frames):
+            self.ended_by("a rollback or release of its savepoint")
+
+    def foreign_message(self) -> str:
+        """Say who ended the transaction, and what to do instead."""
+        return (
+            f"The transaction of this scope was ended inside the block, by {self.foreign}. Nothing"
+            " of the scope is committed. To undo work, raise Rollback, or call"
+            " current_transaction().set_rollback_only()."
+        )
+
+    @property
+    def first_error(self) -> BaseException | None:
+        """The driver's first error that no savepoint contained, for the retry decision."""
+        return self.errors[0][2] if self.errors else None
+
+    def frame_behind(self, boundary: Frame | None) -> Frame:
+        """Return the last block that is joined to a boundary, ``None`` being the outermost."""
+        start = 0 if boundary is None else boundary.index
+        joined = self.frames[start]
+        for frame in self.frames[start + 1 :]:
+            if frame.savepoint is not None:
+                break
+            joined = frame
+        return joined
+
+    @property
+    def begin(self) -> str:
+        """How it begins on SQLite."""
+        return self.surroundings.begin_of(self.options)
