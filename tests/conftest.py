@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from tests.support import browser as chromium
+from tests.support import leaks
 from tests.support.databases import BACKEND_NAMES, BACKENDS, CAPABILITIES, Backend, Database
 from tests.support.not_run import NotRun, Resource, in_ci
 from tests.support.postgres import PostgresServer, find_binaries
@@ -95,6 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "packaging: builds and installs the library; the same on every Python",
     ):
         config.addinivalue_line("markers", line)
+    leaks.install()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -147,6 +149,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"ERROR: {line}" if in_ci() else line, red=in_ci(), yellow=not in_ci(), bold=True
         )
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    """Dispose of every engine the test made, and tell what is open after that."""
+    with leaks.watch() as made:
+        yield
+        left = made.close()
+    if left:
+        pytest.fail("This test left open: " + "; ".join(left), pytrace=False)
 
 
 @pytest.fixture
