@@ -1,9 +1,6 @@
-"""What a scope asks of a database: how to begin, limits, the driver's state, error codes.
+"""What a scope asks of a database: how to begin, limits, the driver's state.
 
-References:
-    * PostgreSQL error codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
-    * MariaDB error codes: https://mariadb.com/kb/en/mariadb-error-codes/
-    * SQLite result codes: https://www.sqlite.org/rescode.html
+What an error of a driver means is known by :mod:`flask_dbkit.faults`.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from ..dialects.sqlite.control import (
     READ_ONLY_OPTION,
     control_of,
 )
+from ..faults import Faults, faults_for
 from ..statements import first_word
 from .options import Timeouts
 
@@ -66,15 +64,15 @@ class DatabaseScopes:
         two_phase: Whether a prepared transaction can span several databases.
         can_turn_read_only: Whether the database can refuse writes from some point on.
         read_only_savepoint: Whether a savepoint can be made read-only.
-        retriable: Codes of conflicts between transactions; replaying cures them.
-        fatal: Codes after which the whole transaction is gone, savepoints or not.
+        faults: What the errors of its drivers mean.
     """
 
     two_phase = False
     can_turn_read_only = False
     read_only_savepoint = False
-    retriable: frozenset[object] = frozenset()
-    fatal: frozenset[object] = frozenset()
+
+    def __init__(self, dialect_name: str) -> None:
+        self.faults: Faults = faults_for(dialect_name)
 
     def commits_by_itself(self, statement: str) -> bool:
         """Tell whether a statement would commit the transaction it is sent in."""
@@ -103,43 +101,15 @@ class DatabaseScopes:
         """Tell whether a transaction must be open once this statement was sent."""
         return True
 
-    def code(self, error: BaseException) -> object:
-        """Return SQLSTATE, vendor code or SQLite's extended code of a driver's error."""
-        return None
-
-    def codes(self, error: BaseException) -> frozenset[object]:
-        """Return every code that ``Retry(on=...)`` may name a driver's error by."""
-        code = self.code(error)
-        return frozenset() if code is None else frozenset({code})
-
-    def is_disconnect(self, error: BaseException) -> bool:
-        """Tell whether a driver's error means that the connection, or the server, is gone."""
-        return False
-
-    def is_retriable(self, error: BaseException) -> bool:
-        """Tell whether replaying the whole transaction is the cure."""
-        return self.code(error) in self.retriable
-
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         """Tell whether the database has ended the whole transaction, savepoints included."""
-        return self.code(error) in self.fatal
+        return self.faults.code(error) in self.faults.fatal
 
 
 class SQLiteScopes(DatabaseScopes):
     """SQLite through the transaction control of :mod:`flask_dbkit.dialects.sqlite`."""
 
     can_turn_read_only = True
-
-    retriable = frozenset(
-        {
-            sqlite3.SQLITE_BUSY,
-            sqlite3.SQLITE_BUSY_SNAPSHOT,
-            sqlite3.SQLITE_BUSY_RECOVERY,
-            sqlite3.SQLITE_BUSY_TIMEOUT,
-            sqlite3.SQLITE_LOCKED,
-            sqlite3.SQLITE_LOCKED_SHAREDCACHE,
-        }
-    )
 
     def begin_options(
         self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -170,15 +140,6 @@ class SQLiteScopes(DatabaseScopes):
             return DriverState.OPEN
         return DriverState.GONE
 
-    def code(self, error: BaseException) -> object:
-        return getattr(error, "sqlite_errorcode", None)
-
-    def codes(self, error: BaseException) -> frozenset[object]:
-        # The low byte is the primary code: 19 names every broken constraint.
-        # https://www.sqlite.org/rescode.html#primary_result_codes_versus_extended_result_codes
-        code = self.code(error)
-        return frozenset({code, code & 0xFF}) if isinstance(code, int) else frozenset()
-
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         # On a full disk, an I/O error or no memory SQLite may roll back by itself.
         # https://www.sqlite.org/lang_transaction.html#response_to_errors_within_a_transaction
@@ -196,11 +157,6 @@ class PostgreSQLScopes(DatabaseScopes):
     two_phase = True
     can_turn_read_only = True
     read_only_savepoint = True
-    # serialization_failure, deadlock_detected
-    retriable = fatal = frozenset({"40001", "40P01"})
-    # admin_shutdown, crash_shutdown, cannot_connect_now, idle_in_transaction_session_timeout,
-    # transaction_timeout
-    _DISCONNECTS = frozenset({"57P01", "57P02", "57P03", "25P03", "25P04"})
 
     def begin_options(
         self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -252,26 +208,11 @@ class PostgreSQLScopes(DatabaseScopes):
         # https://www.postgresql.org/docs/current/libpq-status.html
         return {0: DriverState.GONE, 3: DriverState.FAILED}.get(status, DriverState.OPEN)
 
-    def code(self, error: BaseException) -> object:
-        return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-
-    def is_disconnect(self, error: BaseException) -> bool:
-        code = self.code(error)
-        if code is None:
-            # The server could not be reached: the drivers have no SQLSTATE for that.
-            kind = type(error)
-            return kind.__name__ == "OperationalError" and kind.__module__.startswith("psycopg")
-        return str(code).startswith("08") or code in self._DISCONNECTS
-
 
 class MySQLScopes(DatabaseScopes):
     """MySQL and MariaDB through PyMySQL or mysqlclient."""
 
-    # Deadlock; record has changed since last read (MariaDB's snapshot isolation).
-    retriable = fatal = frozenset({1213, 1020})
     _LOCK_WAIT_TIMEOUT = 1205
-    # Cannot connect (socket, TCP), server gone away, lost during a query, idle too long.
-    _DISCONNECTS = frozenset({2002, 2003, 2006, 2013, 4031})
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
     _ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"})
 
@@ -326,18 +267,12 @@ class MySQLScopes(DatabaseScopes):
         # Others write to nothing that takes part in a transaction: DO, KILL, ANALYZE, ...
         return first_word(statement) in self._ROWS
 
-    def code(self, error: BaseException) -> object:
-        return error.args[0] if error.args and isinstance(error.args[0], int) else None
-
-    def is_disconnect(self, error: BaseException) -> bool:
-        return self.code(error) in self._DISCONNECTS
-
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
-        code = self.code(error)
+        code = self.faults.code(error)
         if code == self._LOCK_WAIT_TIMEOUT and not connection.invalidated:
             # With innodb_rollback_on_timeout the server drops the transaction, not the statement.
             return self.state(connection, wrote=True) is DriverState.GONE
-        return code in self.fatal
+        return code in self.faults.fatal
 
 
 def _ms(timeouts: Timeouts) -> int:
@@ -361,12 +296,12 @@ def restore_session(dbapi_connection: Any, record: Any) -> None:
 
 
 _BY_NAME: dict[str, DatabaseScopes] = {
-    "sqlite": SQLiteScopes(),
-    "postgresql": PostgreSQLScopes(),
-    "mysql": MySQLScopes(),
-    "mariadb": MySQLScopes(),
+    "sqlite": SQLiteScopes("sqlite"),
+    "postgresql": PostgreSQLScopes("postgresql"),
+    "mysql": MySQLScopes("mysql"),
+    "mariadb": MySQLScopes("mariadb"),
 }
-_OTHERS = DatabaseScopes()
+_OTHERS = DatabaseScopes("")
 
 
 def scopes_for(dialect: Dialect) -> DatabaseScopes:

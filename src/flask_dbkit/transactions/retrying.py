@@ -29,7 +29,7 @@ from ..exceptions import (
     PartialCommit,
     TransactionError,
 )
-from .databases import DatabaseScopes, scopes_for
+from ..faults import Faults, faults_for
 from .entering import stray_work
 from .frames import Frame, TransactionInfo
 from .leaving import leave
@@ -169,7 +169,7 @@ class Attempt:
         if self._course.policy.attempts == 1:
             return leave(frame, error)
         tree = frame.tree
-        databases = [scopes_for(work.connection.dialect) for work in tree.works.values()]
+        databases = [faults_for(work.connection.dialect.name) for work in tree.works.values()]
         self._note_added(self._session.new)
         try:
             swallowed = leave(frame, error)
@@ -191,7 +191,7 @@ class Attempt:
         raise raised
 
     def _is_worth_another(
-        self, raised: BaseException, first: RecordedError | None, databases: list[DatabaseScopes]
+        self, raised: BaseException, first: RecordedError | None, databases: list[Faults]
     ) -> bool:
         """Decide, and say in a note what was decided against."""
         policy = self._course.policy
@@ -217,7 +217,7 @@ class Attempt:
         return time.monotonic() - self._course.started + self.pause_s <= policy.deadline
 
     def _is_curable(
-        self, raised: Exception, first: RecordedError | None, databases: list[DatabaseScopes]
+        self, raised: Exception, first: RecordedError | None, databases: list[Faults]
     ) -> bool:
         policy = self._course.policy
         if isinstance(raised, (OnCommitError, PartialCommit)):
@@ -270,18 +270,18 @@ class Attempt:
                 item.__dict__.pop(key, None)
 
 
-def _known_databases(find: Find) -> list[DatabaseScopes]:
+def _known_databases(find: Find) -> list[Faults]:
     _, surroundings = find()
-    return [scopes_for(engine.dialect) for engine in surroundings.bind_names]
+    return [faults_for(engine.dialect.name) for engine in surroundings.bind_names]
 
 
-def _is_disconnect(error: BaseException, databases: list[DatabaseScopes]) -> bool:
+def _is_disconnect(error: BaseException, databases: list[Faults]) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
     return any(database.is_disconnect(error) for database in databases)
 
 
-def _matches(on: tuple[Any, ...], error: BaseException, databases: list[DatabaseScopes]) -> bool:
+def _matches(on: tuple[Any, ...], error: BaseException, databases: list[Faults]) -> bool:
     codes = {code for database in databases for code in database.codes(error)}
     return any(
         isinstance(error, wanted) if isinstance(wanted, type) else wanted in codes for wanted in on

@@ -1,0 +1,78 @@
+"""What every module of error codes offers, and the plain one for drivers we do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Faults", "Place"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the schema an error happened, as far as the driver tells.
+
+    Attributes:
+        constraint: The database's own name of it.
+        table: Without schema.
+        columns: In the order of the constraint.
+    """
+
+    constraint: str | None = None
+    table: str | None = None
+    columns: tuple[str, ...] = ()
+
+
+class Faults:
+    """The plain answers, for drivers we know nothing of.
+
+    Attributes:
+        meanings: The code of a problem, such as ``conflict.unique``, by the driver's code.
+        retriable: Codes of conflicts between transactions; replaying cures them.
+        fatal: Codes after which the whole transaction is gone, savepoints or not.
+        disconnects: Codes of a connection, or a server, that is gone.
+    """
+
+    meanings: Mapping[object, str] = {}
+    retriable: frozenset[object] = frozenset()
+    fatal: frozenset[object] = frozenset()
+    disconnects: frozenset[object] = frozenset()
+
+    def owns(self, error: BaseException) -> bool:
+        """Tell whether an error comes from a driver of this database."""
+        return False
+
+    def code(self, error: BaseException) -> object:
+        """Return SQLSTATE, vendor code or SQLite's extended code of a driver's error."""
+        return None
+
+    def codes(self, error: BaseException) -> frozenset[object]:
+        """Return every code that ``Retry(on=...)`` may name a driver's error by."""
+        code = self.code(error)
+        return frozenset() if code is None else frozenset({code})
+
+    def name(self, error: BaseException) -> str | int | None:
+        """Return the code as a person looks it up."""
+        code = self.code(error)
+        return code if isinstance(code, (str, int)) else None
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Tell whether a driver's error means that the connection, or the server, is gone."""
+        return self.code(error) in self.disconnects
+
+    def is_retriable(self, error: BaseException) -> bool:
+        """Tell whether replaying the whole transaction is the cure."""
+        return self.code(error) in self.retriable
+
+    def meaning(self, error: BaseException, statement: str | None) -> str | None:
+        """Return the code of the problem that a driver's error is, ``None`` if it is no other's.
+
+        Args:
+            error: The driver's own error.
+            statement: What was sent; ``None`` while connecting and at a COMMIT.
+        """
+        return self.meanings.get(self.code(error))
+
+    def place(self, error: BaseException) -> Place:
+        """Read where in the schema the error happened. Never holds a value of a row."""
+        return Place()
