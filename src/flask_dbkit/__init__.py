@@ -31,6 +31,7 @@ from .exceptions import (
 )
 from .extension import DBKit
 from .filtering import Filter, FilterAllowlist
+from .health_views import health_blueprint
 from .listing import Listing, paginate, paginate_keyset
 from .models import (
     NAMING_CONVENTION,
@@ -102,6 +103,7 @@ __all__ = [
     "current_transaction",
     "declarative_base",
     "get_or_create",
+    "health_blueprint",
     "in_transaction",
     "job",
     "non_transactional",
