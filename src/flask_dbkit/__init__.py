@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .config import Config
 from .exceptions import (
+    BackupError,
     CommitOutcomeUnknown,
     ConfigError,
     DBKitError,
@@ -66,6 +67,7 @@ from .types import UTCDateTime
 
 __all__ = [
     "NAMING_CONVENTION",
+    "BackupError",
     "Base",
     "CommitOutcomeUnknown",
     "Config",

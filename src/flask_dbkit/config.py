@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .backup_settings import BACKUP_SETTINGS, DEFAULT_KEEP
 from .exceptions import ConfigError, shorten
 from .health_settings import DEFAULT_ALIASES, HEALTH_SETTINGS
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
@@ -143,6 +144,7 @@ SETTINGS: tuple[Setting, ...] = (
         ("pgbouncer",),
     ),
     *HEALTH_SETTINGS,
+    *BACKUP_SETTINGS,
 )
 """Every setting, in the order of the reference page."""
 
@@ -189,6 +191,13 @@ class Config:
     health_replica_lag_warn: float | None = 10.0
     health_drain_on_sigterm: bool = False
     health_sqlite_quick_check: float | None = 86400.0
+    backup_dir: str = "backups"
+    backup_keep: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_KEEP))
+    backup_compression: str = "gzip"
+    backup_filter: tuple[str, ...] | None = None
+    backup_unfilter: tuple[str, ...] | None = None
+    backup_scratch_url: str | None = None
+    backup_max_age_s: int | None = None
     given: frozenset[str] = frozenset()
     """The keys the application set itself, so that a default never overrules its options."""
 

@@ -7,13 +7,26 @@ and from the environment, where everything is text. :mod:`flask_dbkit.config` ha
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .exceptions import ConfigError
 
-__all__ = ["MAX_MS", "Setting", "flag", "integer", "seconds", "share", "size", "word"]
+__all__ = [
+    "MAX_MS",
+    "Setting",
+    "command",
+    "flag",
+    "integer",
+    "seconds",
+    "share",
+    "size",
+    "text",
+    "word",
+]
 
 MAX_MS = 2**31 - 1
 _TRUE = frozenset({"true", "yes", "on", "1"})
@@ -184,3 +197,42 @@ def _number(value: object) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def text(key: str, default: str | None, allowed: str, meaning: str) -> Setting:
+    """Make a setting that is any text but an empty one.
+
+    ``None`` is taken too where it is the default. A path object is taken as its text.
+    """
+    if default is None:
+        allowed += ", or None"
+
+    def parse(key: str, value: object) -> str | None:
+        if value is None and default is None:
+            return None
+        if isinstance(value, (str, os.PathLike)) and str(value).strip():
+            return str(value).strip()
+        raise ConfigError.bad_value(key, value, allowed)
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def command(key: str, meaning: str) -> Setting:
+    """Make a setting that is a program with its arguments, or ``None``.
+
+    Text is split as a shell would; no shell is started.
+    """
+    allowed = "a command as text or as a list of texts, or None"
+
+    def parse(key: str, value: object) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        try:
+            words: Sequence[object] = shlex.split(value) if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        except (TypeError, ValueError):  # no list; or a quotation mark that is never closed
+            words = ()
+        if words and all(isinstance(word, str) and word for word in words):
+            return tuple(str(word) for word in words)
+        raise ConfigError.bad_value(key, value, allowed)
+
+    return Setting(key, allowed, None, meaning, parse)
