@@ -36,7 +36,7 @@ class Packages:
     groups: tuple[str, ...] = ()
 
 
-_EVERY_EXTRA = ("demo", "migrate", "mysql", "postgresql", "remote")
+_EVERY_EXTRA = ("demo", "lint", "migrate", "mysql", "postgresql")
 
 PURPOSES = {
     "demo": Packages(extras=("demo", "mysql", "postgresql")),

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from .config import Config
 from .exceptions import (
-    BackupError,
     CommitOutcomeUnknown,
     ConfigError,
     DBKitError,
     DurabilityError,
+    MigrationError,
+    MigrationLocked,
     NoTransaction,
     OnCommitError,
     OptionMismatch,
@@ -27,12 +28,12 @@ from .exceptions import (
     QueryError,
     ReadOnlyViolation,
     Rollback,
+    RowsLost,
     TransactionError,
     UnexpectedRollback,
 )
 from .extension import DBKit
 from .filtering import Filter, FilterAllowlist
-from .health_views import health_blueprint
 from .listing import Listing, paginate, paginate_keyset
 from .models import (
     NAMING_CONVENTION,
@@ -67,7 +68,6 @@ from .types import UTCDateTime
 
 __all__ = [
     "NAMING_CONVENTION",
-    "BackupError",
     "Base",
     "CommitOutcomeUnknown",
     "Config",
@@ -79,6 +79,8 @@ __all__ = [
     "FilterAllowlist",
     "KeysetPage",
     "Listing",
+    "MigrationError",
+    "MigrationLocked",
     "NoTransaction",
     "OffsetPage",
     "OnCommitError",
@@ -90,6 +92,7 @@ __all__ = [
     "ReadOnlyViolation",
     "Retry",
     "Rollback",
+    "RowsLost",
     "SortAllowlist",
     "SortKey",
     "Timestamps",
@@ -105,7 +108,6 @@ __all__ = [
     "current_transaction",
     "declarative_base",
     "get_or_create",
-    "health_blueprint",
     "in_transaction",
     "job",
     "non_transactional",

@@ -4,6 +4,9 @@
 
     DBKitError
     ├── ConfigError            a setting or a database URL that cannot be used
+    ├── MigrationError         a migration that was refused, or that failed
+    │   ├── MigrationLocked        another upgrade of the same database did not end in time
+    │   └── RowsLost               a revision would have lost rows that refer to others
     ├── PlanError              a listing that could not be sorted, filtered or paged rightly
     ├── QueryError             a query string that asks for what is not offered: a 400
     ├── Rollback               raised by the application to roll back silently
@@ -41,11 +44,12 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
-    "BackupError",
     "CommitOutcomeUnknown",
     "ConfigError",
     "DBKitError",
     "DurabilityError",
+    "MigrationError",
+    "MigrationLocked",
     "NoTransaction",
     "OnCommitError",
     "OptionMismatch",
@@ -55,6 +59,7 @@ __all__ = [
     "QueryError",
     "ReadOnlyViolation",
     "Rollback",
+    "RowsLost",
     "TransactionError",
     "UnexpectedRollback",
 ]
@@ -137,6 +142,53 @@ class ConfigError(DBKitError):
             given=given,
             allowed=allowed,
             nearest=nearest,
+        )
+
+
+class MigrationError(DBKitError, RuntimeError):
+    """A migration that was refused, or that failed. The text says what to do.
+
+    It is a ``RuntimeError`` because the commands of Flask-Migrate show those without a traceback.
+
+    .. versionadded:: 0.1
+    """
+
+
+class MigrationLocked(MigrationError):
+    """Another upgrade of the same database did not end in time. Nothing was changed.
+
+    Attributes:
+        bind: The database, ``default`` for the default one.
+        waited_s: Seconds it was waited for.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, bind: str, waited_s: float) -> None:
+        self.bind, self.waited_s = bind, waited_s
+        super().__init__(
+            f"Another upgrade of the database {bind!r} holds its lock, and did not end in"
+            f" {waited_s:g} seconds. Nothing was changed. Wait for it to end, or wait longer with"
+            " --wait."
+        )
+
+
+class RowsLost(MigrationError):
+    """A revision would have lost rows that refer to others. It was rolled back.
+
+    Attributes:
+        revision: The revision.
+        losses: One line of text per table.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, revision: str, losses: Sequence[str]) -> None:
+        self.revision, self.losses = revision, list(losses)
+        super().__init__(
+            f"Revision {revision} was rolled back, because it would have lost data:"
+            f" {'; '.join(losses)}. Where that is meant, let the revision say it with"
+            " op.execute(): a DELETE for each table, children before their parents."
         )
 
 
@@ -270,21 +322,6 @@ class OnCommitError(TransactionError):
             f"The transaction is committed. {len(errors)} of its on_commit hooks failed:"
             f" {'; '.join(repr(error) for error in errors)}"
         )
-
-
-class BackupError(DBKitError):
-    """A backup that could not be made, verified, restored or removed.
-
-    Attributes:
-        code: What kind of failure it is, for example ``tool.missing``, ``database.busy``,
-            ``disk.full`` or ``file.digest``.
-
-    .. versionadded:: 0.1
-    """
-
-    def __init__(self, message: str, *, code: str) -> None:
-        self.code = code
-        super().__init__(message)
 
 
 class PlanError(DBKitError, TypeError):

@@ -1,0 +1,31 @@
+"""Migrations that lose nothing, over Flask-Migrate and Alembic (extra ``migrate``).
+
+``env.py`` of a folder made by ``flask dbkit migrate init`` calls :func:`run_env`. An application
+that upgrades by itself when it starts calls :func:`upgrade`.
+"""
+
+from __future__ import annotations
+
+from ..exceptions import MigrationError, MigrationLocked, RowsLost
+from .connecting import Limits
+from .environment import run_env
+from .folder import Folder, bind_names, find_folder
+from .state import BindState, examine
+from .upgrading import downgrade, dry_run, stamp, upgrade
+
+__all__ = [
+    "BindState",
+    "Folder",
+    "Limits",
+    "MigrationError",
+    "MigrationLocked",
+    "RowsLost",
+    "bind_names",
+    "downgrade",
+    "dry_run",
+    "examine",
+    "find_folder",
+    "run_env",
+    "stamp",
+    "upgrade",
+]

@@ -1,0 +1,183 @@
+"""Where the revisions of the current application are, and which databases they are for."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from flask import Flask, current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Engine, MetaData
+
+from ..exceptions import MigrationError
+from ..fsa import current_engines
+
+__all__ = ["Folder", "bind_names", "find_folder", "suffix_of"]
+
+_OWN_ENV = re.compile(r"\brun_env\s*\(")
+_MULTIDB_ENV = re.compile(r"\bengine_name\s*=")
+
+
+def suffix_of(bind_key: str | None) -> str:
+    """Return what ``upgrade_`` of a revision file ends with for one database.
+
+    That of the default database is empty, as in Flask-Migrate's template for several databases.
+    """
+    return "" if bind_key is None else re.sub(r"\W", "_", bind_key)
+
+
+def bind_names() -> list[str]:
+    """Return the suffixes of the current application's databases; for ``script.py.mako``."""
+    return [suffix_of(key) for key in current_engines(_current_db())]
+
+
+def _current_db() -> SQLAlchemy:
+    db: SQLAlchemy = current_app.extensions["sqlalchemy"]
+    return db
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The migrations folder of one application.
+
+    Attributes:
+        path: The folder, which need not exist.
+        db: The application's Flask-SQLAlchemy object.
+        options: What the application gave to ``Migrate(...)`` for ``context.configure()``.
+        x_arguments: Values of ``-x``, for an ``env.py`` that reads them.
+    """
+
+    path: Path
+    db: SQLAlchemy
+    options: Mapping[str, Any]
+    x_arguments: tuple[str, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an ``env.py``."""
+        return (self.path / "env.py").is_file()
+
+    @property
+    def engines(self) -> Mapping[str | None, Engine]:
+        """The engines by bind key, the default one first."""
+        return current_engines(self.db)
+
+    def metadata(self, bind_key: str | None) -> MetaData:
+        """Return the tables of one database."""
+        return self.db.metadatas.get(bind_key) or MetaData()
+
+    @property
+    def environment(self) -> str:
+        """The text of ``env.py``."""
+        return (self.path / "env.py").read_text(encoding="utf-8")
+
+    @property
+    def is_adopted(self) -> bool:
+        """Whether ``env.py`` leaves the work to :func:`flask_dbkit.migrations.run_env`."""
+        return _OWN_ENV.search(self.environment) is not None
+
+    @property
+    def managed(self) -> Mapping[str | None, Engine]:
+        """The engines that ``env.py`` migrates: one written for one database leaves others out."""
+        engines = self.engines
+        if self.is_adopted or _MULTIDB_ENV.search(self.environment):
+            return engines
+        return {key: engine for key, engine in engines.items() if key is None}
+
+    def config(self) -> Config:
+        """Return Alembic's configuration, completed as Flask-Migrate does.
+
+        Raises:
+            MigrationError: There is no such folder.
+        """
+        if not self.exists:
+            raise MigrationError(
+                f"There is no migrations folder at {self.path}. Make one with"
+                " 'flask dbkit migrate init', or name yours with --directory."
+            )
+        migrate = current_app.extensions.get("migrate")
+        if migrate is not None:
+            config: Config = migrate.migrate.get_config(
+                str(self.path), x_arg=list(self.x_arguments) or None
+            )
+            return config
+        return self.plain_config()
+
+    def plain_config(self) -> Config:
+        """Return Alembic's configuration of the folder, without Flask-Migrate's callbacks."""
+        config = Config(self.path / "alembic.ini", cmd_opts=Namespace(x=list(self.x_arguments)))
+        config.set_main_option("script_location", str(self.path).replace("%", "%%"))
+        return config
+
+    def script(self) -> ScriptDirectory:
+        """Read the revisions.
+
+        Raises:
+            MigrationError: There is no such folder.
+        """
+        return ScriptDirectory.from_config(self.config())
+
+    @contextmanager
+    def as_migrate(self) -> Iterator[None]:
+        """Let an ``env.py`` of Flask-Migrate find its extension, if the application has none."""
+        if "migrate" in current_app.extensions:
+            yield
+            return
+        current_app.extensions["migrate"] = SimpleNamespace(
+            db=self.db,
+            metadata=self.db.metadata,
+            directory=str(self.path),
+            configure_args=dict(self.options),
+        )
+        try:
+            yield
+        finally:
+            del current_app.extensions["migrate"]
+
+    @property
+    def version_table(self) -> dict[str, Any]:
+        """Where the databases keep their revision: keyword arguments for Alembic."""
+        names = ("version_table", "version_table_schema")
+        return {name: self.options[name] for name in names if name in self.options}
+
+
+def find_folder(
+    directory: str | Path | None = None, *, x_arguments: tuple[str, ...] = ()
+) -> Folder:
+    """Find the migrations folder of the current application. Touches no database.
+
+    Args:
+        directory: Where it is. Without it: what the application gave to Flask-Migrate's
+            ``Migrate(directory=...)``, else ``DBKIT_MIGRATIONS_DIR``. A relative one is looked
+            for in the working directory, then beside the application's package, then in it.
+        x_arguments: Values of ``-x``.
+    """
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    migrate = app.extensions.get("migrate")
+    options: dict[str, Any] = {"compare_type": True, "render_as_batch": True}
+    if migrate is not None:
+        options |= migrate.configure_args
+    if directory is None and migrate is not None:
+        directory = migrate.directory
+    if directory is None:
+        state = app.extensions.get("dbkit")
+        directory = state.config.migrations_dir if state is not None else "migrations"
+    return Folder(_locate(Path(directory), app), _current_db(), options, x_arguments)
+
+
+def _locate(path: Path, app: Flask) -> Path:
+    if path.is_absolute():
+        return path
+    root = Path(app.root_path)
+    for parent in (Path.cwd(), root.parent, root):
+        if (parent / path / "env.py").is_file():
+            return parent / path
+    return Path.cwd() / path

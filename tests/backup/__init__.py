@@ -1,1 +1,0 @@
-"""Tests of backup and restore."""

@@ -1,1 +1,0 @@
-"""Health: the core, the endpoints, and real faults."""

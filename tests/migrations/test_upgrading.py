@@ -1,0 +1,181 @@
+"""Several upgrades at once, locks held by others, and processes that are killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.migrations.conftest import Project
+from tests.support.databases import Database
+
+TABLE = "op.create_table({!r}, sa.Column('id', sa.Integer, primary_key=True))"
+SLOW = (
+    "op.execute('INSERT INTO a VALUES (1)')\n"
+    "import pathlib, time\npathlib.Path({!r}).touch()\ntime.sleep(60)"
+)
+
+
+@contextlib.contextmanager
+def upgrading(project: Project, url: str, processes: int = 1) -> Iterator[Any]:
+    """Run upgrades in processes of their own, killed at the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.migrations.upgrades", url, project.path, str(processes)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.requires("several_processes")
+def test_of_four_upgrades_at_once_each_revision_runs_once(
+    project: Project, database: Database
+) -> None:
+    """All succeed; one applies, the others find nothing to do."""
+    for number in range(5):
+        project.write(TABLE.format(f"t{number}"))
+    with upgrading(project, database.url, 4) as process:
+        out, err = process.communicate(timeout=120)
+    results = [json.loads(line) for line in out.splitlines()]
+    assert [result["code"] for result in results] == [0] * 4, (results, err)
+    applied = [revision for result in results for revision in result["done"]]
+    assert sorted(applied) == project.revisions
+    assert project.tables() == {"alembic_version", *(f"t{number}" for number in range(5))}
+
+
+@pytest.mark.requires("several_processes")
+def test_a_killed_upgrade_leaves_a_usable_database(
+    project: Project, database: Database, tmp_path: Any
+) -> None:
+    """While it runs, another one waits and gives up; after SIGKILL it goes on at once."""
+    flag = tmp_path / "inside"
+    project.write(TABLE.format("a"))
+    project.write(SLOW.format(str(flag)))
+    with upgrading(project, database.url) as process:
+        deadline = time.monotonic() + 60
+        while not flag.exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        locked = project.run("upgrade", "--wait", "0.3")
+        assert locked.exit_code == 1
+        assert "Another upgrade of the database 'default' holds its lock" in locked.output
+        assert "Nothing was changed" in locked.output
+    (project.path / "versions" / "002_by_hand.py").unlink()
+    project.revisions.pop()
+    project.write("op.execute('INSERT INTO a VALUES (2)')")
+    project.ok("upgrade")
+    assert project.rows("SELECT id FROM a") == [(2,)]
+    assert project.rows("SELECT version_num FROM alembic_version") == [("002",)]
+    if database.name == "sqlite-file":
+        with contextlib.closing(sqlite3.connect(database.url[10:])) as raw:
+            assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+@pytest.mark.requires("server")
+def test_readers_do_not_queue_behind_a_blocked_alter(project: Project) -> None:
+    """It asks for the table again and again instead, and gets it when the blocker ends."""
+    project.execute("CREATE TABLE book (id INTEGER PRIMARY KEY)", "INSERT INTO book VALUES (1)")
+    project.write("op.add_column('book', sa.Column('title', sa.String(20)))")
+    slowest = 0.0
+    with project.engine().connect() as blocker, project.engine().connect() as reader:
+        blocker.exec_driver_sql("SELECT * FROM book").fetchall()
+        output: list[Any] = []
+        upgrade = threading.Thread(target=lambda: output.append(project.run("upgrade")))
+        upgrade.start()
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            started = time.monotonic()
+            reader.exec_driver_sql("SELECT * FROM book").fetchall()
+            reader.rollback()
+            slowest = max(slowest, time.monotonic() - started)
+            time.sleep(0.01)
+        blocker.rollback()
+        upgrade.join(60)
+    (result,) = output
+    assert result.exit_code == 0, result.output
+    assert "default: waiting for a lock" in result.output
+    assert slowest < 5, "the lock timeout of 5 s, or no end at all"
+    assert "title" in {
+        column["name"] for column in sa.inspect(project.engine()).get_columns("book")
+    }
+
+
+@pytest.mark.requires("server")
+def test_a_lock_that_is_never_given_ends_the_upgrade(project: Project) -> None:
+    """In the time that was asked for, with nothing applied."""
+    project.execute("CREATE TABLE book (id INTEGER PRIMARY KEY)")
+    project.write("op.add_column('book', sa.Column('title', sa.String(20)))")
+    with project.engine().connect() as blocker:
+        blocker.exec_driver_sql("SELECT * FROM book").fetchall()
+        result = project.run("upgrade", "--wait", "0.5")
+        blocker.rollback()
+    assert result.exit_code == 1
+    assert "got no lock in the database 'default' within 0.5 seconds" in result.output
+    assert "pending" in project.ok("status")
+
+
+@pytest.mark.requires("several_connections")
+def test_a_writer_that_is_busy_is_waited_for(project: Project) -> None:
+    """The upgrade tries again until the other transaction has ended."""
+    project.execute("CREATE TABLE book (id INTEGER PRIMARY KEY)", "INSERT INTO book VALUES (1)")
+    project.write("op.execute('UPDATE book SET id = id + 1')")
+    blocker = project.engine().connect()
+    blocker.exec_driver_sql("UPDATE book SET id = id + 10")
+    timer = threading.Timer(0.5, blocker.commit)
+    timer.start()
+    project.ok("upgrade", "--lock-timeout", "0.2")
+    timer.join()
+    blocker.close()
+    assert project.rows("SELECT id FROM book") == [(12,)]
+
+
+@pytest.mark.backends("postgresql")
+def test_an_index_can_be_built_concurrently(project: Project) -> None:
+    """Outside a transaction, without the short lock timeout, and with no other waiting inside."""
+    project.execute("CREATE TABLE book (id INTEGER PRIMARY KEY)")
+    project.write(
+        "with op.get_context().autocommit_block():\n"
+        "    op.create_index('ix', 'book', ['id'], postgresql_concurrently=True)"
+    )
+    project.ok("upgrade")
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix'::regclass"
+    assert project.rows(valid) == [(True,)]
+
+
+@pytest.mark.requires("server")
+def test_the_limits_of_requests_do_not_hold_for_revisions(
+    make_project: Any, database: Database
+) -> None:
+    """A long statement may run, unless a limit of its own is given; requests keep theirs."""
+    project = make_project(database.url, DBKIT_STATEMENT_TIMEOUT_MS=300)
+    sleep = "SELECT pg_sleep(0.6)" if database.name == "postgresql" else "DO SLEEP(0.6)"
+    project.write(f"op.execute({sleep!r})")
+    refused = project.run("upgrade", "--statement-timeout", "0.2")
+    if database.name == "postgresql":  # MariaDB's SLEEP() ends early, and says nothing
+        assert refused.exit_code == 1
+        project.ok("upgrade")
+    else:
+        assert refused.exit_code == 0
+    with project.engine().connect() as connection:
+        name = "statement_timeout" if database.name == "postgresql" else "max_statement_time"
+        shown = "SHOW " + name if database.name == "postgresql" else f"SELECT @@{name}"
+        assert str(connection.exec_driver_sql(shown).scalar()) in ("300ms", "0.3")
