@@ -25,7 +25,7 @@ from werkzeug.datastructures import MultiDict
 
 from flask_dbkit import Filter, FilterAllowlist, PlanError, QueryError, UTCDateTime
 from flask_dbkit.converters import BadValue, converter_for
-from flask_dbkit.filtering import OPERATORS
+from flask_dbkit.operators import OPERATORS
 from tests.pagination.catalog import Book, Mood, Sample, Tag, fill_books, fill_samples
 
 

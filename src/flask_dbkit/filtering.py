@@ -13,151 +13,22 @@
 
 from __future__ import annotations
 
-import operator
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import bindparam
-from sqlalchemy import types as sqltypes
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import GenerativeSelect
-from sqlalchemy.types import TypeEngine
 
 from .arguments import RESERVED, Pairs, check_number, pairs_of
 from .converters import BadValue, Converter, boolean_of, converter_for
 from .exceptions import PlanError, QueryError, mistake
-from .shapes import element_of, is_aggregate
+from .expressions import element_of, is_aggregate
+from .operators import LISTS, OPERATORS, criterion, needs_text, values_of_operator
 
-__all__ = ["OPERATORS", "Condition", "Filter", "FilterAllowlist"]
+__all__ = ["Condition", "Filter", "FilterAllowlist"]
 
 S = TypeVar("S", bound=GenerativeSelect)
-
-_LISTS = frozenset({"in", "not_in"})
-_ESCAPE = "/"
-
-
-class _Like(FunctionElement[bool]):
-    """``LIKE`` that tells case on every database.
-
-    Its clauses are the text, the escaped pattern and the bare value: not every database needs
-    all three.
-    """
-
-    inherit_cache = True
-    type = sqltypes.Boolean()
-    name = "dbkit_like"
-    sqlite = "instr({text}, {value}) > 0"
-
-
-class _StartsWith(_Like):
-    inherit_cache = True
-    sqlite = "substr({text}, 1, length({value})) = {value}"
-
-
-class _EndsWith(_Like):
-    inherit_cache = True
-    sqlite = "({value} = '' OR substr({text}, -length({value})) = {value})"
-
-
-@compiles(_Like)
-def _compile_like(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
-    text, pattern, _ = list(element.clauses)
-    process = compiler.process
-    return f"{process(text, **kwargs)} LIKE {process(pattern, **kwargs)} ESCAPE '{_ESCAPE}'"
-
-
-# The column's collation decides there, and most ignore case; a binary pattern does not.
-# https://mariadb.com/docs/server/reference/sql-functions/string-functions/like
-@compiles(_Like, "mysql", "mariadb")
-def _compile_like_mysql(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
-    text, pattern, _ = list(element.clauses)
-    process = compiler.process
-    return f"{process(text, **kwargs)} LIKE BINARY {process(pattern, **kwargs)} ESCAPE '{_ESCAPE}'"
-
-
-# LIKE ignores the case of ASCII letters there, whatever the collation.
-# https://www.sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
-@compiles(_Like, "sqlite")
-def _compile_like_sqlite(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
-    text, _, value = list(element.clauses)
-    # Each place in the text takes a parameter of its own, so each is rendered by itself.
-    return re.sub(
-        r"\{(text|value)\}",
-        lambda match: compiler.process(text if match[1] == "text" else value, **kwargs),
-        element.sqlite,
-    )
-
-
-def _escaped(text: str) -> str:
-    for character in (_ESCAPE, "%", "_"):
-        text = text.replace(character, _ESCAPE + character)
-    return text
-
-
-def _like(kind: type[_Like]) -> _Operator:
-    return _Operator(
-        lambda target, bind: kind(target, bind("p", _TEXT), bind("v", _TEXT)), text=True
-    )
-
-
-def _ilike() -> _Operator:
-    return _Operator(lambda target, bind: target.ilike(bind("p", _TEXT), escape=_ESCAPE), text=True)
-
-
-def _compare(compare: Callable[[Any, Any], Any]) -> _Operator:
-    return _Operator(lambda target, bind: compare(target, bind("v")))
-
-
-def _member(method: str) -> _Operator:
-    return _Operator(lambda target, bind: getattr(target, method)(bind("v", expanding=True)))
-
-
-def _isnull(target: ColumnElement[Any], bind: _Bind) -> ColumnElement[Any]:
-    return target.is_(None) if bind.condition.value else target.is_not(None)
-
-
-@dataclass(frozen=True)
-class _Operator:
-    build: Callable[[ColumnElement[Any], _Bind], ColumnElement[Any]]
-    text: bool = False
-
-
-_TEXT = sqltypes.String()
-
-_OPERATORS: Mapping[str, _Operator] = {
-    "eq": _compare(operator.eq),
-    "ne": _compare(operator.ne),
-    "lt": _compare(operator.lt),
-    "lte": _compare(operator.le),
-    "gt": _compare(operator.gt),
-    "gte": _compare(operator.ge),
-    "in": _member("in_"),
-    "not_in": _member("not_in"),
-    "contains": _like(_Like),
-    "icontains": _ilike(),
-    "startswith": _like(_StartsWith),
-    "istartswith": _ilike(),
-    "endswith": _like(_EndsWith),
-    "iendswith": _ilike(),
-    "isnull": _Operator(_isnull),
-}
-
-_PATTERNS: Mapping[str, Callable[[str], str]] = {
-    "contains": lambda text: f"%{_escaped(text)}%",
-    "icontains": lambda text: f"%{_escaped(text)}%",
-    "startswith": lambda text: f"{_escaped(text)}%",
-    "istartswith": lambda text: f"{_escaped(text)}%",
-    "endswith": lambda text: f"%{_escaped(text)}",
-    "iendswith": lambda text: f"%{_escaped(text)}",
-}
-
-OPERATORS: tuple[str, ...] = tuple(_OPERATORS)
-"""Every operator, as it is written after the two underscores."""
 
 
 class Filter:
@@ -198,7 +69,7 @@ class Filter:
         words = ops.split() if isinstance(ops, str) else list(ops or ())
         if ops is None:
             words = ["eq"] if self.is_function else ["eq", "in"]
-        unknown = [word for word in words if word not in _OPERATORS]
+        unknown = [word for word in words if word not in OPERATORS]
         if unknown or not words:
             raise ValueError(f"Filter ops is {ops!r}. Use some of: {', '.join(OPERATORS)}.")
         if self.is_function and words != ["eq"]:
@@ -225,7 +96,7 @@ class Filter:
         if self._converter is None:
             type_ = self.type if self.type is not None else element_of(self.target).type
             found = converter_for(type_)
-            wrong = [op for op in self.ops if _OPERATORS[op].text and not found.is_text]
+            wrong = [op for op in self.ops if needs_text(op) and not found.is_text]
             if wrong:
                 raise PlanError(f"The operators {', '.join(wrong)} need a text column.")
             self._converter = found
@@ -260,32 +131,9 @@ class Condition:
 
     def bound(self, place: int) -> dict[str, Any]:
         """Return the values to bind for the condition at a place of a statement."""
-        if self.op == "isnull" or self.entry.is_function:
+        if self.entry.is_function:
             return {}
-        values = {f"dbkit_f{place}v": self.value}
-        pattern = _PATTERNS.get(self.op)
-        if pattern is not None:
-            values[f"dbkit_f{place}p"] = pattern(self.value)
-        return values
-
-
-class _Bind:
-    """Makes the bound parameters of one condition, named after its place."""
-
-    def __init__(
-        self, condition: Condition, place: int | None, type_: TypeEngine[Any] | None
-    ) -> None:
-        self.condition, self._place, self._type = condition, place, type_
-
-    def __call__(
-        self, part: str, type_: TypeEngine[Any] | None = None, *, expanding: bool = False
-    ) -> Any:
-        wanted = type_ if type_ is not None else self._type
-        name = f"dbkit_f{self._place or 0}{part}"
-        if self._place is not None:
-            return bindparam(name, type_=wanted, expanding=expanding, required=True)
-        value = self.condition.bound(0)[name]
-        return bindparam(None, value, type_=wanted, expanding=expanding, unique=True)
+        return values_of_operator(self.op, self.value, place)
 
 
 class FilterAllowlist:
@@ -373,7 +221,7 @@ class FilterAllowlist:
             name, op = self._split(parameter)
             entry = self.entries.get(name)
             if entry is None:
-                if op in _OPERATORS and parameter not in (name, *RESERVED):
+                if op in OPERATORS and parameter not in (name, *RESERVED):
                     # A mistyped name would else widen the result without a word.
                     errors.append(mistake(parameter, "unknown_filter", value, list(self.entries)))
             elif op not in entry.ops:
@@ -407,13 +255,13 @@ class FilterAllowlist:
     ) -> Condition | None:
         entry = self.entries[name]
         parameter, text = given[0]
-        if op not in _LISTS and len(given) > 1:
+        if op not in LISTS and len(given) > 1:
             errors.append(mistake(parameter, "repeated_parameter", given[1][1]))
             return None
         try:
             if op == "isnull":
                 return Condition(name, op, boolean_of(text), entry)
-            if op not in _LISTS:
+            if op not in LISTS:
                 return Condition(name, op, entry.converter.convert(text), entry)
             most = entry.max_values or self.max_values
             text = ",".join(value for _, value in given)
@@ -440,7 +288,7 @@ class FilterAllowlist:
                 f"{name!r} cannot be a filter name: every list has a parameter of that name."
             )
         front, _, op = name.rpartition("__")
-        if front and op in _OPERATORS:
+        if front and op in OPERATORS:
             raise ValueError(f"{name!r} cannot be a filter name: it ends in the operator {op!r}.")
 
 
@@ -470,19 +318,8 @@ def add_conditions(
             statement = cast("Any", entry.target)(statement, condition.value)
             continue
         target = adapt(element_of(entry.target))
-        bind = _Bind(condition, None if live else place, _bind_type(target.type))
-        criterion = _OPERATORS[condition.op].build(target, bind)
+        one = criterion(target, condition.op, condition.value, None if live else place)
         values.update(condition.bound(place))
         grouped = is_aggregate(target)
-        statement = statement.having(criterion) if grouped else statement.where(criterion)
+        statement = statement.having(one) if grouped else statement.where(one)
     return statement, values
-
-
-def _bind_type(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
-    # PostgreSQL is sent a cast to the bound type: with the column's precision it would round
-    # what the client asked for, or fail where that does not fit.
-    if type(type_) in (sqltypes.Numeric, sqltypes.DECIMAL, sqltypes.NUMERIC):
-        return sqltypes.Numeric(asdecimal=type_.asdecimal)  # type: ignore[attr-defined]
-    if isinstance(type_, sqltypes.Float):
-        return sqltypes.Double()
-    return None if isinstance(type_, sqltypes.NullType) else type_

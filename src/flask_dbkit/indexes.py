@@ -15,8 +15,9 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex
 
 from .exceptions import PlanError
+from .expressions import element_of
 from .pagination.planning import Planner
-from .shapes import Shape, element_of
+from .shapes import Shape
 from .sorting import SortAllowlist, SortTerm, nullable
 
 __all__ = ["IndexFinding", "examine_indexes"]

@@ -20,7 +20,8 @@ from sqlalchemy.sql.selectable import GenerativeSelect
 
 from .arguments import check_number
 from .exceptions import PlanError, QueryError, mistake
-from .shapes import Shape, element_of, shape_of
+from .expressions import element_of
+from .shapes import Shape, shape_of
 
 __all__ = ["SortAllowlist", "SortKey", "SortTerm"]
 

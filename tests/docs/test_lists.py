@@ -29,7 +29,7 @@ from flask_dbkit.arguments import RESERVED
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.exceptions import ConfigError, DBKitError
-from flask_dbkit.filtering import OPERATORS
+from flask_dbkit.operators import OPERATORS
 from flask_dbkit.pagination.page import Links
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages

@@ -19,8 +19,9 @@ from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect, SelectBase
 
 from ..exceptions import PlanError
+from ..expressions import element_of
 from ..filtering import Condition, FilterAllowlist, add_conditions
-from ..shapes import Shape, element_of, settle_groups, shape_of
+from ..shapes import Shape, settle_groups, shape_of
 from ..sorting import SortAllowlist, SortTerm, nullable
 from .codecs import raw_key
 from .keyset import KeysetPlan, keys_for

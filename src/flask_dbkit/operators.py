@@ -1,0 +1,209 @@
+"""The operators of filters: what each is in SQL, the same on every database."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam
+from sqlalchemy import types as sqltypes
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeEngine
+
+__all__ = ["LISTS", "OPERATORS", "criterion", "needs_text", "values_of_operator"]
+
+LISTS = frozenset({"in", "not_in"})
+"""The operators that take several values."""
+
+_ESCAPE = "/"
+
+
+class _Like(FunctionElement[bool]):
+    """``LIKE`` that tells case on every database.
+
+    Its clauses are the text, the escaped pattern and the bare value: not every database needs
+    all three.
+    """
+
+    inherit_cache = True
+    type = sqltypes.Boolean()
+    name = "dbkit_like"
+    sqlite = "instr({text}, {value}) > 0"
+
+
+class _StartsWith(_Like):
+    inherit_cache = True
+    sqlite = "substr({text}, 1, length({value})) = {value}"
+
+
+class _EndsWith(_Like):
+    inherit_cache = True
+    sqlite = "({value} = '' OR substr({text}, -length({value})) = {value})"
+
+
+@compiles(_Like)
+def _compile_like(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
+    text, pattern, _ = list(element.clauses)
+    process = compiler.process
+    return f"{process(text, **kwargs)} LIKE {process(pattern, **kwargs)} ESCAPE '{_ESCAPE}'"
+
+
+# The column's collation decides there, and most ignore case; a binary pattern does not.
+# https://mariadb.com/docs/server/reference/sql-functions/string-functions/like
+@compiles(_Like, "mysql", "mariadb")
+def _compile_like_mysql(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
+    text, pattern, _ = list(element.clauses)
+    process = compiler.process
+    return f"{process(text, **kwargs)} LIKE BINARY {process(pattern, **kwargs)} ESCAPE '{_ESCAPE}'"
+
+
+# LIKE ignores the case of ASCII letters there, whatever the collation.
+# https://www.sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
+@compiles(_Like, "sqlite")
+def _compile_like_sqlite(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
+    text, _, value = list(element.clauses)
+    # Each place in the text takes a parameter of its own, so each is rendered by itself.
+    return re.sub(
+        r"\{(text|value)\}",
+        lambda match: compiler.process(text if match[1] == "text" else value, **kwargs),
+        element.sqlite,
+    )
+
+
+def _escaped(text: str) -> str:
+    for character in (_ESCAPE, "%", "_"):
+        text = text.replace(character, _ESCAPE + character)
+    return text
+
+
+def _like(kind: type[_Like]) -> _Operator:
+    return _Operator(
+        lambda target, bind: kind(target, bind("p", _TEXT), bind("v", _TEXT)), text=True
+    )
+
+
+def _ilike() -> _Operator:
+    return _Operator(lambda target, bind: target.ilike(bind("p", _TEXT), escape=_ESCAPE), text=True)
+
+
+def _compare(compare: Callable[[Any, Any], Any]) -> _Operator:
+    return _Operator(lambda target, bind: compare(target, bind("v")))
+
+
+def _member(method: str) -> _Operator:
+    return _Operator(lambda target, bind: getattr(target, method)(bind("v", expanding=True)))
+
+
+def _isnull(target: ColumnElement[Any], bind: _Bind) -> ColumnElement[Any]:
+    return target.is_(None) if bind.value else target.is_not(None)
+
+
+@dataclass(frozen=True)
+class _Operator:
+    build: Callable[[ColumnElement[Any], _Bind], ColumnElement[Any]]
+    text: bool = False
+
+
+_TEXT = sqltypes.String()
+
+_OPERATORS: Mapping[str, _Operator] = {
+    "eq": _compare(operator.eq),
+    "ne": _compare(operator.ne),
+    "lt": _compare(operator.lt),
+    "lte": _compare(operator.le),
+    "gt": _compare(operator.gt),
+    "gte": _compare(operator.ge),
+    "in": _member("in_"),
+    "not_in": _member("not_in"),
+    "contains": _like(_Like),
+    "icontains": _ilike(),
+    "startswith": _like(_StartsWith),
+    "istartswith": _ilike(),
+    "endswith": _like(_EndsWith),
+    "iendswith": _ilike(),
+    "isnull": _Operator(_isnull),
+}
+
+_PATTERNS: Mapping[str, Callable[[str], str]] = {
+    "contains": lambda text: f"%{_escaped(text)}%",
+    "icontains": lambda text: f"%{_escaped(text)}%",
+    "startswith": lambda text: f"{_escaped(text)}%",
+    "istartswith": lambda text: f"{_escaped(text)}%",
+    "endswith": lambda text: f"%{_escaped(text)}",
+    "iendswith": lambda text: f"%{_escaped(text)}",
+}
+
+OPERATORS: tuple[str, ...] = tuple(_OPERATORS)
+"""Every operator, as it is written after the two underscores."""
+
+
+def needs_text(op: str) -> bool:
+    """Tell whether an operator makes sense for text only."""
+    return _OPERATORS[op].text
+
+
+def values_of_operator(op: str, value: Any, place: int) -> dict[str, Any]:
+    """Return the values to bind for a condition.
+
+    Args:
+        op: The operator.
+        value: The converted value; a list for those of :data:`LISTS`.
+        place: The number of the condition in its statement.
+    """
+    if op == "isnull":
+        return {}
+    values = {f"dbkit_f{place}v": value}
+    pattern = _PATTERNS.get(op)
+    if pattern is not None:
+        values[f"dbkit_f{place}p"] = pattern(value)
+    return values
+
+
+def criterion(
+    target: ColumnElement[Any], op: str, value: Any, place: int | None
+) -> ColumnElement[Any]:
+    """Return the criterion of a condition.
+
+    Args:
+        target: What is compared.
+        op: The operator.
+        value: The converted value.
+        place: The number of the condition in a statement whose values are bound when it runs;
+            ``None`` puts the values into the criterion.
+    """
+    return _OPERATORS[op].build(target, _Bind(op, value, place, _bind_type(target.type)))
+
+
+class _Bind:
+    """Makes the bound parameters of one condition, named after its place."""
+
+    def __init__(
+        self, op: str, value: Any, place: int | None, type_: TypeEngine[Any] | None
+    ) -> None:
+        self.op, self.value, self._place, self._type = op, value, place, type_
+
+    def __call__(
+        self, part: str, type_: TypeEngine[Any] | None = None, *, expanding: bool = False
+    ) -> Any:
+        wanted = type_ if type_ is not None else self._type
+        name = f"dbkit_f{self._place or 0}{part}"
+        if self._place is not None:
+            return bindparam(name, type_=wanted, expanding=expanding, required=True)
+        value = values_of_operator(self.op, self.value, 0)[name]
+        return bindparam(None, value, type_=wanted, expanding=expanding, unique=True)
+
+
+def _bind_type(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
+    # PostgreSQL is sent a cast to the bound type: with the column's precision it would round
+    # what the client asked for, or fail where that does not fit.
+    if type(type_) in (sqltypes.Numeric, sqltypes.DECIMAL, sqltypes.NUMERIC):
+        return sqltypes.Numeric(asdecimal=type_.asdecimal)  # type: ignore[attr-defined]
+    if isinstance(type_, sqltypes.Float):
+        return sqltypes.Double()
+    return None if isinstance(type_, sqltypes.NullType) else type_
