@@ -345,6 +345,13 @@ def test_names_that_mean_something_else_are_refused(name: Any) -> None:
         FilterAllowlist({name: Book.title})
 
 
+def test_a_union_is_filtered_in_its_parts() -> None:
+    """It takes no WHERE; the error says what does."""
+    both = select(Book.id).union(select(Tag.id))
+    with pytest.raises(PlanError, match="Filter its parts"):
+        FILTER.apply(both, {"shelf": "1"})
+
+
 def test_wrong_arguments_are_found_at_import() -> None:
     """Each names what it takes."""
     for wrong in ("eq foo", "", ["like"]):

@@ -196,6 +196,18 @@ def test_links_work_below_a_script_root(app: Flask) -> None:
 
 
 @quick
+def test_a_head_request_is_answered_like_a_get_without_the_body(app: Flask) -> None:
+    """A client may look at the links and the total alone."""
+    client = app.test_client()
+    for path in ("/notes?page=2", "/stream?sort=rank"):
+        head, get = client.head(path), client.get(path)
+        assert (head.status_code, head.data) == (200, b"")
+        assert head.headers["Link"] == get.headers["Link"]
+        assert head.headers.get("X-Total-Count") == get.headers.get("X-Total-Count")
+    assert client.head("/notes?page=0").status_code == 400
+
+
+@quick
 def test_links_never_leave_the_host(app: Flask) -> None:
     """A path that begins with two slashes would be another host."""
 
@@ -309,6 +321,8 @@ def test_wrong_python_arguments_are_value_errors(app: Flask, arguments: dict[str
         NOTES.paginate(args={}, **arguments)
     with pytest.raises(ValueError):
         NOTES.paginate(args={}, page=2**62)
+    with pytest.raises(ValueError, match="max_per_page"):
+        paginate(select(Note), max_per_page=0, args={})
 
 
 @quick
@@ -360,6 +374,9 @@ def test_the_page_object_is_what_templates_of_flask_sqlalchemy_expect(app: Flask
             assert list(ours.iter_pages()) == list(theirs.iter_pages())
             edges = {"left_edge": 1, "left_current": 0, "right_current": 1, "right_edge": 1}
             assert list(ours.iter_pages(**edges)) == list(theirs.iter_pages(**edges))
+    public = {name for name in {*dir(theirs), *vars(theirs)} if not name.startswith("_")}
+    assert public <= set(dir(ours))
+    assert (ours.max_per_page, ours.prev().max_per_page) == (100, 100)
     assert ours.prev().page == 5
     assert ours.prev().per_page == 10
     assert ours.prev().next().items == []
@@ -440,6 +457,9 @@ def test_cursors_expire_and_keys_rotate(app: Flask) -> None:
         NOTES.paginate_keyset(args={})
     with pytest.raises(TypeError, match="bind"):
         NOTES.paginate_keyset(args={}, secret="s", bind=object())
+    for empty in ("", b"", [], ["s", ""]):
+        with pytest.raises(ValueError, match="secret is empty"):
+            NOTES.paginate_keyset(args={}, secret=empty)
 
 
 @quick
@@ -557,8 +577,35 @@ def test_rows_and_values_are_listed_as_selected(app: Flask) -> None:
     values = paginate(select(Note.title), per_page=2, args={})
     assert values.items == ["note 1", "note 2"]
     assert len(paginate(select(Note.owner_id), per_page=20, args={}).items) == 20
+    counted = select(Note.owner_id, func.count(), func.max(Note.rank)).group_by(Note.owner_id)
+    groups = paginate_keyset(counted, sort=SortAllowlist({}, default=""), args={})
+    limited = paginate(counted.limit(5), args={})
+    for page in (groups, limited):
+        assert page.items[0]._fields == ("owner_id", "count", "max")
     pairs = paginate(select(Note, Owner.name).join(Note.owner), per_page=1, args={})
     assert pairs.to_dict()["items"][0]["Note"]["title"] == "note 1"
+
+
+@quick
+def test_private_columns_are_shown_by_no_other_name(app: Flask) -> None:
+    """A label, a limit, a union or a window function around one does not publish it."""
+    place = func.row_number().over(order_by=Note.id).label("place")
+    for statement, shown in (
+        (select(Note.id, Note.secret.label("other")), {"id"}),
+        (select(Note.id, Note.secret).limit(5), {"id"}),
+        (select(Note.id, Note.secret).union_all(select(Owner.id, Owner.name)), {"id"}),
+        (select(Note.id, Note.title).union_all(select(Note.id, Note.secret)), {"id"}),
+        (select(Note.id, place, Note.secret), {"id", "place"}),
+        (
+            select(Note.id, Note.secret, func.count()).group_by(Note.id, Note.secret),
+            {"id", "count"},
+        ),
+    ):
+        sort = SortAllowlist({}, default="", tiebreaker=statement.selected_columns.id)
+        page = paginate(statement, sort=sort, per_page=2, args={})
+        stream = paginate_keyset(statement, sort=sort, per_page=2, args={})
+        for item in (*page.to_dict()["items"], *stream.to_dict()["items"]):
+            assert {key.removesuffix("_1") for key in item} == shown
 
 
 def test_an_item_shows_loaded_columns_only(app: Flask) -> None:

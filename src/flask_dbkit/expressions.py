@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy.sql.elements import ColumnElement, FunctionFilter
+from sqlalchemy.orm import RelationshipProperty
+from sqlalchemy.sql.elements import ColumnElement, FunctionFilter, Over
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import (
     AliasedReturnsRows,
@@ -19,7 +20,16 @@ from .exceptions import PlanError
 
 # ruff: noqa: SLF001 - there is no public way to ask an expression for its tables.
 
-__all__ = ["base_of", "element_of", "is_aggregate", "leaves_of", "own_parts", "tables_of"]
+__all__ = [
+    "base_of",
+    "element_of",
+    "is_aggregate",
+    "is_volatile",
+    "is_window",
+    "leaves_of",
+    "own_parts",
+    "tables_of",
+]
 
 _AGGREGATES = frozenset(
     {
@@ -31,8 +41,18 @@ _AGGREGATES = frozenset(
 )
 
 
+_VOLATILE = frozenset(
+    {
+        *("random", "rand", "newid", "uuid", "uuid_short", "gen_random_uuid", "randomblob"),
+        *("uuid_generate_v1", "uuid_generate_v4", "clock_timestamp", "nextval"),
+    }
+)
+
+
 def element_of(expression: Any) -> ColumnElement[Any]:
     """Return the column expression behind an attribute, a hybrid or an expression."""
+    if isinstance(getattr(expression, "prop", None), RelationshipProperty):
+        raise PlanError("It is a relationship. Take a column of the class it leads to.")
     while not isinstance(expression, ColumnElement) and hasattr(expression, "__clause_element__"):
         expression = expression.__clause_element__()
     if not isinstance(expression, ColumnElement):
@@ -52,7 +72,25 @@ def is_aggregate(expression: ColumnElement[Any]) -> bool:
     """Tell whether an expression is computed per group, so that only HAVING may see it."""
     return any(
         isinstance(part, FunctionFilter)
-        or (isinstance(part, FunctionElement) and part.name.lower() in _AGGREGATES)
+        or (
+            isinstance(part, FunctionElement)
+            and part.name.lower() in _AGGREGATES
+            # Of several arguments SQLite takes the largest, row by row.
+            and not (part.name.lower() in ("max", "min") and len(part.clauses) > 1)
+        )
+        for part in own_parts(expression)
+    )
+
+
+def is_window(expression: ColumnElement[Any]) -> bool:
+    """Tell whether an expression is computed over the rows of the result: no WHERE sees it."""
+    return any(isinstance(part, Over) for part in own_parts(expression))
+
+
+def is_volatile(expression: ColumnElement[Any]) -> bool:
+    """Tell whether an expression has another value each time: no two pages agree on its order."""
+    return any(
+        isinstance(part, FunctionElement) and part.name.lower() in _VOLATILE
         for part in own_parts(expression)
     )
 

@@ -200,7 +200,13 @@ class FilterAllowlist:
 
         Raises:
             QueryError: With every mistake.
+            PlanError: The statement takes no criteria.
         """
+        if not hasattr(statement, "where"):
+            raise PlanError(
+                "A union takes no criteria. Filter its parts, select from its subquery(), or give"
+                " it to a Listing."
+            )
         return cast("S", add_conditions(statement, self.parse(args), live=True)[0])
 
     def parameter(self, name: str, op: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Column, Table, UniqueConstraint, inspect, literal_column
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.util import AliasedClass
-from sqlalchemy.sql import operators
+from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     BooleanClauseList,
@@ -135,7 +135,14 @@ def identify(  # noqa: PLR0911 - one per kind of statement
             return (), _repeats(entity, froms, reached), True
     if not entities:
         for leaf in froms.leaves:
-            unique = next(iter(_unique_keys(leaf)), None)
+            # UNIQUE lets NULL in many times.
+            certain = (
+                keys
+                for keys in _unique_keys(leaf)
+                if not any(getattr(leaf.c[name], "nullable", True) for name in keys)
+                or not isinstance(base_of(leaf), Table)
+            )
+            unique = next(certain, None)
             keys += [leaf.c[name] for name in sorted(unique or ())]
             if _determined(froms, keys) >= set(froms.leaves):
                 return tuple(keys), None, False
@@ -174,6 +181,8 @@ def _determined(froms: Froms, keys: Iterable[ColumnElement[Any]]) -> set[FromCla
                     and (scope is None or table in scope)
                     and column.key not in known[table]
                     and tables_of(source) <= fixed
+                    # A correlated subquery may differ from row to row.
+                    and not any(isinstance(part, SelectBase) for part in visitors.iterate(source))
                 ):
                     known[table].add(column.key)
                     grown = True

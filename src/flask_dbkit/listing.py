@@ -12,12 +12,8 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from datetime import date, datetime
-from decimal import Decimal
-from enum import Enum
 from typing import (
     Any,
     Generic,
@@ -31,34 +27,37 @@ from typing import (
 )
 from weakref import WeakSet
 
-from flask import abort, current_app, has_app_context, has_request_context, request
 from sqlalchemy import Engine, MetaData, Select, Table, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from .arguments import Pairs, check_number, pairs_of
-from .config import Config
-from .exceptions import ConfigError
+from .arguments import check_number
 from .filtering import FilterAllowlist
 from .indexes import IndexFinding, examine_indexes
 from .openapi import parameters
-from .pagination.cursor import Direction, Keyset, Signer, fingerprint
-from .pagination.keyset import KeysetRows
 from .pagination.offset import Count
-from .pagination.page import KeysetPage, Links, OffsetPage, answer
+from .pagination.page import KeysetPage, OffsetPage
 from .pagination.planning import Planner
-from .pagination.query import Limits, ListQuery, read_query
+from .pagination.query import Limits
+from .paging import (
+    Secret,
+    check_count,
+    check_source,
+    limits_of,
+    name_of,
+    read_batches,
+    read_keyset_page,
+    read_page,
+)
 from .sorting import SortAllowlist
 from .state import current_session
 
 __all__ = ["Listing", "declared_listings", "paginate", "paginate_keyset"]
 
 T = TypeVar("T")
-Secret = str | bytes | Sequence[str | bytes]
 
 _declared: WeakSet[Listing[Any]] = WeakSet()
-_STABLE = (str, int, float, bytes, uuid.UUID, date, datetime, Decimal, Enum, type(None))
 
 
 class _ListingOptions(TypedDict, total=False):
@@ -160,7 +159,7 @@ class Listing(Generic[T]):
         unique: bool = False,
         name: str | None = None,
     ) -> None:
-        _check_source(entity_or_select)
+        check_source(entity_or_select)
         if not isinstance(sort, SortAllowlist):
             raise TypeError(f"sort is {sort!r}. Use a SortAllowlist.")
         if not isinstance(filter, (FilterAllowlist, type(None))):
@@ -178,7 +177,7 @@ class Listing(Generic[T]):
             raise ValueError(f"per_page is {per_page}, more than max_per_page, {max_per_page}.")
         if oversize not in ("clamp", "error"):
             raise ValueError(f"oversize is {oversize!r}. Use 'clamp' or 'error'.")
-        _check_count(count)
+        check_count(count)
         self.sort, self.filter = sort, filter
         self.per_page, self.max_per_page, self.max_offset = per_page, max_per_page, max_offset
         self.count: Count | None = count
@@ -197,7 +196,7 @@ class Listing(Generic[T]):
     @property
     def name(self) -> str:
         """The name given, else that of the listed entity."""
-        return self._given_name or _name_of(self._source)
+        return self._given_name or name_of(self._source)
 
     @property
     def statement(self) -> Select[Any]:
@@ -231,7 +230,7 @@ class Listing(Generic[T]):
             PlanError: The statement cannot be paged rightly.
             ValueError: ``page`` or ``per_page`` is out of range.
         """
-        return _paginate(
+        return read_page(
             self._planner,
             self.sort,
             self.filter,
@@ -274,7 +273,7 @@ class Listing(Generic[T]):
             PlanError: The statement cannot be paged rightly.
             ConfigError: There is no ``SECRET_KEY`` to sign with.
         """
-        return _paginate_keyset(
+        return read_keyset_page(
             self._planner,
             self.sort,
             self.filter,
@@ -323,7 +322,7 @@ class Listing(Generic[T]):
         used = session if session is not None else current_session()
         self._planner.check(used, statement)
         plan, values = self._planner.keyset(used, terms, (), statement)
-        return _batches(plan, used, batch, values)
+        return read_batches(plan, used, batch, values)
 
     def openapi_parameters(self) -> list[dict[str, Any]]:
         """Return the OpenAPI 3.1 parameter objects of the list, for both kinds of pages.
@@ -353,7 +352,7 @@ class Listing(Generic[T]):
             return list(examine_indexes(connection, self.name, self._planner, self.sort))
 
     def _limits(self) -> Limits:
-        return _limits(
+        return limits_of(
             self.per_page, self.max_per_page, oversize=self.oversize, max_offset=self.max_offset
         )
 
@@ -403,13 +402,13 @@ def paginate(
 
     .. versionadded:: 0.1
     """
-    _check_source(statement)
-    _check_count(count)
-    return _paginate(
+    check_source(statement)
+    check_count(count)
+    return read_page(
         _planner(statement, sort, filter, unique=unique),
         sort,
         filter,
-        _limits(None, max_per_page),
+        limits_of(None, max_per_page),
         page=page,
         per_page=per_page,
         count=count,
@@ -468,13 +467,13 @@ def paginate_keyset(
 
     .. versionadded:: 0.1
     """
-    _check_source(statement)
-    return _paginate_keyset(
+    check_source(statement)
+    return read_keyset_page(
         _planner(statement, sort, filter, unique=unique),
         sort,
         filter,
-        _limits(None, max_per_page),
-        _name_of(statement),
+        limits_of(None, max_per_page),
+        name_of(statement),
         cursor=cursor,
         per_page=per_page,
         bind=bind,
@@ -485,213 +484,7 @@ def paginate_keyset(
     )
 
 
-def _paginate(
-    planner: Planner,
-    sort: SortAllowlist | None,
-    filters: FilterAllowlist | None,
-    limits: Limits,
-    *,
-    statement: GenerativeSelect | None = None,
-    page: int | None,
-    per_page: int | None,
-    count: Count | None,
-    error_out: bool,
-    args: Mapping[str, Any] | None,
-    session: Session | None,
-) -> OffsetPage[Any]:
-    _check_count(count)
-    counted = count if count is not None else _config().page_count
-    pairs = _pairs(args)
-    planner.shape(statement)  # before the client's mistakes: this one is the developer's
-    query = read_query(pairs, sort, filters, limits, kind="offset", page=page, per_page=per_page)
-    used = session if session is not None else current_session()
-    plan, values = planner.offset(used, query.terms, query.conditions, statement)
-    hidden = planner.hidden(plan.shape)
-
-    def fetch(number: int, must_have_rows: bool) -> OffsetPage[Any]:
-        rows = plan.fetch(used, number, query.per_page, count=counted, values=values)
-        if must_have_rows and not rows.items and number > 1:
-            abort(404)
-        return OffsetPage(
-            items=rows.items,
-            per_page=query.per_page,
-            has_next=rows.has_next,
-            has_prev=number > 1,
-            page=number,
-            total=rows.total,
-            total_is_exact=rows.total_is_exact,
-            _links=_links(pairs),
-            _respond=_respond,
-            _hidden=hidden,
-            _fetch=fetch,
-        )
-
-    return fetch(query.page, error_out)
-
-
-def _paginate_keyset(
-    planner: Planner,
-    sort: SortAllowlist,
-    filters: FilterAllowlist | None,
-    limits: Limits,
-    name: str,
-    *,
-    statement: GenerativeSelect | None = None,
-    cursor: str | None,
-    per_page: int | None,
-    bind: object,
-    args: Mapping[str, Any] | None,
-    session: Session | None,
-    secret: Secret | None,
-    max_age_s: int | None,
-) -> KeysetPage[Any]:
-    _check_bind(bind)
-    signer = Signer(_secrets(secret), max_age_s=max_age_s or _config().cursor_max_age_s)
-    pairs = _pairs(args)
-    used = session if session is not None else current_session()
-    planner.check(used, statement)  # before the client's mistakes: these are the developer's
-    query = read_query(
-        pairs,
-        sort,
-        filters,
-        limits,
-        kind="keyset",
-        per_page=per_page,
-        cursor=cursor,
-        check_cursor=signer.verify,
-    )
-    plan, values = planner.keyset(used, query.terms, query.conditions, statement)
-    mark = _mark(name, plan.signature, query, bind)
-    at = None if query.cursor is None else signer.loads(query.cursor, mark, len(plan.keys))
-    rows = plan.fetch(used, query.per_page, at, values=values)
-    return KeysetPage(
-        items=rows.items,
-        per_page=query.per_page,
-        has_next=rows.has_next,
-        has_prev=rows.has_prev,
-        next_cursor=None if rows.next is None else signer.dumps(rows.next, mark),
-        prev_cursor=None if rows.prev is None else signer.dumps(rows.prev, mark),
-        _cursor=query.cursor,
-        _last_cursor=lambda: _last_cursor(rows, signer, mark),
-        _links=_links(pairs),
-        _respond=_respond,
-        _hidden=planner.hidden(plan.shape),
-    )
-
-
-def _last_cursor(rows: KeysetRows, signer: Signer, mark: str) -> str | None:
-    if not (rows.items or rows.has_prev):
-        return None
-    return signer.dumps(Keyset((), Direction.BEFORE), mark)
-
-
-def _batches(plan: Any, session: Session, batch: int, values: Mapping[str, Any]) -> Iterator[Any]:
-    at: Keyset | None = None
-    while True:
-        rows = plan.fetch(session, batch, at, values=values, neighbours=False)
-        if rows.items:
-            yield rows.items
-        at = rows.next
-        if at is None:
-            return
-
-
-def _mark(name: str, signature: object, query: ListQuery, bind: object) -> str:
-    asked = tuple(
-        (condition.name, condition.op, repr(condition.value)) for condition in query.conditions
-    )
-    return fingerprint(name, signature, asked, bind)
-
-
 def _planner(
     statement: Any, sort: SortAllowlist | None, filters: FilterAllowlist | None, *, unique: bool
 ) -> Planner:
-    return Planner(statement, sort, filters, unique=unique, name=lambda: _name_of(statement))
-
-
-def _limits(
-    per_page: int | None,
-    max_per_page: int | None,
-    *,
-    oversize: Literal["clamp", "error"] = "clamp",
-    max_offset: int | None = None,
-) -> Limits:
-    config = _config()
-    most = max_per_page or max(config.max_page_size, per_page or 0)
-    return Limits(per_page or config.default_page_size, most, oversize, max_offset)
-
-
-def _config() -> Config:
-    state = current_app.extensions.get("dbkit") if has_app_context() else None
-    return state.config if state is not None else Config()
-
-
-def _pairs(args: Mapping[str, Any] | None) -> Pairs:
-    if args is None and has_request_context():
-        args = request.args
-    return pairs_of(args)
-
-
-def _links(pairs: Pairs) -> Links:
-    if not has_request_context():
-        return Links(None, pairs)
-    return Links(request.root_path + request.path, pairs)
-
-
-def _respond(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-    if not has_app_context():
-        return answer(payload, headers)
-    response = current_app.json.response(dict(payload))
-    response.headers.update(dict(headers))
-    return response
-
-
-def _secrets(given: Secret | None) -> list[str | bytes]:
-    if given is not None:
-        return [given] if isinstance(given, (str, bytes)) else list(given)
-    key = current_app.config.get("SECRET_KEY") if has_app_context() else None
-    if not key:
-        raise ConfigError(
-            "Cursors are signed with SECRET_KEY, which is not set. Set it in the configuration,"
-            " or give secret= to paginate_keyset().",
-            key="SECRET_KEY",
-        )
-    return [key, *(current_app.config.get("SECRET_KEY_FALLBACKS") or ())]
-
-
-def _name_of(source: Any) -> str:
-    if isinstance(source, type):
-        return source.__name__
-    if isinstance(source, GenerativeSelect):
-        descriptions = getattr(source, "column_descriptions", None)
-        if descriptions is None:
-            return "union"
-        entity = next((d["entity"] for d in descriptions if d.get("entity") is not None), None)
-        return _name_of(entity) if entity is not None else "select"
-    if isinstance(source, AliasedClass):
-        return str(inspect(source).mapper.class_.__name__)
-    return str(getattr(source, "name", source))
-
-
-def _check_source(source: Any) -> None:
-    if not isinstance(source, (type, GenerativeSelect, AliasedClass, Table)):
-        raise TypeError(
-            f"A list was made of {source!r}. Use a mapped class, an alias or a select()."
-        )
-
-
-def _check_count(count: Any) -> None:
-    whole = isinstance(count, int) and not isinstance(count, bool) and count >= 0
-    if count not in (None, "exact", "none") and not whole:
-        raise ValueError(f"count is {count!r}. Use 'exact', 'none' or a whole number.")
-
-
-def _check_bind(bind: object) -> None:
-    if isinstance(bind, (tuple, list)):
-        for one in bind:
-            _check_bind(one)
-    elif not isinstance(bind, _STABLE):
-        raise TypeError(
-            f"bind is a {type(bind).__name__}, whose text is not the same in every process. Use"
-            " a key such as current_user.id, or a tuple of some."
-        )
+    return Planner(statement, sort, filters, unique=unique, name=lambda: name_of(statement))

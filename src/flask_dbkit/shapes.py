@@ -17,6 +17,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import (
     ColumnElement,
@@ -47,7 +48,7 @@ from .identities import (
 # ruff: noqa: SLF001 - SQLAlchemy lets a statement be asked for its FROM and columns only. DISTINCT,
 # GROUP BY, LIMIT and loader options have no public getter.
 
-__all__ = ["Shape", "settle_groups", "shape_of"]
+__all__ = ["Shape", "criteria_for", "settle_groups", "shape_of", "without_locks"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Shape:
     plain: bool = False
     whole: bool = False
     distinct: bool = False
+
+    @property
+    def lasting(self) -> bool:
+        """Tell whether it fits every statement of the same form; aliases are made anew."""
+        return all(isinstance(leaf, Table) for leaf in self.tables)
 
     def is_nullable(self, expression: ColumnElement[Any]) -> bool:
         """Tell whether an expression can be NULL, as far as the metadata says."""
@@ -169,9 +175,9 @@ def settle_groups(
     missing = [key for key in keys if statement.selected_columns.corresponding_column(key) is None]
     labels = {key: key.label(f"dbkit_g{number}") for number, key in enumerate(missing)}
     sub = statement.add_columns(*labels.values()).subquery()
-    columns = list(sub.c)[: len(statement.selected_columns)]
+    columns = _columns_of(sub)[: len(statement.selected_columns)]
     adapted = [sub.corresponding_column(labels.get(key, key)) for key in keys]
-    return select(*columns), adapted, False
+    return criteria_for(select(*columns), statement), adapted, False
 
 
 def _normalise(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -204,7 +210,16 @@ def _wrap(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
         found = sub.corresponding_column(expression)
         return found if found is not None else adapter.traverse(expression)
 
-    return select(*sub.c), adapt
+    return criteria_for(select(*_columns_of(sub)), statement), adapt
+
+
+def _columns_of(sub: FromClause) -> list[ColumnElement[Any]]:
+    """Return the columns of a subquery by the names they have in a row of the statement inside."""
+    return [
+        # count(*) has a name that is made up when it is compiled.
+        column if key == column.name or key.startswith("_no_label") else column.label(key)
+        for key, column in sub.c.items()
+    ]
 
 
 def _limited(statement: Select[Any]) -> Select[Any]:
@@ -222,6 +237,11 @@ def _limited(statement: Select[Any]) -> Select[Any]:
 def _each_once(shape: Shape) -> Shape:
     """List each entity once: those whose key is among the keys of the given statement."""
     statement, keys = shape.statement, primary_key(shape.entity)
+    if any(_reads_joins(option) for option in statement._with_options):
+        raise PlanError(
+            "contains_eager() reads from the joins of the statement, which unique=True leaves out."
+            " Use selectinload() or joinedload()."
+        )
     inner = statement.with_only_columns(*keys, maintain_column_froms=True).correlate(None)
     key = keys[0] if len(keys) == 1 else tuple_(*keys)
     # Loader options have no public getter.
@@ -238,6 +258,32 @@ def _each_once(shape: Shape) -> Shape:
         plain=True,
         distinct=False,
     )
+
+
+def _reads_joins(option: Any) -> bool:
+    """Tell whether a loader option is ``contains_eager()``."""
+    return any(
+        "eager_from_alias" in (getattr(one, "local_opts", None) or {})
+        for one in getattr(option, "context", ())
+    )
+
+
+def without_locks(statement: Any) -> Any:
+    """Return a statement without ``FOR UPDATE``, to count or look at rows that are not listed."""
+    if statement._for_update_arg is None:
+        return statement
+    free = statement._generate()
+    free._for_update_arg = None
+    return free
+
+
+def criteria_for(outer: Any, inner: Any) -> Any:
+    """Give a statement around another one the loader criteria of that.
+
+    SQLAlchemy applies ``with_loader_criteria()`` of the outermost statement only.
+    """
+    found = [one for one in inner._with_options if isinstance(one, LoaderCriteriaOption)]
+    return outer.options(*found) if found else outer
 
 
 def _parts(expression: Any) -> Iterator[Any]:

@@ -279,7 +279,7 @@ class SortAllowlist:
         found = self._shapes.get(form.key) if form is not None else None
         if found is None:
             found = shape_of(statement, unique=True, told=True)
-            if form is not None and found.plain:
+            if form is not None and found.plain and found.lasting:
                 if len(self._shapes) >= _KEPT:
                     self._shapes.clear()
                 self._shapes[form.key] = found

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Double, cast, literal_column, type_coerce
+from sqlalchemy import Column, Double, cast, literal_column, type_coerce
 from sqlalchemy import types as sqltypes
 from sqlalchemy.dialects.mysql import ENUM as MYSQL_ENUM
 from sqlalchemy.dialects.mysql import SET as MYSQL_SET
@@ -80,6 +80,7 @@ def raw_key(expression: ColumnElement[Any], dialect: Dialect) -> ColumnElement[A
         PlanError: The type has no order that a cursor could carry.
     """
     found = implementation(expression.type, dialect)
+    expression = _bare(expression)
     # Some types of other databases derive from none of ours, as MariaDB's UUID on SQLAlchemy 2.1
     # does; the declared type tells then.
     if found._isnull:  # noqa: SLF001 - the type of what has no type
@@ -108,6 +109,16 @@ def raw_key(expression: ColumnElement[Any], dialect: Dialect) -> ColumnElement[A
         # https://www.postgresql.org/docs/current/btree.html#BTREE-BEHAVIOR
         return type_coerce(cast(expression, Double()), RAW)
     return type_coerce(expression, RAW)
+
+
+def _bare(expression: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column of the table, which brings no FROM of its mapped class with it.
+
+    As a column of a subclass, it would join the tables of that a second time.
+    """
+    if isinstance(expression, Column):
+        return expression._deannotate()  # noqa: SLF001 - there is no public way
+    return expression
 
 
 def compared_key(

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
-from ..shapes import Shape
+from ..shapes import Shape, criteria_for, without_locks
 from ..sorting import SortTerm
 from .codecs import RAW, compared_key, raw_key, type_name
 from .cursor import Direction, Keyset, tie_depth
@@ -299,13 +299,16 @@ class KeysetPlan:
         keys = [key.reversed() for key in self.keys] if other else list(self.keys)
         segments = self._after(keys, at, inclusive=not at.direction.inclusive, ties=at.ties)
         one: ColumnElement[Any] = literal_column("1")
-        # PostgreSQL wants the keys of a DISTINCT order among the columns.
-        columns = [key.expression for key in keys] if self.shape.distinct else [one]
-        bare: Select[Any] = self.statement.with_only_columns(*columns, maintain_column_froms=True)
+        # PostgreSQL wants the keys of a DISTINCT order among the columns. MariaDB takes a column
+        # in HAVING that is not among them for one of the outer statement.
+        inside = self.shape.distinct or self.having
+        columns = [key.expression for key in keys] if inside else [one]
+        rows = without_locks(self.statement)
+        bare: Select[Any] = rows.with_only_columns(*columns, maintain_column_froms=True)
         found = []
         for segment in segments:
             nearest = self._segment(bare, segment, keys).limit(one).correlate(None)
-            if self.shape.distinct:
+            if inside:
                 nearest = select(one).select_from(nearest.subquery())
             found.append(nearest.scalar_subquery())
         # COALESCE stops at the first that is there.
@@ -316,7 +319,7 @@ class KeysetPlan:
         nulls = tuple(value is None for value in at.values)
         shape = ("probe", at.direction, nulls, at.ties)
         if shape not in self._segments:
-            self._segments[shape] = (Select(self._probe(at)),)
+            self._segments[shape] = (criteria_for(select(self._probe(at)), self.statement),)
         # A value that no part of the statement uses would be refused by nobody, but LIMIT's
         # belongs to the page.
         return session.execute(self._segments[shape][0], dict(bound)).scalar() is not None

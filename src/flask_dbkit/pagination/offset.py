@@ -10,7 +10,7 @@ from sqlalchemy import and_, bindparam, func, literal_column, select
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
-from ..shapes import Shape
+from ..shapes import Shape, criteria_for, without_locks
 from .rows import Rows
 
 __all__ = ["MAX_OFFSET", "Count", "OffsetPlan", "OffsetRows"]
@@ -116,7 +116,8 @@ class OffsetPlan:
         keys = self.shape.identity
         labels = [key.label(f"dbkit_pk{number}") for number, key in enumerate(keys)]
         chosen = (
-            self.statement.with_only_columns(*labels, maintain_column_froms=True)
+            without_locks(self.statement)
+            .with_only_columns(*labels, maintain_column_froms=True)
             .order_by(*self.order)
             .limit(bindparam(_LIMIT))
             .offset(bindparam(_OFFSET))
@@ -128,15 +129,17 @@ class OffsetPlan:
         ).order_by(*self.order)
 
     def _build_count(self) -> Any:
+        rows = without_locks(self.statement)
         if self._countable:
-            return self.statement.with_only_columns(func.count(), maintain_column_froms=True)
-        return select(func.count()).select_from(self.statement.subquery())
+            return rows.with_only_columns(func.count(), maintain_column_froms=True)
+        return criteria_for(select(func.count()).select_from(rows.subquery()), self.statement)
 
     def _build_capped(self) -> Any:
-        rows = self.statement
+        rows = without_locks(self.statement)
         if self._countable:
             rows = rows.with_only_columns(literal_column("1"), maintain_column_froms=True)
-        return select(func.count()).select_from(rows.limit(bindparam(_CAP)).subquery())
+        capped = rows.limit(bindparam(_CAP)).subquery()
+        return criteria_for(select(func.count()).select_from(capped), self.statement)
 
     @property
     def _countable(self) -> bool:

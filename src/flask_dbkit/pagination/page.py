@@ -139,6 +139,7 @@ class OffsetPage(_Page[T]):
         total_is_exact: ``total`` is the number of rows.
         has_next: A row follows. Seen, and not computed from a count.
         has_prev: This is not page 1.
+        max_per_page: The most rows a client could have asked for.
 
     .. versionadded:: 0.1
     """
@@ -146,6 +147,7 @@ class OffsetPage(_Page[T]):
     page: int = 1
     total: int | None = None
     total_is_exact: bool = False
+    max_per_page: int | None = None
     _fetch: Callable[[int, bool], OffsetPage[T]] | None = field(default=None, repr=False)
 
     @property

@@ -15,11 +15,11 @@ from sqlalchemy import Column, inspect, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
+from sqlalchemy.sql.elements import ColumnElement, Grouping, Label, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect, SelectBase
 
 from ..exceptions import PlanError
-from ..expressions import element_of
+from ..expressions import element_of, is_aggregate, is_volatile, is_window
 from ..filtering import Condition, FilterAllowlist, add_conditions
 from ..shapes import Shape, settle_groups, shape_of
 from ..sorting import SortAllowlist, SortTerm, nullable
@@ -102,6 +102,7 @@ class Planner:
         if (
             form is not None
             and shape.plain
+            and shape.lasting
             and shape.statement.whereclause is statement.whereclause
         ):
             _keep(self._known, form.key, shape)
@@ -186,7 +187,7 @@ class Planner:
             return frozenset()
         columns = [one["expr"] for one in shape.statement.column_descriptions]
         found = enumerate(getattr(c, "__clause_element__", lambda c=c: c)() for c in columns)
-        return frozenset(place for place, column in found if is_private(column))
+        return frozenset(place for place, column in found if _shows_private(column))
 
     def _kept(  # noqa: PLR0917 - all of them make the form
         self,
@@ -256,15 +257,24 @@ class Planner:
                     )
                 if shape.distinct:
                     _check_distinct(shape, adapted)
+                _check_computed(shape, adapted)
         for name, entry in (self._filters.entries if self._filters else {}).items():
             with self._blaming(name):
                 _ = entry.converter
+                if not entry.is_function and is_window(shape.adapt(element_of(entry.target))):
+                    raise PlanError("A window function cannot be filtered by. Use a subquery.")
         return shape
 
     def _check_types(self, shape: Shape, dialect: Dialect) -> None:
         for name, key in (self._sort.entries if self._sort else {}).items():
             with self._blaming(name):
-                raw_key(shape.adapt(element_of(key.expr)), dialect)
+                adapted = shape.adapt(element_of(key.expr))
+                if is_window(adapted):
+                    raise PlanError(
+                        "A window function is not known yet where the rows of a page are chosen."
+                        " Put the statement into a subquery."
+                    )
+                raw_key(adapted, dialect)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
         if self._sort is not None:
@@ -291,12 +301,27 @@ def dialect_of(session: Session, shape: Shape) -> Dialect:
     return session.get_bind(mapper=mapper, clause=shape.statement).dialect
 
 
+def _shows_private(column: Any) -> bool:
+    """Tell whether a column of a row, a label or a union of some shows a private one."""
+    while isinstance(column, (Label, Grouping)):
+        column = column.element
+    bases = getattr(column, "base_columns", ())
+    return is_private(column) or any(_shows_private(base) for base in bases if base is not column)
+
+
 def values_of_conditions(conditions: Sequence[Condition]) -> dict[str, Any]:
     """Return the values to bind, without building the criteria again."""
     values: dict[str, Any] = {}
     for place, condition in enumerate(conditions):
         values.update(condition.bound(place))
     return values
+
+
+def _check_computed(shape: Shape, expression: ColumnElement[Any]) -> None:
+    if is_volatile(expression):
+        raise PlanError("It has another value each time, so no two pages agree on an order.")
+    if is_aggregate(expression) and not (shape.grouped or is_window(expression)):
+        raise PlanError("It is computed per group, but the statement has no GROUP BY.")
 
 
 def _check_distinct(shape: Shape, expression: ColumnElement[Any]) -> None:
@@ -313,5 +338,6 @@ def _check_distinct(shape: Shape, expression: ColumnElement[Any]) -> None:
 
 def _keep(known: dict[Any, Any], key: object, value: Any) -> None:
     if len(known) >= _KEPT:
-        known.pop(next(iter(known)), None)
+        # Another thread may be doing the same.
+        known.pop(next(iter(known.copy()), None), None)
     known[key] = value
