@@ -36,7 +36,7 @@ class Packages:
     groups: tuple[str, ...] = ()
 
 
-_EVERY_EXTRA = ("demo", "lint", "migrate", "mysql", "postgresql")
+_EVERY_EXTRA = ("demo", "lint", "migrate", "mysql", "postgresql", "remote")
 
 PURPOSES = {
     "demo": Packages(extras=("demo", "mysql", "postgresql")),

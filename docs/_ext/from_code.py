@@ -18,6 +18,7 @@ from flask_dbkit import exceptions
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.dialects import EngineContext, support_for
+from flask_dbkit.health import CODES
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "default_pragmas",
     "engine_defaults",
     "errors",
+    "health_codes",
     "pragmas",
     "settings",
     "setup",
@@ -112,12 +114,23 @@ def commands() -> str:
     return "\n".join(parts)
 
 
+def health_codes() -> str:
+    """Tabulate the codes a health check can answer with."""
+    rows = [
+        f"| `{name}` | `{code.check}` | {code.status} | {code.meaning} | {code.remedy} |"
+        for name, code in CODES.items()
+    ]
+    head = "| code | check | status | what was found | where to look |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows])
+
+
 TEXTS: dict[str, Callable[[], str]] = {
     "dbkit-settings": settings,
     "dbkit-default-pragmas": default_pragmas,
     "dbkit-pragmas": pragmas,
     "dbkit-engine-defaults": engine_defaults,
     "dbkit-errors": errors,
+    "dbkit-health-codes": health_codes,
     "dbkit-commands": commands,
 }
 """What each directive puts into the page."""

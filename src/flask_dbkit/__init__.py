@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from .config import Config
 from .exceptions import (
+    BackupError,
     CommitOutcomeUnknown,
     ConfigError,
     DBKitError,
@@ -34,6 +35,7 @@ from .exceptions import (
 )
 from .extension import DBKit
 from .filtering import Filter, FilterAllowlist
+from .health_views import health_blueprint
 from .listing import Listing, paginate, paginate_keyset
 from .models import (
     NAMING_CONVENTION,
@@ -68,6 +70,7 @@ from .types import UTCDateTime
 
 __all__ = [
     "NAMING_CONVENTION",
+    "BackupError",
     "Base",
     "CommitOutcomeUnknown",
     "Config",
@@ -108,6 +111,7 @@ __all__ = [
     "current_transaction",
     "declarative_base",
     "get_or_create",
+    "health_blueprint",
     "in_transaction",
     "job",
     "non_transactional",

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .backup_settings import BACKUP_SETTINGS, DEFAULT_KEEP
 from .exceptions import ConfigError, shorten
+from .health_settings import DEFAULT_ALIASES, HEALTH_SETTINGS
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
 from .settings import MAX_MS, Setting, flag, integer, path, word
 
@@ -146,6 +148,8 @@ SETTINGS: tuple[Setting, ...] = (
         " settings per transaction.",
         ("pgbouncer",),
     ),
+    *HEALTH_SETTINGS,
+    *BACKUP_SETTINGS,
 )
 """Every setting, in the order of the reference page."""
 
@@ -177,6 +181,29 @@ class Config:
     cursor_max_age_s: int | None = None
     migrations_dir: str = "migrations"
     pooler: str | None = None
+    health_prefix: str | None = "/health"
+    health_aliases: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_ALIASES))
+    health_timeout: float = 0.8
+    health_ttl: float = 1.0
+    health_readiness_db: str = "fail"
+    health_binds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    health_fail_after: int = 1
+    health_pass_after: int = 1
+    health_details: str = "never"
+    health_pool_warn: float | None = 0.9
+    health_disk_warn: float | None = 0.1
+    health_disk_fail: int | None = 64_000_000
+    health_wal_warn: int | None = 256_000_000
+    health_replica_lag_warn: float | None = 10.0
+    health_drain_on_sigterm: bool = False
+    health_sqlite_quick_check: float | None = 86400.0
+    backup_dir: str = "backups"
+    backup_keep: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_KEEP))
+    backup_compression: str = "gzip"
+    backup_filter: tuple[str, ...] | None = None
+    backup_unfilter: tuple[str, ...] | None = None
+    backup_scratch_url: str | None = None
+    backup_max_age_s: int | None = None
     given: frozenset[str] = frozenset()
     """The keys the application set itself, so that a default never overrules its options."""
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 __all__ = [
+    "BackupError",
     "CommitOutcomeUnknown",
     "ConfigError",
     "DBKitError",
@@ -322,6 +323,21 @@ class OnCommitError(TransactionError):
             f"The transaction is committed. {len(errors)} of its on_commit hooks failed:"
             f" {'; '.join(repr(error) for error in errors)}"
         )
+
+
+class BackupError(DBKitError):
+    """A backup that could not be made, verified, restored or removed.
+
+    Attributes:
+        code: What kind of failure it is, for example ``tool.missing``, ``database.busy``,
+            ``disk.full`` or ``file.digest``.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class PlanError(DBKitError, TypeError):

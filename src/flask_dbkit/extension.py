@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -21,6 +22,10 @@ from .config import Config
 from .dialects import EngineContext, support_for
 from .dialects.forking import after_fork_in_child, renew_after_fork
 from .exceptions import ConfigError
+from .health import AppHealth
+from .health.binds import bind_checks, check_bind_names
+from .health_views import answer_probes_first, register_health
+from .healthcheck import Health, drain_on_sigterm
 from .models import Base
 from .requests import run_views_in_scopes
 from .state import AppState, remember
@@ -65,6 +70,7 @@ class DBKit:
         self._own_db: SQLAlchemy | None = None
         # Weak on both sides: the extension keeps no application alive.
         self._initialised: WeakKeyDictionary[Flask, SQLAlchemy] = WeakKeyDictionary()
+        self.health = Health(lambda: list(self._initialised))
         if app is not None:
             self.init_app(app)
 
@@ -137,7 +143,12 @@ class DBKit:
         # Only for its templates: an application's own file of the same name comes first.
         app.register_blueprint(Blueprint("flask_dbkit", __name__, template_folder="templates"))
         exit_on_interrupt(app.cli)
-        app.extensions["dbkit"] = AppState(self, db, config, _surroundings(config, engines))
+        health = self._make_health(app, db, config, engines, contexts)
+        app.extensions["dbkit"] = AppState(self, db, config, _surroundings(config, engines), health)
+        register_health(app, config.health_prefix, config.health_aliases.items())
+        answer_probes_first(app, health, config.health_details)
+        if config.health_drain_on_sigterm:
+            drain_on_sigterm(health)
         if config.tx_per_request:
             run_views_in_scopes(app, config.tx_rollback_status)
         remember(app)
@@ -148,6 +159,40 @@ class DBKit:
         if self._own_db is None:
             self._own_db = SQLAlchemy(model_class=Base)
         return self._own_db
+
+    def _make_health(
+        self,
+        app: Flask,
+        db: SQLAlchemy,
+        config: Config,
+        engines: Mapping[str | None, Engine],
+        contexts: Mapping[str | None, EngineContext],
+    ) -> AppHealth:
+        """Make the health checks of one application."""
+        health = AppHealth(config, self.health.registry, app.app_context)
+        for key, engine in engines.items():
+            for check in bind_checks(
+                key,
+                engine,
+                config,
+                _engine_options(engine, contexts[key]),
+                app_name=app.name,
+                has_models=partial(_has_models, db, key),
+                background=lambda: health.background,
+            ):
+                health.add(check)
+        return health
+
+
+def _has_models(db: SQLAlchemy, key: str | None) -> bool:
+    return key in db.metadatas and bool(db.metadatas[key].tables)
+
+
+def _engine_options(engine: Engine, context: EngineContext) -> dict[str, Any]:
+    """Return the options an engine was made with, or would have been."""
+    return fsa.merge_options(
+        support_for(engine.url).engine_options(engine.url, context), context.given
+    )
 
 
 def _contexts(
@@ -162,12 +207,14 @@ def _contexts(
 
     if late:
         engines, given = fsa.engines_of(app, db), fsa.given_options(app, db)
+        check_bind_names(config, engines)
         # The configuration may have changed since the engines were made.
         contexts = {key: context(key, given.get(key, {})) for key in engines}
         _warn_late(engines, contexts)
         return contexts
     plans = fsa.plan_binds(app, db, lambda any_bind: _fallback_url(app, config, any_bind))
     contexts = {plan.key: context(plan.key, plan.given) for plan in plans}
+    check_bind_names(config, contexts)
     options = {
         plan.key: fsa.merge_options(
             support_for(plan.url).engine_options(plan.url, contexts[plan.key]),

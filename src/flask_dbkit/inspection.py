@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import URL, Engine
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import Pool
 
 from .dialects import support_for
 from .dialects.sqlite import file_of
+from .urls import without_secrets
 
 __all__ = ["EngineReport", "inspect_engine"]
 
@@ -58,7 +59,7 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
         bind_key: ``None`` for the default database.
     """
     version, settings, status, problem = None, {}, "ok", None
-    shown = _without_secrets(engine.url)
+    shown = without_secrets(engine.url)
     path = file_of(engine.url) if engine.dialect.name == "sqlite" else None
     if path is not None and not Path(path).exists():
         status = "absent"
@@ -82,13 +83,6 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
         status=status,
         problem=problem,
     )
-
-
-def _without_secrets(url: URL) -> str:
-    """Render a URL with its password hidden, also where drivers take one in the query."""
-    secrets = [name for name in url.query if "pass" in name.lower()]
-    shown = url.update_query_dict(dict.fromkeys(secrets, "***"))
-    return shown.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 def _reason(error: SQLAlchemyError) -> str:

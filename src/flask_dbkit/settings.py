@@ -6,17 +6,34 @@ and from the environment, where everything is text. :mod:`flask_dbkit.config` ha
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+import re
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .exceptions import ConfigError
 
-__all__ = ["MAX_MS", "Setting", "flag", "integer", "path", "word"]
+__all__ = [
+    "MAX_MS",
+    "Setting",
+    "command",
+    "flag",
+    "integer",
+    "path",
+    "seconds",
+    "share",
+    "size",
+    "text",
+    "word",
+]
 
 MAX_MS = 2**31 - 1
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|B|KB|MB|GB|TB)", re.IGNORECASE)
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 @dataclass(frozen=True)
@@ -110,6 +127,116 @@ def word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) ->
         raise ConfigError.bad_value(key, value, allowed, words)
 
     return Setting(key, allowed, default, meaning, parse)
+
+
+def seconds(
+    key: str,
+    default: float | None,
+    meaning: str,
+    *,
+    low: float,
+    high: float,
+    nullable: bool = False,
+) -> Setting:
+    """Make a setting that is a time in seconds, with or without a fraction.
+
+    ``None`` is taken too where it is the default, or with ``nullable``.
+    """
+    may_be_none = nullable or default is None
+    allowed = f"seconds from {low:g} to {high:g}" + (", or None" if may_be_none else "")
+
+    def parse(key: str, value: object) -> float | None:
+        if value is None and may_be_none:
+            return None
+        number = _number(value)
+        if number is None or not low <= number <= high:
+            raise ConfigError.bad_value(key, value, allowed)
+        return number
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def share(key: str, default: float, meaning: str) -> Setting:
+    """Make a setting that is a part of a whole: a number from 0 to 1, or a text such as "10 %"."""
+    allowed = "a number from 0 to 1, a text such as '10 %', or None"
+
+    def parse(key: str, value: object) -> float | None:
+        if value is None:
+            return None
+        percent = isinstance(value, str) and value.strip().endswith("%")
+        number = _number(str(value).strip().removesuffix("%") if percent else value)
+        if number is not None and 0 <= number <= (100 if percent else 1):
+            return number / 100 if percent else number
+        raise ConfigError.bad_value(key, value, allowed)
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def size(key: str, default: int, meaning: str) -> Setting:
+    """Make a setting that is a number of bytes, or a text such as "64 MB" (millions of bytes)."""
+    allowed = "a number of bytes, a text such as '64 MB', or None"
+
+    def parse(key: str, value: object) -> int | None:
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+        if match is None:
+            raise ConfigError.bad_value(key, value, allowed)
+        return round(float(match[1]) * _UNITS[match[2].upper()])
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def _number(value: object) -> float | None:
+    """Read a finite number from a number or a text."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def text(key: str, default: str | None, allowed: str, meaning: str) -> Setting:
+    """Make a setting that is any text but an empty one.
+
+    ``None`` is taken too where it is the default. A path object is taken as its text.
+    """
+    if default is None:
+        allowed += ", or None"
+
+    def parse(key: str, value: object) -> str | None:
+        if value is None and default is None:
+            return None
+        if isinstance(value, (str, os.PathLike)) and str(value).strip():
+            return str(value).strip()
+        raise ConfigError.bad_value(key, value, allowed)
+
+    return Setting(key, allowed, default, meaning, parse)
+
+
+def command(key: str, meaning: str) -> Setting:
+    """Make a setting that is a program with its arguments, or ``None``.
+
+    Text is split as a shell would; no shell is started.
+    """
+    allowed = "a command as text or as a list of texts, or None"
+
+    def parse(key: str, value: object) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        try:
+            words: Sequence[object] = shlex.split(value) if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+        except (TypeError, ValueError):  # no list; or a quotation mark that is never closed
+            words = ()
+        if words and all(isinstance(word, str) and word for word in words):
+            return tuple(str(word) for word in words)
+        raise ConfigError.bad_value(key, value, allowed)
+
+    return Setting(key, allowed, None, meaning, parse)
 
 
 def path(key: str, default: str, meaning: str) -> Setting:

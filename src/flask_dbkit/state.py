@@ -11,6 +11,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
 from .config import Config
+from .health import AppHealth
 from .transactions import Surroundings
 
 if TYPE_CHECKING:
@@ -30,12 +31,14 @@ class AppState:
         db: The Flask-SQLAlchemy object registered on it.
         config: Its settings, read once.
         surroundings: What transaction scopes have to know of it.
+        health: Its health checks, and what they found.
     """
 
     extension: DBKit
     db: SQLAlchemy
     config: Config
     surroundings: Surroundings
+    health: AppHealth
 
 
 def current_state() -> AppState:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from .exceptions import ConfigError, closest
 
-__all__ = ["parse_database_url"]
+__all__ = ["parse_database_url", "without_secrets"]
 
 _DRIVERS: dict[str, tuple[tuple[str, str], ...]] = {
     # backend -> (driver name, module it imports), the preferred one first
@@ -135,3 +135,10 @@ def _unknown_to_sqlalchemy(url: URL, key: str) -> ConfigError:
         allowed=allowed,
         nearest=nearest,
     )
+
+
+def without_secrets(url: URL) -> str:
+    """Render a URL with its password hidden, also where drivers take one in the query."""
+    secrets = [name for name in url.query if "pass" in name.lower()]
+    shown = url.update_query_dict(dict.fromkeys(secrets, "***"))
+    return shown.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")

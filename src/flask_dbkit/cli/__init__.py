@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from . import indexes, info, migrate
+from . import backup, health, indexes, info, migrate
 from .group import dbkit_group
 from .interrupts import exit_on_interrupt
 
-__all__ = ["dbkit_group", "exit_on_interrupt", "indexes", "info", "migrate"]
+__all__ = ["backup", "dbkit_group", "exit_on_interrupt", "health", "indexes", "info", "migrate"]

@@ -20,6 +20,7 @@ from ..forking import after_fork_in_child
 from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
 from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
 from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
+from .identity import note_file
 from .wiring import control_factory, install_control
 
 __all__ = ["BEGIN_OPTION", "SIDE_FILE_SUFFIX", "SQLite", "file_of"]
@@ -63,6 +64,7 @@ class SQLite(DatabaseSupport):
             if isinstance(dbapi_connection, sqlite3.Connection) and INFO_KEY not in info:
                 apply_pragmas(dbapi_connection, pragmas, journal=journal, patience_s=busy_timeout_s)
                 info[INFO_KEY] = control(dbapi_connection)
+                note_file(engine, path, info)
 
         @event.listens_for(engine, "connect")
         def connect(dbapi_connection: Any, record: Any) -> None:

@@ -1,0 +1,167 @@
+"""What every kind of database has to offer so that it can be backed up and restored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import URL, Engine
+
+from ..exceptions import BackupError
+from .manifest import Manifest
+
+__all__ = ["Contents", "Database", "DumpedFile", "Progress", "Target"]
+
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are done, and all of them, or ``None`` when nobody knows."""
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What is in a database, as far as a backup compares it.
+
+    Attributes:
+        tables: Rows by table; ``None`` for a table that could not be counted.
+        views: The names of the views.
+        revision: What ``alembic_version`` holds, ``None`` for no such table.
+        exact: Whether the numbers are those of one moment, and that of the copy.
+        details: Facts of one kind of database.
+        problems: What its own check found, in words; empty for a sound database.
+    """
+
+    tables: Mapping[str, int | None]
+    views: tuple[str, ...] = ()
+    revision: str | None = None
+    exact: bool = True
+    details: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DumpedFile:
+    """A copy that was just made.
+
+    Attributes:
+        path: The file.
+        suffix: How its kind of file is called.
+        format: As :attr:`Manifest.format`.
+        compressed: Whether the format compresses by itself.
+        tool: What made it.
+        server_version: Of the server or the library.
+        contents: What was in the database at the moment of the copy.
+    """
+
+    path: Path
+    suffix: str
+    format: str
+    compressed: bool
+    tool: str
+    server_version: str
+    contents: Contents
+
+
+class Target(ABC):
+    """A database that a backup is loaded into.
+
+    Attributes:
+        url: Where it is, password included.
+        is_new: Whether it was made for the backup, and may be removed when that fails.
+    """
+
+    url: URL
+    is_new: bool
+
+    @abstractmethod
+    def load(self, plain: Path, manifest: Manifest, *, jobs: int = 1, owner: bool = True) -> None:
+        """Load a copy into this empty database.
+
+        Args:
+            plain: The copy, unpacked.
+            manifest: Tells what kind of file it is.
+            jobs: How many connections to load with, where the format allows it.
+            owner: Whether to restore owners and privileges.
+        """
+
+    @abstractmethod
+    def contents(self) -> Contents:
+        """Return what is in it now, counted exactly."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Remove the database."""
+
+    def discard(self) -> None:
+        """Remove the database if it was made for the backup."""
+        if self.is_new:
+            self.drop()
+
+
+class Database(ABC):
+    """One bind, seen as something to back up.
+
+    Args:
+        engine: Of the bind.
+        connect_args: The driver arguments of the bind that are not in its URL.
+    """
+
+    dialect: str
+
+    def __init__(self, engine: Engine, connect_args: Mapping[str, Any] | None = None) -> None:
+        self.engine = engine
+        self.connect_args = dict(connect_args or {})
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The name of the database, or of its file."""
+
+    @abstractmethod
+    def check(self, *, compact: bool, jobs: int) -> None:
+        """Refuse what would fail later, before anything is written."""
+
+    @abstractmethod
+    def dump(self, directory: Path, *, compact: bool, jobs: int, progress: Progress) -> DumpedFile:
+        """Copy the database, as it is at one moment, into a file below ``directory``."""
+
+    @abstractmethod
+    def scratch(self, directory: Path) -> Target:
+        """Make an empty database for one verification."""
+
+    @abstractmethod
+    def beside(self, backup_id: str) -> Target:
+        """Make an empty database beside this one, named ``<name>-<id>``."""
+
+    @abstractmethod
+    def as_target(self) -> Target:
+        """Return this very database as something to load into; made if it is not there.
+
+        Raises:
+            BackupError: It is not empty. The code is ``target.not_empty``.
+        """
+
+    @abstractmethod
+    def other_connections(self) -> list[str]:
+        """Describe who else is connected, as far as this can be known."""
+
+    @abstractmethod
+    def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
+        """Put a copy in the place of this database, as one step that is done or not.
+
+        Args:
+            plain: The copy, unpacked.
+            manifest: Of the backup.
+            force: Go on although others are connected.
+            jobs: As in :meth:`Target.load`.
+        """
+
+
+def not_empty(name: str) -> BackupError:
+    """Build the error for a target that holds something."""
+    return BackupError(
+        f"{name} is not empty, and a restore never writes over anything. Name a database that does"
+        " not exist or is empty, or replace the live one with --in-place --yes.",
+        code="target.not_empty",
+    )

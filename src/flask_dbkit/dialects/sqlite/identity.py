@@ -1,0 +1,59 @@
+"""Which files the pooled connections of an engine have open.
+
+A connection keeps the file it opened, also when another one has taken its place or it was
+deleted: everything goes on working, and what is written is lost. Only a comparison of the file
+at the path with the file that was opened tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from sqlalchemy.engine import Engine
+
+from ..forking import after_fork_in_child
+
+__all__ = ["FileIdentity", "note_file", "open_files"]
+
+FileIdentity = tuple[int, int]
+"""Device and inode."""
+
+_INFO_KEY = "flask_dbkit.sqlite.file"
+
+
+class _OpenFile:
+    """Lives as long as the connection whose ``info`` it is in."""
+
+    __slots__ = ("__weakref__", "identity")
+
+    def __init__(self, identity: FileIdentity) -> None:
+        self.identity = identity
+
+
+_open: WeakKeyDictionary[Engine, WeakSet[_OpenFile]] = WeakKeyDictionary()
+
+
+def note_file(engine: Engine, path: str | None, info: dict[Any, Any]) -> None:
+    """Remember which file, if any, a new connection of ``engine`` has opened."""
+    if path is None:
+        return
+    with contextlib.suppress(OSError):  # gone again: the next connection will say so
+        status = Path(path).stat()
+        info[_INFO_KEY] = token = _OpenFile((status.st_dev, status.st_ino))
+        _open.setdefault(engine, WeakSet()).add(token)
+
+
+def open_files(engine: Engine) -> set[FileIdentity]:
+    """Return the files that connections of this engine's pool have open."""
+    return {token.identity for token in list(_open.get(engine, ()))}
+
+
+def _forget() -> None:
+    """The connections a child inherits are its parent's, and are kept for ever."""
+    _open.clear()
+
+
+after_fork_in_child(_forget)

@@ -1,0 +1,354 @@
+"""The checks of one application: which belong to which group, and what they say together."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+from ..config import Config
+from ..dialects.forking import after_fork_in_child
+from .report import FAIL, WARN, Report, Result, _Finding, worst
+from .runner import Attempt, Outcome, Rules, Runner, Ticket
+
+__all__ = ["GROUPS", "AppHealth", "Check", "Incident", "Registry"]
+
+logger = logging.getLogger("flask_dbkit.health")
+
+GROUPS = ("liveness", "readiness", "startup")
+"""What may be asked: is it alive, may it have traffic, has it come up?"""
+
+_DETAILS = ("readiness", "liveness", "startup")  # whose view of a check the details show
+_OWN_NAMES = ("db:", "pool:", "disk:", "wal:", "replica:", "migrations", "draining")
+_HISTORY = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check, as it is registered.
+
+    Attributes:
+        name: Unique in an application.
+        work: ``work(attempt)`` returns what was found, by name of the check. It runs in a thread
+            of its own, without an application context, and never twice at the same time.
+        groups: The groups it belongs to.
+        critical: The groups in which its failure is one of the group; elsewhere it is a warning.
+        timeout_s: Its deadline; ``None`` for the application's.
+        ttl_s: How long its answer is kept; ``None`` for the application's.
+        timeout_code: The code when it does not answer.
+        component: What kind of thing it looks at.
+        at_once: It waits for nothing: it is asked each time, in the thread that asks.
+    """
+
+    name: str
+    work: Callable[[Attempt], Outcome]
+    groups: frozenset[str] = frozenset({"readiness"})
+    critical: frozenset[str] = frozenset(GROUPS)
+    timeout_s: float | None = None
+    ttl_s: float | None = None
+    timeout_code: str = "check.timeout"
+    component: str = "component"
+    at_once: bool = False
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A check that began to fail or to warn.
+
+    Attributes:
+        name: The check.
+        status: ``fail`` or ``warn``.
+        code: The reason.
+        since: When it was first seen.
+    """
+
+    name: str
+    status: str
+    code: str | None
+    since: datetime
+
+
+class Registry:
+    """What an application adds: checks of its own, and who may see details.
+
+    One registry may serve several applications; it holds nothing of any of them.
+    """
+
+    def __init__(self) -> None:
+        self.functions: dict[str, tuple[Callable[[], object], Check]] = {}
+        self.authorizer: Callable[[Any], bool] | None = None
+
+    def add(
+        self,
+        function: Callable[[], object],
+        name: object,
+        *,
+        groups: Iterable[str],
+        critical: bool,
+        timeout: object,
+        ttl: object,
+    ) -> None:
+        """Register a check; one of the same name is replaced.
+
+        Raises:
+            ValueError: The name, a group or a number cannot be used.
+        """
+        if not isinstance(name, str) or not name or name.startswith(_OWN_NAMES):
+            raise ValueError(
+                f"A check cannot be called {name!r}. Use a text that does not begin with one of:"
+                f" {', '.join(_OWN_NAMES)}. Those are the library's own checks."
+            )
+        chosen = frozenset({groups} if isinstance(groups, str) else groups)
+        for group in sorted(chosen, key=str):
+            check_group(group)
+        if not chosen:
+            raise ValueError(f"Check {name!r} is in no group. Use any of: {', '.join(GROUPS)}.")
+        self.functions[name] = (
+            function,
+            Check(
+                name,
+                _unbound,
+                groups=chosen,
+                critical=frozenset(GROUPS) if critical else frozenset(),
+                timeout_s=_seconds("timeout", timeout, 0.001),
+                ttl_s=_seconds("ttl", ttl, 0),
+            ),
+        )
+
+
+def _seconds(option: str, value: object, low: float) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
+        raise ValueError(f"{option}={value!r} is no time. Use seconds from {low}, or None.")
+    return float(value)
+
+
+def _unbound(attempt: Attempt) -> Outcome:
+    raise AssertionError("a registered check runs in the context of an application")
+
+
+def check_group(group: str) -> None:
+    """Refuse a group that does not exist.
+
+    Raises:
+        ValueError: It names the nearest one.
+    """
+    if group not in GROUPS:
+        nearest = difflib.get_close_matches(str(group), GROUPS, n=1, cutoff=0.5)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise ValueError(f"{group!r} is no group of checks. Use one of: {', '.join(GROUPS)}.{hint}")
+
+
+@dataclass
+class _State:
+    """What is forgotten in a forked child: threads and locks stay with the parent."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    runners: dict[tuple[str, object], Runner] = field(default_factory=dict)
+    instant: dict[str, Result] = field(default_factory=dict)
+    started: Report | None = None
+
+
+class AppHealth:
+    """The checks of one application, their runs, and what was seen of them.
+
+    Args:
+        config: The application's settings.
+        registry: The checks of the application.
+        context: Makes an application context, for the checks of the application.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        context: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self._config, self._context = config, context
+        self._checks: list[Check] = []
+        self.registry = registry
+        self.draining = False
+        self.background = True
+        """Whether long checks may go on in the background; not in a process that ends soon."""
+        self._history: deque[Incident] = deque(maxlen=_HISTORY)
+        self._state = _State()
+        _living.add(self)
+
+    def add(self, check: Check) -> None:
+        """Add one of the library's own checks."""
+        self._checks.append(check)
+
+    def drain(self) -> None:
+        """Let readiness fail from now on."""
+        if not self.draining:
+            self.draining = True
+            logger.info("Draining: readiness fails from now on.")
+
+    def run(self, group: str) -> Report:
+        """Run the checks of a group, or give the answers that are still fresh.
+
+        Args:
+            group: One of :data:`GROUPS`. A startup that has passed stays passed.
+
+        Raises:
+            ValueError: There is no such group.
+        """
+        check_group(group)
+        if group == "startup" and self._state.started is not None:
+            return self._state.started
+        report = self._report([(check, group) for check in self._of(group)])
+        if group == "startup" and report.status != FAIL:
+            self._state.started = report
+        return report
+
+    def examine(self) -> Report:
+        """Run the checks of every group, each as the most important of its groups sees it."""
+        chosen: dict[str, tuple[Check, str]] = {}
+        for group in _DETAILS:
+            if group == "startup" and self._state.started is not None:
+                continue
+            for check in self._of(group):
+                chosen.setdefault(check.name, (check, group))
+        return self._report(chosen.values())
+
+    def incidents(self) -> list[Incident]:
+        """Return what went wrong lately, the newest first."""
+        return list(reversed(self._history))
+
+    def _of(self, group: str) -> Iterator[Check]:
+        for check in self._checks:
+            if group in check.groups:
+                yield check
+        for function, check in list(self.registry.functions.values()):
+            if group in check.groups:
+                yield replace(check, work=_Own(function, check.name, self._context))
+        if group == "readiness" and self.draining:
+            yield _DRAINING
+
+    def _report(self, chosen: Iterable[tuple[Check, str]]) -> Report:
+        # All of them are begun before any is waited for: the answer comes when the slowest
+        # deadline is over, not their sum.
+        begun = [(check, group, self._begin(check)) for check, group in chosen]
+        statuses: list[str] = []
+        entries: dict[str, list[dict[str, Any]]] = {}
+        for check, group, (runner, ticket) in begun:
+            outcome = ticket.answer if runner is None else runner.finish(ticket)
+            assert outcome is not None
+            for name, result in outcome.items():
+                soft = group not in check.critical and result.status == FAIL
+                statuses.append(WARN if soft else result.status)
+                entries.setdefault(name, []).append(result.as_dict())
+        return Report(worst(statuses), entries)
+
+    def _begin(self, check: Check) -> tuple[Runner | None, Ticket]:
+        state = self._state
+        if check.at_once:
+            outcome = check.work(Attempt(0))
+            for name, result in outcome.items():
+                self._observe(name, state.instant.get(name), result)
+                state.instant[name] = result
+            return None, Ticket(outcome)
+        key = (check.name, getattr(check.work, "identity", check.work))
+        with state.lock:
+            runner = state.runners.get(key)
+            if runner is None:
+                runner = state.runners[key] = self._make_runner(check)
+        return runner, runner.begin()
+
+    def _make_runner(self, check: Check) -> Runner:
+        config = self._config
+        timeout_s = config.health_timeout if check.timeout_s is None else check.timeout_s
+        late = Result(
+            FAIL, check.timeout_code, component=check.component, duration_ms=timeout_s * 1000
+        )
+
+        def failed(error: BaseException) -> Outcome:
+            _log_error(check.name, error)
+            return {check.name: Result(FAIL, "check.error", component=check.component)}
+
+        return Runner(
+            check.work,
+            name=check.name,
+            rules=Rules(
+                timeout_s,
+                config.health_ttl if check.ttl_s is None else check.ttl_s,
+                config.health_fail_after,
+                config.health_pass_after,
+            ),
+            on_timeout=lambda: {check.name: replace(late, time=Result().time)},
+            on_error=failed,
+            observe=self._observe,
+        )
+
+    def _observe(self, name: str, before: Result | None, now: Result) -> None:
+        if before is not None and (before.status, before.code) == (now.status, now.code):
+            return
+        if now.status in (FAIL, WARN):
+            self._history.append(Incident(name, now.status, now.code, now.time))
+            logger.warning("Health check %s: %s (%s)", name, now.status, now.code)
+        elif before is not None and before.status in (FAIL, WARN):
+            logger.info("Health check %s: pass again", name)
+
+    def _renew(self) -> object:
+        """Forget the parent's threads and locks; return them, to be kept alive."""
+        inherited, self._state = self._state, _State()
+        return inherited
+
+
+class _Own:
+    """A check of the application: a function without arguments."""
+
+    def __init__(
+        self,
+        function: Callable[[], object],
+        name: str,
+        context: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self.identity = function
+        self._name, self._context = name, context
+
+    def __call__(self, attempt: Attempt) -> Mapping[str, Result]:
+        try:
+            with self._context():
+                found = self.identity()
+        except _Finding as finding:
+            result = finding.result
+        else:
+            if found is not None and not isinstance(found, Result):
+                raise TypeError(f"a check returns None or passed(...), not {type(found).__name__}")
+            result = found or Result()
+        return {self._name: replace(result, duration_ms=attempt.elapsed_ms(), time=Result().time)}
+
+
+_DRAINING = Check(
+    "draining",
+    lambda _attempt: {"draining": Result(FAIL, "draining", component="system")},
+    at_once=True,
+)
+
+
+def _log_error(name: str, error: BaseException) -> None:
+    # The text of an exception may hold a URL or a password; its class and place do not.
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no line known"
+    logger.error("Health check %s raised %s at %s", name, type(error).__name__, place)
+
+
+_living: WeakSet[AppHealth] = WeakSet()
+
+
+def _renew_all() -> object:
+    return [health._renew() for health in list(_living)]  # noqa: SLF001 - one module
+
+
+after_fork_in_child(_renew_all)

@@ -1,0 +1,224 @@
+"""Asking a SQLite file: is it there, is it the one in use, can it be read and written?
+
+``SELECT 1`` never looks at the file, and answers in nearly every state in which the file cannot
+be used. So the file is looked at, opened without the right to create it, its header is read,
+and a write is begun and rolled back.
+
+References:
+    * https://www.sqlite.org/uri.html#recognized_query_parameters
+    * https://www.sqlite.org/pragma.html#pragma_schema_version
+    * https://www.sqlite.org/rescode.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from sqlalchemy.engine import Engine
+
+from ...dialects.sqlite import file_of, is_read_only
+from ...dialects.sqlite.gate import gate_for
+from ...dialects.sqlite.identity import FileIdentity, open_files
+from ..report import FAIL, WARN, Result
+from ..runner import Attempt, Outcome
+from .base import Probe, Target
+from .integrity import IntegrityCheck
+
+__all__ = ["SQLiteProbe", "is_probed_as_file"]
+
+T = TypeVar("T")
+
+_SHARE = 0.85  # of the time given, for waiting: the answer shall be "locked", not "too late"
+_BUSY_S = 0.05  # SQLite's own waiting, which cannot be told of a deadline that comes nearer
+_RETRY_S = 0.005
+_NO_SPACE_BYTES = 1_000_000
+_CODES = {
+    sqlite3.SQLITE_BUSY: "db.locked",
+    sqlite3.SQLITE_LOCKED: "db.locked",
+    sqlite3.SQLITE_READONLY: "db.readonly",
+    sqlite3.SQLITE_NOTADB: "db.corrupt",
+    sqlite3.SQLITE_CORRUPT: "db.corrupt",
+    sqlite3.SQLITE_FORMAT: "db.corrupt",
+    sqlite3.SQLITE_PERM: "db.auth",
+    sqlite3.SQLITE_AUTH: "db.auth",
+    sqlite3.SQLITE_INTERRUPT: "db.timeout",
+    sqlite3.SQLITE_FULL: "disk.low",
+}
+
+
+def is_probed_as_file(engine: Engine) -> bool:
+    """Tell whether an engine uses Python's own ``sqlite3``; SQLCipher's driver needs a key."""
+    return engine.dialect.driver == "pysqlite"
+
+
+class SQLiteProbe(Probe):
+    """The probe of one SQLite database."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        self._path = file_of(target.engine.url)
+        self._integrity = IntegrityCheck(target.config.health_sqlite_quick_check)
+
+    def __call__(self, attempt: Attempt) -> Outcome:
+        """Look at the file, read its header, begin a write, and look at the disk."""
+        if self._path is None:
+            # In memory there is one connection, and it is in this process: nothing to find out
+            # that would not disturb whoever uses it.
+            return {self.name: self.found(attempt)}
+        outcome = dict(self._figures(self._path))
+        code = self._examine(self._path, attempt)
+        if code == "disk.low":
+            outcome[f"disk:{self.target.bind}"] = self.warning(code, 0, "bytes", status=FAIL)
+            code = None
+        return {self.name: self.found(attempt, code), **outcome}
+
+    # -- the file ---------------------------------------------------------------------------
+
+    def _examine(self, path: str, attempt: Attempt) -> str | None:
+        try:
+            status = Path(path).stat()
+        except OSError as error:
+            return "db.auth" if isinstance(error, PermissionError) else "db.missing"
+        identity = (status.st_dev, status.st_ino)
+        if open_files(self.target.engine) - {identity}:
+            return "db.replaced"
+        try:
+            return self._ask(path, attempt) or self._damage(path, identity)
+        except sqlite3.Error as error:
+            return self._code(error, path)
+
+    def _ask(self, path: str, attempt: Attempt) -> str | None:
+        with self._connection(path, attempt) as raw:
+            version = self._patiently(
+                lambda: raw.execute("PRAGMA schema_version").fetchone()[0], attempt
+            )
+            if version == 0 and self.target.has_models():
+                return "db.empty"
+            if self.target.writable:
+                self._try_to_write(raw, path, attempt)
+        return None
+
+    @contextlib.contextmanager
+    def _connection(self, path: str, attempt: Attempt) -> Iterator[sqlite3.Connection]:
+        raw = _open(path, self._mode())
+        attempt.release_with(raw.interrupt)
+        try:
+            yield raw
+        finally:
+            attempt.release_with(None)
+            raw.close()
+
+    def _mode(self) -> str:
+        query = self.target.engine.url.query
+        read_only = query.get("mode") == "ro" or query.get("immutable") in ("1", "true")
+        return "ro" if read_only or not self.target.writable else "rw"
+
+    def _try_to_write(self, raw: sqlite3.Connection, path: str, attempt: Attempt) -> None:
+        """Begin a write and roll it back, in the writers' own order.
+
+        The turn in front of the lock is taken like any writer's, because SQLite's own waiting
+        is a lottery that a probe may lose against a busy but healthy application. It is held
+        for one statement.
+        """
+        with_gate = self.target.config.sqlite_writer_gate and not is_read_only(
+            self.target.engine.url
+        )
+        gate = gate_for(path) if with_gate else None
+        if gate is not None and not gate.acquire(attempt.left_s() * _SHARE):
+            raise _busy()
+        try:
+            self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"), attempt)
+            try:
+                version = raw.execute("PRAGMA user_version").fetchone()[0]
+                # BEGIN IMMEDIATE alone is content with a file that cannot be written.
+                raw.execute(f"PRAGMA user_version = {version:d}")
+            finally:
+                if raw.in_transaction:
+                    raw.execute("ROLLBACK")
+        finally:
+            if gate is not None:
+                gate.release()
+
+    @staticmethod
+    def _patiently(ask: Callable[[], T], attempt: Attempt) -> T:
+        """Try until the time for waiting is over: SQLite does not always wait by itself.
+
+        The first statement of a connection reads the schema, and may say "locked" at once.
+        """
+        whole = attempt.deadline - attempt.started
+        while True:
+            try:
+                return ask()
+            except sqlite3.OperationalError as error:
+                if _CODES.get(_primary(error)) != "db.locked":
+                    raise
+                if attempt.overdue or attempt.left_s() < whole * (1 - _SHARE) + _RETRY_S:
+                    raise
+            time.sleep(_RETRY_S)
+
+    def _code(self, error: sqlite3.Error, path: str) -> str:
+        primary = _primary(error)
+        if primary == sqlite3.SQLITE_CANTOPEN:
+            return "db.missing" if not Path(path).exists() else "db.auth"
+        if primary == sqlite3.SQLITE_IOERR and _free_bytes(path) < _NO_SPACE_BYTES:
+            return "disk.low"
+        return _CODES.get(primary, "db.refused")
+
+    def _damage(self, path: str, identity: FileIdentity) -> str | None:
+        """Return what the last thorough look found, and start the next one if it is due."""
+        if self.target.background():
+            self._integrity.start_if_due(path, identity)
+        return "db.corrupt" if self._integrity.is_damaged(identity) else None
+
+    # -- figures ----------------------------------------------------------------------------
+
+    def _figures(self, path: str) -> dict[str, Result]:
+        config, bind = self.target.config, self.target.bind
+        figures: dict[str, Result] = {}
+        with contextlib.suppress(OSError):
+            usage = shutil.disk_usage(Path(path).parent)
+            status, code = "pass", None
+            warn, fail = config.health_disk_warn, config.health_disk_fail
+            if warn is not None and usage.free < usage.total * warn:
+                status, code = WARN, "disk.low"
+            if fail is not None and usage.free < fail:
+                status, code = FAIL, "disk.low"
+            figures[f"disk:{bind}"] = self.warning(code, usage.free, "bytes", status=status)
+        with contextlib.suppress(OSError):
+            size = Path(f"{path}-wal").stat().st_size
+            limit = config.health_wal_warn
+            code = "wal.large" if limit is not None and size > limit else None
+            figures[f"wal:{bind}"] = self.warning(code, size, "bytes")
+        return figures
+
+
+def _open(path: str, mode: str) -> sqlite3.Connection:
+    uri = f"file:{quote(str(Path(path).absolute()))}?mode={mode}"
+    return sqlite3.connect(
+        uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
+
+
+def _primary(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+
+
+def _busy() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("database is locked: no turn to write before the deadline")
+    error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+    error.sqlite_errorname = "SQLITE_BUSY"
+    return error
+
+
+def _free_bytes(path: str) -> int:
+    try:
+        return shutil.disk_usage(Path(path).parent).free
+    except OSError:
+        return 0

@@ -1,0 +1,227 @@
+"""Run one check with a deadline that holds, at most once at a time, and remember the answer.
+
+A check may hang for as long as the kernel believes that the server is alive, so nobody waits
+for the check itself: it runs in a thread, and whoever asks waits until the deadline. At the
+deadline the answer is "did not answer", the check is told to let go, and no second thread is
+started while the first one is still there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from .report import FAIL, PASS, Result
+
+__all__ = ["Attempt", "Outcome", "Rules", "Runner", "Ticket"]
+
+Outcome = Mapping[str, Result]
+"""What one run found, by name of the check: a database has several things to tell."""
+
+# Threads that wait for one run, the one that started it included. More would occupy the threads
+# of the server while a database hangs; they get the answer of the run before.
+_WAITERS = 2
+_STALE_S = 15.0  # an answer older than this is no answer, so they wait after all
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a check is run.
+
+    Attributes:
+        timeout_s: The deadline.
+        ttl_s: How long an answer is given again without asking.
+        fail_after: So many failures in a row until a check that passed is failing.
+        pass_after: So many good answers in a row until a check that failed is passing.
+    """
+
+    timeout_s: float
+    ttl_s: float
+    fail_after: int = 1
+    pass_after: int = 1
+
+
+class Attempt:
+    """One run of a check: when it has to be over, and how to make it let go.
+
+    Attributes:
+        started: In seconds of ``time.monotonic()``.
+        deadline: The same.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self.started = time.monotonic()
+        self.deadline = self.started + timeout_s
+        self.waiting = 0
+        self.overdue = False
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._release: Callable[[], object] | None = None
+
+    def left_s(self) -> float:
+        """Return the seconds until the deadline, 0 when it is over."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def elapsed_ms(self) -> float:
+        """Return the milliseconds since the beginning."""
+        return round((time.monotonic() - self.started) * 1000, 3)
+
+    def release_with(self, release: Callable[[], object] | None) -> None:
+        """Say how the run can be ended from outside; ``None`` when it no longer can be.
+
+        Args:
+            release: Called in another thread, at most once; at once if it is too late already.
+        """
+        with self._lock:
+            self._release = release
+            if release is not None and self.overdue:
+                self._release = None
+                release()
+
+    def give_up(self) -> None:
+        """Make the run end, by the way it named itself."""
+        with self._lock:
+            self.overdue = True
+            release, self._release = self._release, None
+            if release is not None:
+                release()
+
+    def end(self) -> None:
+        """Wake those who wait."""
+        self._ended.set()
+
+    def wait(self) -> bool:
+        """Wait until the run has ended or its deadline is over; tell whether it has ended."""
+        return self._ended.wait(self.left_s())
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """The answer, or the run that will bring it."""
+
+    answer: Outcome | None = None
+    attempt: Attempt | None = None
+
+
+class Runner:
+    """One check of one application.
+
+    Args:
+        work: Runs it once, and ends soon after the attempt was given up.
+        on_timeout: The answer when the deadline is over.
+        on_error: The answer when ``work`` raised; called with the exception.
+        rules: Deadline, time to live, and when a status changes.
+        observe: Told about every new result: ``(name, before, now)``.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Attempt], Outcome],
+        *,
+        name: str,
+        rules: Rules,
+        on_timeout: Callable[[], Outcome],
+        on_error: Callable[[BaseException], Outcome],
+        observe: Callable[[str, Result | None, Result], None],
+    ) -> None:
+        self._work, self._name, self._rules = work, name, rules
+        self._on_timeout, self._on_error, self._observe = on_timeout, on_error, observe
+        self._lock = threading.Lock()
+        self._attempt: Attempt | None = None
+        self._answer: Outcome | None = None
+        self._answered_at = float("-inf")
+        self._flips: dict[str, _Flip] = {}
+
+    def begin(self) -> Ticket:
+        """Start a run unless there is a fresh answer or a run already. Never waits."""
+        with self._lock:
+            age = time.monotonic() - self._answered_at
+            attempt = self._attempt
+            if self._answer is not None:
+                if attempt is None and age < self._rules.ttl_s:
+                    return Ticket(self._answer)
+                if attempt is not None and (
+                    attempt.overdue or (attempt.waiting >= _WAITERS and age < _STALE_S)
+                ):
+                    return Ticket(self._answer)
+            if attempt is None:
+                attempt = self._attempt = Attempt(self._rules.timeout_s)
+                thread = threading.Thread(
+                    target=self._run,
+                    args=(attempt,),
+                    name=f"dbkit-health-{self._name}",
+                    daemon=True,
+                )
+                try:
+                    thread.start()
+                except RuntimeError as error:  # no thread is to be had
+                    self._attempt = None
+                    return Ticket(self._settle(self._on_error(error)))
+            attempt.waiting += 1
+            return Ticket(attempt=attempt)
+
+    def finish(self, ticket: Ticket) -> Outcome:
+        """Return the answer a ticket stands for, at its deadline at the latest."""
+        attempt = ticket.attempt
+        if attempt is None:
+            assert ticket.answer is not None
+            return ticket.answer
+        ended = attempt.wait()
+        give_up = False
+        with self._lock:
+            attempt.waiting -= 1
+            if not ended and self._attempt is attempt and not attempt.overdue:
+                attempt.overdue = give_up = True
+                self._settle(self._on_timeout())
+            answer = self._answer
+        if give_up:
+            attempt.give_up()
+        assert answer is not None
+        return answer
+
+    def _run(self, attempt: Attempt) -> None:
+        try:
+            outcome = self._work(attempt)
+        except BaseException as error:
+            outcome = self._on_error(error)
+        with self._lock:
+            if not attempt.overdue:  # whoever waited was answered already
+                self._settle(outcome)
+            self._attempt = None
+        attempt.end()
+
+    def _settle(self, outcome: Outcome) -> Outcome:
+        shown: dict[str, Result] = {}
+        for name, result in outcome.items():
+            before = self._answer.get(name) if self._answer is not None else None
+            flip = self._flips.setdefault(name, _Flip())
+            shown[name] = flip.show(result, self._rules)
+            self._observe(name, before, shown[name])
+        self._answer = shown
+        self._answered_at = time.monotonic()
+        return shown
+
+
+class _Flip:
+    """Whether a check counts as failing, and what would change that."""
+
+    def __init__(self) -> None:
+        self._failing: bool | None = None
+        self._against = 0
+        self._last_code: str | None = None
+
+    def show(self, result: Result, rules: Rules) -> Result:
+        failing = result.status == FAIL
+        if failing:
+            self._last_code = result.code
+        if self._failing is None or failing == self._failing:
+            self._failing, self._against = failing, 0
+            return result
+        self._against += 1
+        if self._against >= (rules.fail_after if failing else rules.pass_after):
+            self._failing, self._against = failing, 0
+            return result
+        # Not often enough yet: the status stays, and the code tells what is going on.
+        return replace(result, status=FAIL if self._failing else PASS, code=self._last_code)

@@ -1,0 +1,267 @@
+"""``flask dbkit backup``, with the shapes that scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_dbkit import DBKit
+from tests.support.databases import Database
+
+from .conftest import Shop, database_names
+
+ID = re.compile(r"default-\d{8}T\d{6}Z(-\d+)?")
+lasting = pytest.mark.requires("several_processes")
+
+
+def test_a_backup_is_a_data_file_and_a_manifest_named_by_the_last_line(shop: Shop) -> None:
+    """Scripts read the id from the last line, and know the names of the two files by it."""
+    made = shop.create()
+    assert ID.fullmatch(made)
+    assert sorted(path.name for path in shop.folder.iterdir()) == sorted(
+        [f"{made}.json", shop.data(made).name]
+    )
+    assert shop.folder.stat().st_mode & 0o777 == 0o700
+    assert shop.data(made).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_manifest_tells_what_is_in_the_backup(shop: Shop) -> None:
+    """Digest, size, versions, revision, rows, duration; not yet verified."""
+    made = shop.create()
+    manifest = shop.listed()[made]
+    assert manifest["tables"] == {"alembic_version": 1, "author": 2, "book": 3}
+    assert manifest["views"] == ["titles"]
+    assert manifest["revision"] == "f00dcafe"
+    assert manifest["bind"] == "default"
+    assert manifest["size_bytes"] == shop.data(made).stat().st_size
+    assert len(manifest["sha256"]) == 64
+    assert all(manifest[name] for name in ("tool", "server_version", "library_version"))
+    assert manifest["duration_s"] > 0
+    assert (manifest["verified"], manifest["verified_at"]) == (False, None)
+
+
+@lasting
+def test_a_verified_backup_says_so_and_leaves_nothing_behind(
+    shop: Shop, database: Database
+) -> None:
+    """The scratch database is removed, the live one was not touched."""
+    before = database_names(database)
+    made = shop.create("--verify")
+    assert shop.listed()[made]["verified"] is True
+    assert shop.listed()[made]["verified_at"]
+    assert f"{made} is good" in shop.done("verify", made)
+    assert json.loads(shop.done("verify", made, "--json"))["ok"] is True
+    assert "verified" in shop.done("list")
+    assert database_names(database) == before
+    assert [path.name for path in shop.folder.iterdir() if path.name.startswith(".")] == []
+
+
+@lasting
+def test_a_restore_makes_a_new_database_beside_the_live_one(
+    shop: Shop, restored_name: Callable[[str], Any]
+) -> None:
+    """Named ``<name>-<id>``; the line that switches to it is printed."""
+    made = shop.create()
+    expected = shop.rows()
+    shop.execute("DELETE FROM book")
+    said = shop.done("restore", made)
+    url = restored_name(made)
+    shown = url.render_as_string(hide_password=True)
+    assert f'SQLALCHEMY_DATABASE_URI = "{shown}' in said
+    assert shop.rows(url) == expected
+    assert shop.rows() == []
+    again = shop.run("restore", made)
+    assert again.exit_code == 1
+    assert "exists" in again.output
+
+
+@lasting
+def test_a_restore_goes_into_an_empty_database_but_never_over_another(
+    shop: Shop, database: Database, make_database: Callable[[str], Database]
+) -> None:
+    """``--into`` takes an empty one, and refuses one with tables."""
+    made = shop.create()
+    other = make_database(database.name)
+    assert other.url in shop.done("restore", made, "--into", other.url)
+    assert shop.rows(other.url) == shop.rows()
+    again = shop.run("restore", made, "--into", other.url)
+    assert again.exit_code == 1
+    assert "is not empty" in again.output
+    live = shop.run("restore", made, "--into", database.url)
+    assert live.exit_code == 1
+    assert len(shop.rows()) == 3
+
+
+@lasting
+def test_a_restore_makes_the_database_that_into_names(
+    shop: Shop, restored_name: Callable[[str], Any]
+) -> None:
+    """It need not exist."""
+    made = shop.create()
+    url = restored_name("elsewhere")
+    shop.done("restore", made, "--into", url.render_as_string(hide_password=False))
+    assert shop.rows(url) == shop.rows()
+
+
+@lasting
+def test_in_place_needs_a_yes(shop: Shop) -> None:
+    """Exit code 2, and nothing changes."""
+    made = shop.create()
+    shop.execute("DELETE FROM book")
+    result = shop.run("restore", made, "--in-place")
+    assert result.exit_code == 2
+    assert shop.rows() == []
+    assert list(shop.listed()) == [made]
+
+
+@lasting
+def test_in_place_replaces_the_live_database_after_a_safety_backup(
+    shop: Shop, database: Database
+) -> None:
+    """What was there can be restored; tables that came later are gone."""
+    made = shop.create()
+    expected = shop.rows()
+    shop.execute("DELETE FROM book WHERE id > 1", "CREATE TABLE later (id int)")
+    shop.dispose()
+    before = database_names(database)
+    said = shop.done("restore", made, "--in-place", "--yes")
+    assert shop.rows() == expected
+    assert "later" not in sa.inspect(shop.engine).get_table_names()
+    shop.dispose()
+    (safety,) = set(shop.listed()) - {made}
+    assert safety in said
+    assert shop.listed()[safety]["tables"]["later"] == 0
+    assert shop.listed()[safety]["tables"]["book"] == 1
+    assert database_names(database) == before
+    shop.done("restore", safety, "--in-place", "--yes")
+    assert len(shop.rows()) == 1
+
+
+@lasting
+def test_in_place_refuses_while_others_are_connected(shop: Shop, database: Database) -> None:
+    """Unless forced. Nothing changed, not even a safety backup was made."""
+    made = shop.create()
+    shop.execute("DELETE FROM book")
+    with shop.engine.connect() as other:
+        other.execute(sa.text("SELECT 1 FROM book"))
+        result = shop.run("restore", made, "--in-place", "--yes")
+        assert result.exit_code == 1
+        assert "connected" in result.output
+        assert list(shop.listed()) == [made]
+        if "file" in database.capabilities:
+            other.rollback()
+        shop.done("restore", made, "--in-place", "--yes", "--force")
+        other.invalidate()
+    assert len(shop.rows()) == 3
+
+
+def test_all_backs_up_every_bind_and_prints_one_id_per_line(tmp_path: Path) -> None:
+    """The ids are the last lines, the default bind's first."""
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.db"
+    app.config["SQLALCHEMY_BINDS"] = {"audit": "sqlite:///audit.db", "a b/c": "sqlite:///abc.db"}
+    DBKit(app)
+    for name in ("shop", "audit", "abc"):
+        with sa.create_engine(
+            f"sqlite:///{tmp_path}/{name}.db", poolclass=sa.NullPool
+        ).begin() as c:
+            c.exec_driver_sql("CREATE TABLE t (id int)")
+    run = app.test_cli_runner().invoke
+    result = run(args=["dbkit", "backup", "create", "--all", "--verify"])
+    assert result.exit_code == 0, result.output
+    ids = result.stdout.splitlines()[-3:]
+    assert [made.rpartition("-")[0] for made in ids] == ["default", "audit", "a%20b%2Fc"]
+    one = run(args=["dbkit", "backup", "create", "--bind", "audit"]).stdout.splitlines()[-1]
+    assert one.startswith("audit-")
+    listed = json.loads(run(args=["dbkit", "backup", "list", "--json"]).stdout)
+    assert sorted(each["bind"] for each in listed) == ["a b/c", "audit", "audit", "default"]
+    said = run(args=["dbkit", "backup", "restore", one]).output
+    assert 'SQLALCHEMY_BINDS["audit"] = "sqlite:///' in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["create", "--bind", "default", "--all"],
+        ["create", "--bind", "nothing"],
+        ["create", "--jobs", "0"],
+        ["verify"],
+        ["restore"],
+        ["restore", "x", "--in-place", "--into", "sqlite://"],
+        ["restore", "x", "--in-place"],
+        ["restore", "x", "--force"],
+        ["prune", "--everything"],
+    ],
+)
+@pytest.mark.backends("sqlite-memory")
+def test_wrong_usage_ends_with_2(shop: Shop, arguments: list[str]) -> None:
+    """And with a line that says what is wrong."""
+    result = shop.run(*arguments)
+    assert result.exit_code == 2
+    assert "Error:" in result.output
+
+
+@pytest.mark.parametrize("command", ["verify", "restore"])
+@pytest.mark.parametrize("made", ["default-20200101T000000Z", "../../etc/passwd", "nonsense", ""])
+@pytest.mark.backends("sqlite-memory")
+def test_an_unknown_id_is_one_sentence_and_1(shop: Shop, command: str, made: str) -> None:
+    """Nothing outside the folder is ever read."""
+    result = shop.run(command, made)
+    assert result.exit_code == 1
+    assert "There is no backup" in result.output
+
+
+@pytest.mark.backends("sqlite-memory")
+def test_an_empty_folder_is_no_failure(shop: Shop) -> None:
+    """There is nothing to list and nothing to prune."""
+    assert shop.done("list") == "There are no backups.\n"
+    assert shop.done("list", "--json") == "[]\n"
+    assert shop.done("prune") == "Nothing to remove.\n"
+    assert not shop.folder.exists()
+
+
+def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """And not made."""
+    app = Flask("shop", instance_path=str(tmp_path))
+    DBKit(app)
+    result = app.test_cli_runner().invoke(args=["dbkit", "backup", "create"])
+    assert result.exit_code == 1
+    assert "does not exist yet" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.backends("sqlite-memory")
+def test_memory_is_copied_without_what_is_not_committed(
+    shop: Shop, tmp_path: Path, make_shop: Callable[..., Shop]
+) -> None:
+    """A true copy; uncommitted work of somebody else is refused instead of copied."""
+    made = shop.create("--verify")
+    target = f"sqlite:///{tmp_path}/restored.sqlite3"
+    shop.done("restore", made, "--into", target)
+    assert shop.rows(target) == shop.rows()
+    for arguments in (["restore", made], ["restore", made, "--in-place", "--yes"]):
+        result = shop.run(*arguments)
+        assert result.exit_code == 1
+        assert "memory" in result.output
+    with shop.app.app_context():
+        shop.db.session.execute(sa.text("DELETE FROM book"))
+        result = shop.run("create")
+        assert result.exit_code == 1
+        assert "uncommitted" in result.output
+        shop.db.session.rollback()
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_backup_of_another_kind_of_database_is_refused(shop: Shop) -> None:
+    """SQLite's file is no use to a server."""
+    made = shop.create()
+    result = shop.run("restore", made, "--into", "postgresql+psycopg://nobody@127.0.0.1:1/x")
+    assert result.exit_code == 1
+    assert "cannot be restored into postgresql" in result.output

@@ -1,0 +1,1 @@
+"""Health: the core, the endpoints, and real faults."""

@@ -1,0 +1,359 @@
+"""Every way in which a SQLite file cannot be used, made for real."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from flask_dbkit import transaction
+from tests.health.conftest import Kit, MakeKit
+
+JOURNALS = ["WAL", "DELETE"]
+
+
+def _use(made: Kit) -> None:
+    """Let the application open a connection and write, as a running one has done."""
+    with made.app.app_context():
+        with transaction():
+            made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
+
+
+def _fill(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as raw:
+        raw.execute("CREATE TABLE filler (text TEXT)")
+        raw.executemany("INSERT INTO filler VALUES (?)", [("x" * 3000,)] * 200)
+        raw.execute("CREATE INDEX ix_filler ON filler (text)")
+        raw.commit()
+        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _stop_using(made: Kit) -> None:
+    with made.app.app_context():
+        made.kit.db.engine.dispose()
+
+
+@contextmanager
+def _held(path: Path, statement: str) -> Iterator[None]:
+    """Let another process hold a lock."""
+    code = (
+        "import sqlite3, sys\n"
+        "raw = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "raw.execute(sys.argv[2])\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path), statement],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+@pytest.mark.parametrize("statement", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])
+def test_a_lock_that_somebody_keeps_is_told_before_the_deadline(
+    make_kit: MakeKit, journal: str, statement: str
+) -> None:
+    """The answer is "locked", not "too late", and it is over as soon as the lock is."""
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.3, DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
+    assert made.get()[0] == 200
+    with _held(made.path, statement):
+        began = time.monotonic()
+        assert made.codes() == {"db.locked"}
+        assert time.monotonic() - began < 1.3
+    assert made.codes() == set()
+
+
+def test_a_file_that_is_missing_is_not_made(make_kit: MakeKit) -> None:
+    """Asking leaves no empty database behind."""
+    made = make_kit(tables=False)
+    assert made.codes() == {"db.missing"}
+    assert made.get()[0] == 503
+    assert list(made.path.parent.glob("health-*")) == []
+
+
+def test_a_folder_that_is_missing_is_told(make_kit: MakeKit, tmp_path: Path) -> None:
+    """A volume that was not mounted."""
+    made = make_kit(f"sqlite:///{tmp_path}/volume/shop.db", tables=False)
+    assert made.codes() == {"db.missing"}
+    assert not (tmp_path / "volume").exists()
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_a_file_deleted_under_pooled_connections_is_told(make_kit: MakeKit, journal: str) -> None:
+    """Every statement on a pooled connection goes on working, and nothing of it is kept."""
+    made = make_kit(DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
+    _use(made)
+    made.path.unlink()
+    if journal == "WAL":
+        _use(made)  # with a rollback journal, SQLite notices by itself
+    assert made.codes() == {"db.missing"}
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_a_file_replaced_under_pooled_connections_is_told(
+    make_kit: MakeKit, journal: str, tmp_path: Path
+) -> None:
+    """Only a comparison of the file at the path with the one in use tells."""
+    made = make_kit(DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
+    _use(made)
+    assert made.codes() == set()
+    with closing(sqlite3.connect(made.path)) as source:
+        with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+            source.backup(copy)
+    for rest in made.path.parent.glob(f"{made.path.name}-[ws]*"):
+        rest.unlink()
+    (tmp_path / "copy.db").rename(made.path)
+    assert made.codes() == {"db.replaced"}
+    assert made.get()[0] == 503
+    _stop_using(made)
+    assert made.codes() == set()
+    _use(made)
+    assert made.codes() == set()
+
+
+def test_a_header_that_was_overwritten_is_told(make_kit: MakeKit) -> None:
+    """``SELECT 1`` answers all the same: it never looks at the file."""
+    made = make_kit()
+    _stop_using(made)
+    with made.path.open("r+b") as file:
+        file.write(b"no database at all" * 6)
+    assert made.codes() == {"db.corrupt"}
+
+
+def test_a_file_that_was_cut_is_told(make_kit: MakeKit) -> None:
+    """Half a copy, or a disk that was full."""
+    made = make_kit()
+    _fill(made.path)
+    _stop_using(made)
+    os.truncate(made.path, made.path.stat().st_size // 2)
+    assert made.codes() == {"db.corrupt"}
+
+
+def test_a_file_without_content_is_empty(make_kit: MakeKit) -> None:
+    """The application has models, so a database without any table is the wrong one."""
+    made = make_kit()
+    _stop_using(made)
+    os.truncate(made.path, 0)
+    assert made.codes() == {"db.empty"}
+    assert made.get()[0] == 503
+    made.create_tables()
+    assert made.codes() == set()
+
+
+def test_a_damaged_page_is_found_in_the_background(make_kit: MakeKit) -> None:
+    """Every quick probe passes; the thorough look does not, and sees the repair."""
+    made = make_kit(DBKIT_HEALTH_SQLITE_QUICK_CHECK=0.2)
+    _fill(made.path)
+    _stop_using(made)
+    whole = made.path.read_bytes()
+    with made.path.open("r+b") as file:
+        file.seek(len(whole) // 2 // 4096 * 4096)
+        file.write(b"\xff" * 4096)
+    _until(lambda: made.codes() == {"db.corrupt"})
+    assert made.get()[0] == 503
+    made.path.write_bytes(whole)
+    _until(lambda: made.codes() == set())
+
+
+def test_no_thorough_look_is_taken_when_it_is_switched_off(make_kit: MakeKit) -> None:
+    """Zero, and None."""
+    for off in (0, None):
+        made = make_kit(DBKIT_HEALTH_SQLITE_QUICK_CHECK=off)
+        assert made.get()[0] == 200
+        assert [each.name for each in threading.enumerate() if "quick" in each.name] == []
+
+
+def _until(condition: object, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_url_that_opens_the_file_read_only_is_told(make_kit: MakeKit) -> None:
+    """``BEGIN IMMEDIATE`` alone is content with it."""
+    path = make_kit().path
+    url = f"sqlite:///file:{path}?mode=ro&uri=true"
+    assert make_kit(url, tables=False).codes() == {"db.readonly"}
+    reader = make_kit(url, tables=False, DBKIT_HEALTH_BINDS={"default": {"writable": False}})
+    assert reader.codes() == set()
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_a_file_without_permission_to_write_is_told(make_kit: MakeKit, journal: str) -> None:
+    """To a process that is not root."""
+    made = make_kit(DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
+    _stop_using(made)
+    made.path.chmod(0o444)
+    made.path.parent.chmod(0o555)
+    for folder in list(made.path.parents)[1:-1]:
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    script = (
+        "import os, sys\n"
+        "from flask import Flask\n"
+        "from flask_dbkit import DBKit\n"
+        "app = Flask('shop', instance_path='/')\n"
+        "app.config.update(SQLALCHEMY_DATABASE_URI=sys.argv[1], DBKIT_HEALTH_DETAILS='always')\n"
+        "kit = DBKit(app)\n"
+        # Once as root, who can read every module that is imported on the way.
+        "assert app.test_client().get('/livez').status_code == 200\n"
+        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+        "response = app.test_client().get('/health/ready')\n"
+        "print(response.status_code, response.get_json(force=True)['checks']"
+        "['db:default'][0]['code'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, f"sqlite:///{made.path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    made.path.parent.chmod(0o755)
+    assert done.stdout == "503 db.readonly\n", done.stderr
+
+
+def test_a_folder_that_may_not_be_entered_is_told(make_kit: MakeKit, tmp_path: Path) -> None:
+    """A path below a file is no path; the answer is a code all the same."""
+    (tmp_path / "file").touch()
+    assert make_kit(f"sqlite:///{tmp_path}/file/shop.db", tables=False).codes() == {"db.missing"}
+
+
+def test_a_folder_in_place_of_the_file_is_told(make_kit: MakeKit, tmp_path: Path) -> None:
+    """A mount that was made because the file was not there."""
+    (tmp_path / "shop.db").mkdir()
+    made = make_kit(f"sqlite:///{tmp_path}/shop.db", tables=False)
+    assert made.get()[0] == 503
+
+
+def test_a_disk_that_is_nearly_full_warns_and_then_fails(make_kit: MakeKit) -> None:
+    """The limits are settings; here they are above what there is."""
+    warned = make_kit(DBKIT_HEALTH_DISK_WARN="100 %")
+    assert warned.codes() == {"disk.low"}
+    assert warned.get()[1]["status"] == "warn"
+    failed = make_kit(DBKIT_HEALTH_DISK_FAIL="1000000 TB")
+    assert failed.codes() == {"disk.low"}
+    assert failed.get()[0] == 503
+    assert make_kit(DBKIT_HEALTH_DISK_WARN=None, DBKIT_HEALTH_DISK_FAIL=None).codes() == set()
+
+
+def test_a_large_log_warns(make_kit: MakeKit) -> None:
+    """A reader that never ends keeps the write-ahead log from being reset."""
+    made = make_kit(DBKIT_HEALTH_WAL_WARN="100 KB")
+    assert made.codes() == set()
+    with closing(sqlite3.connect(made.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM book").fetchall()
+        with closing(sqlite3.connect(made.path)) as writer:
+            writer.execute("CREATE TABLE filler (text TEXT)")
+            writer.executemany("INSERT INTO filler VALUES (?)", [("x" * 3000,)] * 100)
+            writer.commit()
+        assert made.codes() == {"wal.large"}
+        assert made.get()[1]["status"] == "warn"
+
+
+def test_an_exhausted_pool_is_a_warning_and_no_outage(make_kit: MakeKit) -> None:
+    """The pool is never waited for."""
+    made = make_kit(SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 2, "max_overflow": 1})
+    with made.app.app_context():
+        held = [made.kit.db.engine.connect() for _ in range(3)]
+        began = time.monotonic()
+        status, body = made.get()
+        assert time.monotonic() - began < 0.5
+        (entry,) = body["checks"]["pool:default"]
+        for connection in held:
+            connection.close()
+    assert (status, body["status"]) == (200, "warn")
+    assert (entry["code"], entry["observedValue"], entry["limit"]) == ("db.pool_full", 3, 3)
+    assert made.codes() == set()
+
+
+def test_a_database_in_memory_is_as_well_as_its_process(make_kit: MakeKit) -> None:
+    """Its one connection is left to whoever uses it."""
+    made = make_kit("sqlite://")
+    with made.app.app_context(), transaction():
+        made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
+        assert made.codes() == set()
+
+
+def test_a_busy_application_is_not_taken_for_a_locked_file(make_kit: MakeKit) -> None:
+    """The probe takes its turn among the writers, and the writers do not fail."""
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.5)
+    stop, errors, written = threading.Event(), [], []
+
+    def write() -> None:
+        while not stop.is_set():
+            try:
+                _use(made)
+                written.append(1)
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    found = [made.codes() for _ in range(30)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert found == [set()] * 30
+    assert errors == []
+    with made.app.app_context():
+        assert made.kit.db.session.scalar(sa.text("SELECT count(*) FROM book")) == len(written)
+
+
+def test_a_long_write_of_our_own_is_told_in_time(make_kit: MakeKit) -> None:
+    """The probe does not stand in the queue of the writers longer than its deadline."""
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.3)
+    with made.app.app_context(), transaction():
+        made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
+        began = time.monotonic()
+        assert made.codes() == {"db.locked"}
+        assert time.monotonic() - began < 1.3
+    assert made.codes() == set()
+
+
+def test_asking_writes_nothing(make_kit: MakeKit) -> None:
+    """The write is rolled back; the version of the application's own stays what it is."""
+    made = make_kit()
+    with closing(sqlite3.connect(made.path)) as raw:
+        raw.execute("PRAGMA user_version = 7")
+        raw.commit()
+        before = raw.execute("PRAGMA data_version").fetchone()
+        for _ in range(3):
+            assert made.get()[0] == 200
+        assert raw.execute("PRAGMA data_version").fetchone() == before
+        assert raw.execute("PRAGMA user_version").fetchone() == (7,)
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_nothing_is_left_open_after_a_thousand_probes(make_kit: MakeKit) -> None:
+    """No descriptor and no thread."""
+    made = make_kit(DBKIT_HEALTH_SQLITE_QUICK_CHECK=None)
+    made.get()
+    before = _descriptors(), threading.active_count()
+    for _ in range(1000):
+        made.client.get("/health/ready")
+    _until(lambda: threading.active_count() <= before[1])
+    assert _descriptors() <= before[0]
