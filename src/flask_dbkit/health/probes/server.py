@@ -143,11 +143,11 @@ class ServerProbe(Probe):
         whole = attempt.deadline - attempt.started
         if attempt.overdue or attempt.left_s() < whole * (1 - _ABRUPT_END):
             return "db.timeout"
-        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-        if isinstance(state, str):
-            return "db.auth" if state.startswith("28") else _SQLSTATES.get(state, "db.refused")
         number = error.args[0] if error.args else None
-        return _MYSQL_CODES.get(number, "db.refused") if isinstance(number, int) else "db.refused"
+        if isinstance(number, int):  # MySQL's SQLSTATEs say less than its numbers
+            return _MYSQL_CODES.get(number, "db.refused")
+        state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))
+        return "db.auth" if state.startswith("28") else _SQLSTATES.get(state, "db.refused")
 
 
 @contextlib.contextmanager
