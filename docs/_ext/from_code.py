@@ -7,6 +7,8 @@ need nothing but the library, so that the tests can compare their text with the 
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,8 +20,10 @@ from flask_dbkit import exceptions
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.dialects import EngineContext, support_for
+from flask_dbkit.faults import faults_for
 from flask_dbkit.health import CODES
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
+from flask_dbkit.problem_codes import PROBLEMS
 
 __all__ = [
     "TEXTS",
@@ -29,9 +33,21 @@ __all__ = [
     "errors",
     "health_codes",
     "pragmas",
+    "problem_sources",
+    "problems",
     "settings",
     "setup",
 ]
+
+
+# Error codes from 1000 on are those of MySQL; SQLite's smallest extended ones lie below them too.
+_SQLITE_CODES: dict[object, str] = {
+    getattr(sqlite3, name): name
+    for name in dir(sqlite3)
+    if name.startswith(("SQLITE_CONSTRAINT_", "SQLITE_BUSY", "SQLITE_LOCKED"))
+    or name.removeprefix("SQLITE_")
+    in ("MISMATCH", "TOOBIG", "CANTOPEN", "PROTOCOL", "INTERRUPT", "READONLY")
+}
 
 
 def settings() -> str:
@@ -105,6 +121,41 @@ def errors() -> str:
     return f"```text\n{tree}\n```\n\n```{{eval-rst}}\n{described}\n```\n"
 
 
+def problems() -> str:
+    """Tabulate every code of a database error."""
+    rows = [
+        f"| `{row.code}` | {row.status} | {row.meaning} | {row.detail} |"
+        for row in PROBLEMS.values()
+    ]
+    head = "| code | status | what happened | what a client reads |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
+
+
+def problem_sources() -> str:
+    """Tabulate the drivers' codes behind each code of ours."""
+    columns = {"PostgreSQL": "postgresql", "MariaDB, MySQL": "mysql", "SQLite": "sqlite"}
+    rows = []
+    for code in PROBLEMS:
+        cells = [
+            ", ".join(
+                f"`{_code(key)}`"
+                for key, meaning in faults_for(name).meanings.items()
+                if meaning == code
+            )
+            for name in columns.values()
+        ]
+        if any(cells):
+            rows.append(f"| `{code}` | {' | '.join(cells)} |")
+    head = f"| code | {' | '.join(columns)} |"
+    return "\n".join([head, "|---" * (len(columns) + 1) + "|", *rows])
+
+
+def _code(key: object) -> str:
+    if isinstance(key, str):
+        return key if len(key) == 5 else f"{key}…"
+    return _SQLITE_CODES.get(key, str(key))
+
+
 def commands() -> str:
     """Show the help of every command below ``flask dbkit``."""
     parts = []
@@ -130,6 +181,8 @@ TEXTS: dict[str, Callable[[], str]] = {
     "dbkit-pragmas": pragmas,
     "dbkit-engine-defaults": engine_defaults,
     "dbkit-errors": errors,
+    "dbkit-problems": problems,
+    "dbkit-problem-sources": problem_sources,
     "dbkit-health-codes": health_codes,
     "dbkit-commands": commands,
 }
@@ -143,8 +196,8 @@ def _cell(value: object) -> str:
 
 
 def _literal(text: str) -> str:
-    # The one description with quotation marks and braces in it is a Python value.
-    return text.replace('{"synchronous": "FULL"}', '`{"synchronous": "FULL"}`')
+    # A description with quotation marks and braces in it shows a Python value.
+    return re.sub(r"\{.*?\}", r"`\g<0>`", text)
 
 
 def _quoted(text: str) -> str:

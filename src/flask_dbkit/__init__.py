@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from .config import Config
+from .errors import Errors, classify, db_error
 from .exceptions import (
     BackupError,
     CommitOutcomeUnknown,
@@ -46,6 +47,16 @@ from .models import (
     declarative_base,
 )
 from .pagination import KeysetPage, OffsetPage
+from .problems import (
+    ConflictProblem,
+    DBProblem,
+    InternalProblem,
+    InvalidProblem,
+    ReadonlyProblem,
+    RetryProblem,
+    TimeoutProblem,
+    UnavailableProblem,
+)
 from .scopes import (
     after_end,
     attempts,
@@ -75,11 +86,16 @@ __all__ = [
     "CommitOutcomeUnknown",
     "Config",
     "ConfigError",
+    "ConflictProblem",
     "DBKit",
     "DBKitError",
+    "DBProblem",
     "DurabilityError",
+    "Errors",
     "Filter",
     "FilterAllowlist",
+    "InternalProblem",
+    "InvalidProblem",
     "KeysetPage",
     "Listing",
     "MigrationError",
@@ -93,22 +109,28 @@ __all__ = [
     "PlanError",
     "QueryError",
     "ReadOnlyViolation",
+    "ReadonlyProblem",
     "Retry",
+    "RetryProblem",
     "Rollback",
     "RowsLost",
     "SortAllowlist",
     "SortKey",
+    "TimeoutProblem",
     "Timestamps",
     "TransactionError",
     "TransactionInfo",
     "UTCDateTime",
     "UUIDPrimaryKey",
+    "UnavailableProblem",
     "UnexpectedRollback",
     "Versioned",
     "after_end",
     "attempts",
     "before_commit",
+    "classify",
     "current_transaction",
+    "db_error",
     "declarative_base",
     "get_or_create",
     "health_blueprint",

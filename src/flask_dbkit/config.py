@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .backup_settings import BACKUP_SETTINGS, DEFAULT_KEEP
+from .error_settings import ERROR_SETTINGS
 from .exceptions import ConfigError, shorten
 from .health_settings import DEFAULT_ALIASES, HEALTH_SETTINGS
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
@@ -148,6 +149,7 @@ SETTINGS: tuple[Setting, ...] = (
         " settings per transaction.",
         ("pgbouncer",),
     ),
+    *ERROR_SETTINGS,
     *HEALTH_SETTINGS,
     *BACKUP_SETTINGS,
 )
@@ -181,6 +183,14 @@ class Config:
     cursor_max_age_s: int | None = None
     migrations_dir: str = "migrations"
     pooler: str | None = None
+    errors: bool = True
+    error_status: Mapping[str, int] = field(default_factory=dict)
+    error_validation_status: int = 409
+    error_fields: bool = True
+    error_retry_after: int = 2
+    error_debug: bool = False
+    error_redact_logs: bool = True
+    problem_base: str | None = None
     health_prefix: str | None = "/health"
     health_aliases: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_ALIASES))
     health_timeout: float = 0.8

@@ -3,6 +3,7 @@
 .. code-block:: text
 
     DBKitError
+    ├── DBProblem              what a database error means to a client, see flask_dbkit.problems
     ├── ConfigError            a setting or a database URL that cannot be used
     ├── MigrationError         a migration that was refused, or that failed
     │   ├── MigrationLocked        another upgrade of the same database did not end in time
@@ -31,14 +32,12 @@ through unwrapped.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from werkzeug.datastructures import MIMEAccept
 from werkzeug.exceptions import BadRequest
-from werkzeug.http import parse_accept_header
-from werkzeug.wrappers import Response
+
+from .problem_details import BASE_KEY, head_of_problem, prefers_page, render_problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -65,7 +64,6 @@ __all__ = [
     "UnexpectedRollback",
 ]
 
-_PROBLEM_JSON = "application/problem+json"
 _ECHO_LIMIT = 64
 
 
@@ -380,16 +378,14 @@ class QueryError(DBKitError, BadRequest):
         lead = f"{count} parameters were" if count != 1 else "1 parameter was"
         super().__init__("\n".join([f"{lead} not understood.", *map(_sentence, self.errors)]))
 
-    def problem(self) -> dict[str, Any]:
-        """Return the members of the problem details object."""
-        return {
-            "type": "about:blank",
-            "title": "Bad Request",
-            "status": 400,
-            "detail": (self.description or "").partition("\n")[0],
-            "code": "query.invalid",
-            "errors": self.errors,
-        }
+    def problem(self, base: str | None = None) -> dict[str, Any]:
+        """Return the members of the problem details object.
+
+        Args:
+            base: What the type is made of: ``DBKIT_PROBLEM_BASE``.
+        """
+        detail = (self.description or "").partition("\n")[0]
+        return {**head_of_problem("query.invalid", 400, detail, base), "errors": self.errors}
 
     def get_response(
         self,
@@ -399,14 +395,13 @@ class QueryError(DBKitError, BadRequest):
         """Render the problem, or HTML for a client that prefers it.
 
         Args:
-            environ: The WSGI environment, which has the client's ``Accept``. Without one the
-                answer is problem details.
+            environ: The WSGI environment, which tells what the client prefers. Without one
+                the answer is problem details.
             scope: Passed on to Werkzeug.
         """
         environ = getattr(environ, "environ", environ)
-        if self.response is None and not _prefers_html(environ):
-            body = json.dumps(self.problem(), ensure_ascii=False) + "\n"
-            response = Response(body, 400, mimetype=_PROBLEM_JSON)
+        if self.response is None and not prefers_page(environ):
+            response = render_problem(self.problem((environ or {}).get(BASE_KEY)))
         else:
             response = cast("Any", super()).get_response(environ, scope)
         # One address, two representations: a cache must tell them apart.
@@ -443,12 +438,6 @@ def _sentence(error: Mapping[str, Any]) -> str:
         allowed = ", ".join(map(str, allowed))
     hint = f" Allowed: {allowed}." if allowed not in (None, "") else ""
     return f"{error['parameter']}: {error['code']}.{hint}"
-
-
-def _prefers_html(environ: WSGIEnvironment | None) -> bool:
-    accept = parse_accept_header((environ or {}).get("HTTP_ACCEPT"), MIMEAccept)
-    json_quality = max(accept.quality("application/json"), accept.quality(_PROBLEM_JSON))
-    return accept.quality("text/html") > json_quality
 
 
 def closest(given: object, words: Iterable[str]) -> str | None:

@@ -21,12 +21,15 @@ from .cli import dbkit_group, exit_on_interrupt
 from .config import Config
 from .dialects import EngineContext, support_for
 from .dialects.forking import after_fork_in_child, renew_after_fork
+from .errors import Errors, answer_database_errors
 from .exceptions import ConfigError
+from .faults import install_value_errors
 from .health import AppHealth
 from .health.binds import bind_checks, check_bind_names
 from .health_views import answer_probes_first, register_health
 from .healthcheck import Health, drain_on_sigterm
 from .models import Base
+from .redaction import install_redaction
 from .requests import run_views_in_scopes
 from .state import AppState, remember
 from .transactions import Surroundings, guard_engine, guard_sessions
@@ -44,6 +47,9 @@ _databases: WeakSet[SQLAlchemy] = WeakSet()
 
 class DBKit:
     """Flask-DBKit on one Flask-SQLAlchemy object, for any number of applications.
+
+    Attributes:
+        errors: What clients read when a constraint is broken, see :class:`Errors`.
 
     Args:
         app: Initialised at once if given.
@@ -68,6 +74,7 @@ class DBKit:
     def __init__(self, app: Flask | None = None, *, db: SQLAlchemy | None = None) -> None:
         self._given_db = db
         self._own_db: SQLAlchemy | None = None
+        self.errors = Errors()
         # Weak on both sides: the extension keeps no application alive.
         self._initialised: WeakKeyDictionary[Flask, SQLAlchemy] = WeakKeyDictionary()
         self.health = Health(lambda: list(self._initialised))
@@ -149,6 +156,12 @@ class DBKit:
         answer_probes_first(app, health, config.health_details)
         if config.health_drain_on_sigterm:
             drain_on_sigterm(health)
+        if config.errors:
+            for engine in engines.values():
+                install_value_errors(engine)
+            answer_database_errors(app, db, config, self.errors)
+        if config.error_redact_logs:
+            install_redaction(_loggers(app), engines.values())
         if config.tx_per_request:
             run_views_in_scopes(app, config.tx_rollback_status)
         remember(app)
@@ -217,6 +230,7 @@ def _contexts(
     check_bind_names(config, contexts)
     options = {
         plan.key: fsa.merge_options(
+            _logging_options(config),
             support_for(plan.url).engine_options(plan.url, contexts[plan.key]),
             plan.given,
             {"url": plan.url},
@@ -228,6 +242,18 @@ def _contexts(
         # Code that looks the URL up in the configuration, as many recipes do, shall find it.
         app.config[fsa.URI] = options[None]["url"].render_as_string(hide_password=False)
     return contexts
+
+
+def _logging_options(config: Config) -> dict[str, Any]:
+    # Else the parameters stand in the text of every error.
+    # https://docs.sqlalchemy.org/en/20/core/engines.html#sqlalchemy.create_engine.params.hide_parameters
+    return {"hide_parameters": True} if config.error_redact_logs else {}
+
+
+def _loggers(app: Flask) -> list[str]:
+    """Name the loggers whose children and selves write about the databases of an application."""
+    package = app.import_name.partition(".")[0]
+    return [app.name, app.import_name, package, "sqlalchemy", "flask_dbkit"]
 
 
 def _fallback_url(app: Flask, config: Config, any_bind: bool) -> tuple[str, str] | None:
@@ -265,6 +291,9 @@ def _surroundings(config: Config, engines: Mapping[str | None, Engine]) -> Surro
 
 
 def _install(engine: Engine, context: EngineContext) -> None:
+    if context.late and "hide_parameters" not in context.given:
+        # Asked for at every error, so that it need not be there from the beginning.
+        engine.hide_parameters = context.config.error_redact_logs
     support_for(engine.url).install(engine, context)
     guard_engine(engine)
     in_memory = isinstance(engine.pool, (StaticPool, SingletonThreadPool))

@@ -32,6 +32,7 @@ from .transactions import (
     as_retry,
     check_replayable,
     hook_target,
+    is_in_scope,
     leave,
     open_scope,
     refuse_retry,
@@ -141,7 +142,7 @@ class _InnerScope(Scope):
         self._name = name
 
     def _check(self, session: Session) -> None:
-        if marks_of(session).tree is None:
+        if not is_in_scope(session):
             raise NoTransaction(
                 f"{self._name}() needs an open scope around it. Open one with transaction()."
             )

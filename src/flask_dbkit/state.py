@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 from weakref import WeakSet
 
-from flask import Flask, current_app
+from flask import Flask, current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,14 @@ from .transactions import Surroundings
 if TYPE_CHECKING:
     from .extension import DBKit
 
-__all__ = ["AppState", "current_session", "current_state", "only_application", "remember"]
+__all__ = [
+    "AppState",
+    "current_session",
+    "current_state",
+    "known_databases",
+    "only_application",
+    "remember",
+]
 
 _applications: WeakSet[Flask] = WeakSet()
 
@@ -64,6 +72,16 @@ def current_session() -> Session:
         RuntimeError: As :func:`current_state`.
     """
     return current_state().db.session()
+
+
+def known_databases() -> Iterator[SQLAlchemy]:
+    """Yield the current application's Flask-SQLAlchemy object; outside any, those of all."""
+    current = current_app.extensions.get("dbkit") if has_app_context() else None
+    if current is not None:
+        yield current.db
+        return
+    for app in list(_applications):
+        yield app.extensions["dbkit"].db
 
 
 def remember(app: Flask) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-__all__ = ["Kind", "classify", "first_word"]
+__all__ = ["Kind", "classify", "first_word", "written_columns", "written_table"]
 
 
 class Kind(Enum):
@@ -32,6 +32,13 @@ _WRITING_PRAGMA = re.compile(
     re.IGNORECASE,
 )
 _WRITING_WORD = re.compile(r"\b(?:insert|update|delete|replace|merge)\b", re.IGNORECASE)
+_QUOTES = """["`]?"""
+_NAME = rf"(?:{_QUOTES}\w+{_QUOTES}\s*\.\s*)?{_QUOTES}(\w+){_QUOTES}"
+_WRITTEN_TABLE = re.compile(
+    r"(?:INSERT(?:\s+OR\s+\w+|\s+IGNORE)?\s+INTO|REPLACE\s+INTO|UPDATE|DELETE\s+FROM)\s+" + _NAME,
+    re.IGNORECASE,
+)
+_WRITTEN_COLUMN = re.compile(rf"(?:\bSET|,)\s*{_NAME}\s*=", re.IGNORECASE)
 _KINDS = {
     **dict.fromkeys(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC"), Kind.READ),
     **dict.fromkeys(("SAVEPOINT", "RELEASE", "ROLLBACK"), Kind.SAVEPOINT),
@@ -63,6 +70,18 @@ def first_word(statement: str) -> str:
     """Return the first word behind comments, in capitals; empty when there is none."""
     match = _FIRST_WORD.match(statement)
     return match[1].upper() if match is not None else ""
+
+
+def written_table(statement: str) -> str | None:
+    """Return the table that an INSERT, UPDATE or DELETE names, without its schema."""
+    match = _FIRST_WORD.match(statement)
+    found = _WRITTEN_TABLE.match(statement, match.start(1)) if match is not None else None
+    return found[1] if found is not None else None
+
+
+def written_columns(statement: str) -> frozenset[str]:
+    """Return the columns that an UPDATE sets, as far as a look at its text can tell."""
+    return frozenset(_WRITTEN_COLUMN.findall(statement.partition(" WHERE ")[0]))
 
 
 def _look(statement: str) -> Kind:

@@ -56,6 +56,10 @@ class Faults:
         code = self.code(error)
         return code if isinstance(code, (str, int)) else None
 
+    def sqlstate(self, error: BaseException) -> str | None:
+        """Return the SQLSTATE, where the driver has it."""
+        return None
+
     def is_disconnect(self, error: BaseException) -> bool:
         """Tell whether a driver's error means that the connection, or the server, is gone."""
         return self.code(error) in self.disconnects

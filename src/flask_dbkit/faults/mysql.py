@@ -74,6 +74,11 @@ class MySQLFaults(Faults):
         """Return the vendor code."""
         return error.args[0] if error.args and isinstance(error.args[0], int) else None
 
+    def sqlstate(self, error: BaseException) -> str | None:
+        """Return what PyMySQL knows from version 1.2 on."""
+        found = getattr(error, "sqlstate", None)
+        return found if isinstance(found, str) else None
+
     def meaning(self, error: BaseException, statement: str | None) -> str | None:
         """Return the problem; an account that is refused while connecting is an outage."""
         code = self.code(error)

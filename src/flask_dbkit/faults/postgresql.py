@@ -29,6 +29,7 @@ class PostgreSQLFaults(Faults):
     meanings: Mapping[object, str] = {
         "23505": "conflict.unique",
         "23P01": "conflict.unique",  # exclusion_violation
+        "23503": "conflict.reference",  # foreign_key_violation, or the other side
         "23001": "conflict.referenced",  # restrict_violation
         "23502": "invalid.null",
         "23514": "invalid.check",
@@ -51,11 +52,18 @@ class PostgreSQLFaults(Faults):
 
     def owns(self, error: BaseException) -> bool:
         """Tell whether an error comes from a driver of this database."""
-        return type(error).__module__.partition(".")[0] in _DRIVERS
+        known = type(error).__module__.partition(".")[0] in _DRIVERS
+        # SQLAlchemy wraps the errors of asynchronous drivers in classes of its own.
+        return known or (isinstance(error, Exception) and isinstance(self.code(error), str))
 
     def code(self, error: BaseException) -> object:
         """Return the SQLSTATE, ``None`` for what happens outside a session."""
         return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+    def sqlstate(self, error: BaseException) -> str | None:
+        """Return the code, which is one."""
+        code = self.code(error)
+        return code if isinstance(code, str) else None
 
     def is_disconnect(self, error: BaseException) -> bool:
         """Tell whether the connection, or the server, is gone."""

@@ -17,7 +17,6 @@ __all__ = ["SQLiteFaults"]
 
 _CONSTRAINT = sqlite3.SQLITE_CONSTRAINT
 _DATATYPE = _CONSTRAINT | (12 << 8)  # SQLITE_CONSTRAINT_DATATYPE, of a STRICT table
-_FOREIGN_KEY = sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY
 _FOREIGN_KEY_TEXT = "FOREIGN KEY constraint failed"
 _LOCKS = (
     sqlite3.SQLITE_BUSY,
@@ -40,6 +39,7 @@ class SQLiteFaults(Faults):
         sqlite3.SQLITE_CONSTRAINT_UNIQUE: "conflict.unique",
         sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: "conflict.unique",
         sqlite3.SQLITE_CONSTRAINT_ROWID: "conflict.unique",
+        sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY: "conflict.reference",  # or the other side
         sqlite3.SQLITE_CONSTRAINT_NOTNULL: "invalid.null",
         sqlite3.SQLITE_CONSTRAINT_CHECK: "invalid.check",
         _DATATYPE: "invalid.value",
@@ -81,10 +81,10 @@ class SQLiteFaults(Faults):
         if not isinstance(code, int):
             return None
         # ON DELETE RESTRICT is a trigger inside SQLite, and has a trigger's code.
-        restricted = code == sqlite3.SQLITE_CONSTRAINT_TRIGGER and str(error) == _FOREIGN_KEY_TEXT
-        if restricted or code == _FOREIGN_KEY:
-            word = first_word(statement or "")
-            return "conflict.referenced" if restricted or word == "DELETE" else "conflict.reference"
+        if code == sqlite3.SQLITE_CONSTRAINT_TRIGGER and str(error) == _FOREIGN_KEY_TEXT:
+            return "conflict.referenced"
+        if code == sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY and first_word(statement or "") == "DELETE":
+            return "conflict.referenced"
         return self.meanings.get(code, self.meanings.get(code & 0xFF))
 
     def place(self, error: BaseException) -> Place:

@@ -13,7 +13,7 @@ from .engine_guards import guard_engine
 from .frames import Frame, TransactionInfo
 from .hooks import Hook, Hooks, run_now
 from .leaving import leave
-from .opening import hook_target, open_scope
+from .opening import hook_target, is_in_scope, open_scope
 from .options import Retry, ScopeOptions, Surroundings, Timeouts, as_retry, refuse_retry
 from .retrying import Attempt, attempts, check_replayable, run_in_scope
 from .session_guards import guard_sessions
@@ -34,6 +34,7 @@ __all__ = [
     "guard_engine",
     "guard_sessions",
     "hook_target",
+    "is_in_scope",
     "leave",
     "open_scope",
     "refuse_retry",

@@ -17,7 +17,7 @@ from .session_guards import GUARDED, guard_sessions
 from .tree import ScopeTree
 from .work import marks_of, open_trees
 
-__all__ = ["hook_target", "open_scope"]
+__all__ = ["hook_target", "is_in_scope", "open_scope"]
 
 
 def open_scope(
@@ -127,6 +127,11 @@ def _guard(session: Session) -> None:
     """Attach the session listeners, unless the session's factory has them already."""
     if not getattr(type(session), GUARDED, False):
         guard_sessions(session)
+
+
+def is_in_scope(session: Session) -> bool:
+    """Tell whether a scope is open on a session, whoever opened it."""
+    return marks_of(session).tree is not None
 
 
 def hook_target(session: Session) -> ScopeTree | None:
