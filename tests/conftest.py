@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PRIVATE_SERVER = "private-postgresql"
 _BROWSER = "browser"
+_LEFT_OUT = "dbkit_not_run"
 
 _used: set[str] = set()
 
@@ -131,11 +132,29 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[*unasked, *removed])
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Share the tests out among processes, but keep those together that share a server."""
+    from tests.support.scheduling import Together
+
+    return Together(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Learn from a process of pytest-xdist what it left out: this one collects nothing."""
+    _NOT_RUN.take_over(getattr(node, "workeroutput", {}).get(_LEFT_OUT, {}))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop what the backends started, and fail in CI for what did not run."""
     for name in sorted(_used):
         _backend(name).close()
+    workeroutput = getattr(session.config, "workeroutput", None)
+    if workeroutput is not None:
+        workeroutput[_LEFT_OUT] = dict(_NOT_RUN.counts)
+        return
     if _NOT_RUN.is_failure and session.exitstatus in (
         pytest.ExitCode.OK,
         pytest.ExitCode.NO_TESTS_COLLECTED,

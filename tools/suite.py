@@ -35,6 +35,13 @@ class Outcome:
     duration_s: float = 0.0
 
 
+def cores() -> int:
+    """Count the processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def forget_coverage() -> None:
     """Remove what earlier runs have measured."""
     shutil.rmtree(COVERAGE.parent, ignore_errors=True)
@@ -49,7 +56,9 @@ def run_pytest(python: Path, arguments: list[str]) -> Outcome:
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [str(python), "-m", "coverage", "run", "-m", "pytest", *arguments]
+    # A later -n among the arguments wins: "-n 0" runs everything in one process.
+    workers = ["-n", str(cores())]
+    command = [str(python), "-m", "coverage", "run", "-m", "pytest", *workers, *arguments]
     if sys.stdout.isatty():
         command.append("--color=yes")
     begin = time.monotonic()

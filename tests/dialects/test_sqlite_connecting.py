@@ -361,16 +361,24 @@ def test_the_first_write_to_a_read_only_url_says_so(read_only: Engine, path: Pat
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_a_file_without_write_permission_is_opened_for_reading(path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder everybody may read: those of pytest are closed, and closed again by every run."""
+    with tempfile.TemporaryDirectory(prefix="dbkit-open-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
+
+
+def test_a_file_without_write_permission_is_opened_for_reading(open_folder: Path) -> None:
     """An ordinary user may read a file of somebody else's; the write says what is wrong."""
+    path = open_folder / "test.db"
     maker = create_engine(f"sqlite:///{path}")
     add_account(maker)
     maker.dispose()
     path.chmod(0o444)
-    path.parent.chmod(0o555)
-    for folder in list(path.parents)[1:-1]:
-        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o055)
+    open_folder.chmod(0o555)
     script = (
         "import os, sys\nfrom sqlalchemy import create_engine, text\n"
         "from flask_dbkit.config import Config\n"
@@ -389,7 +397,6 @@ def test_a_file_without_write_permission_is_opened_for_reading(path: Path) -> No
         text=True,
         check=False,
     )
-    path.parent.chmod(0o755)
     # What it says on the way out is its own affair: a nobody may not write coverage data.
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()

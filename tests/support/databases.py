@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pymysql
+from psycopg import sql
 from sqlalchemy import URL, make_url
 
 from tests.support.postgres import PostgresServer, find_binaries
@@ -81,6 +82,57 @@ class Backend(ABC):
         """Give back what the backend itself holds."""
 
 
+class Server(Backend):
+    """A server, whose databases are emptied and handed out again: making one takes longer."""
+
+    def __init__(self) -> None:
+        self._spare: list[str] = []
+
+    def create(self, directory: Path) -> Database:
+        name = self._spare.pop() if self._spare else self._made(_fresh_name())
+        return Database(
+            self._url_of(name), self.name, self.capabilities, lambda: self._take_back(name)
+        )
+
+    def close(self) -> None:
+        while self._spare:
+            self._remove(self._spare.pop())
+
+    def _take_back(self, name: str) -> None:
+        if name in self._spare:  # a test dropped it before its fixture does
+            return
+        try:
+            self._empty(name)
+        except (psycopg.Error, pymysql.MySQLError, NotEmptied):
+            self._remove(name)
+        else:
+            self._spare.append(name)
+
+    def _made(self, name: str) -> str:
+        self._make(name)
+        return name
+
+    @abstractmethod
+    def _url_of(self, name: str) -> str:
+        """Return the SQLAlchemy URL of a database."""
+
+    @abstractmethod
+    def _make(self, name: str) -> None:
+        """Make a database."""
+
+    @abstractmethod
+    def _empty(self, name: str) -> None:
+        """Remove everything in a database and whoever is connected to it."""
+
+    @abstractmethod
+    def _remove(self, name: str) -> None:
+        """Remove a database, whoever is connected to it."""
+
+
+class NotEmptied(Exception):
+    """There is something in a database that emptying does not know."""
+
+
 class SQLiteFile(Backend):
     """A file in the test's own directory."""
 
@@ -102,7 +154,7 @@ class SQLiteMemory(Backend):
         return Database("sqlite://", self.name, self.capabilities)
 
 
-class PostgreSQL(Backend):
+class PostgreSQL(Server):
     """The named server, else the one on the standard port, else one of our own."""
 
     name = "postgresql"
@@ -113,6 +165,7 @@ class PostgreSQL(Backend):
     )
 
     def __init__(self) -> None:
+        super().__init__()
         self.driver = os.environ.get("DBKIT_TEST_PG_DRIVER", "psycopg")
         self._url: URL | None = None
         self._own: PostgresServer | None = None
@@ -127,15 +180,8 @@ class PostgreSQL(Backend):
     def available(self) -> bool:
         return self._url is not None or find_binaries() is not None
 
-    def create(self, directory: Path) -> Database:
-        base = self._server_url
-        name = _fresh_name()
-        with self._connect(base) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"'.encode())
-        url = base.set(drivername=f"postgresql+{self.driver}", database=name)
-        return Database(_text(url), self.name, self.capabilities, lambda: self._drop(name))
-
     def close(self) -> None:
+        super().close()
         if self._own is not None:
             self._own.close()
 
@@ -146,7 +192,31 @@ class PostgreSQL(Backend):
             self._url = make_url(self._own.url())
         return self._url
 
-    def _drop(self, name: str) -> None:
+    def _url_of(self, name: str) -> str:
+        url = self._server_url.set(drivername=f"postgresql+{self.driver}", database=name)
+        return _text(url)
+
+    def _make(self, name: str) -> None:
+        with self._connect(self._server_url) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"'.encode())
+            connection.execute(_NO_WAIT.format(name=name).encode())
+
+    def _empty(self, name: str) -> None:
+        with self._connect(self._server_url.set(database=name)) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            prepared = connection.execute(
+                "SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"
+            )
+            for (gid,) in prepared.fetchall():
+                connection.execute(sql.SQL("ROLLBACK PREPARED {}").format(gid))
+            connection.execute(_DROP_SCHEMAS)
+            connection.execute(f'ALTER DATABASE "{name}" RESET ALL'.encode())
+            connection.execute(_NO_WAIT.format(name=name).encode())
+
+    def _remove(self, name: str) -> None:
         with self._connect(self._server_url) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
@@ -158,7 +228,23 @@ class PostgreSQL(Backend):
         )
 
 
-class MariaDB(Backend):
+# A commit need not survive a power cut, so it does not wait for the disk. What other sessions
+# see of it, and when, is the same.
+# https://www.postgresql.org/docs/current/wal-async-commit.html
+_NO_WAIT = 'ALTER DATABASE "{name}" SET synchronous_commit = off'
+
+_DROP_SCHEMAS = """
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT nspname FROM pg_namespace
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    LOOP EXECUTE format('DROP SCHEMA %I CASCADE', name); END LOOP;
+    CREATE SCHEMA public;
+    GRANT ALL ON SCHEMA public TO PUBLIC;
+END $$
+"""
+
+
+class MariaDB(Server):
     """The named server, else the one on the standard port."""
 
     name = "mariadb"
@@ -166,6 +252,7 @@ class MariaDB(Backend):
     remedy = "set DBKIT_TEST_MYSQL_URL=mysql+pymysql://user@host/db or start one on 127.0.0.1:3306"
 
     def __init__(self) -> None:
+        super().__init__()
         self._url: URL | None = None
         named = os.environ.get("DBKIT_TEST_MYSQL_URL")
         if named:
@@ -178,24 +265,51 @@ class MariaDB(Backend):
     def available(self) -> bool:
         return self._url is not None
 
-    def create(self, directory: Path) -> Database:
+    def _url_of(self, name: str) -> str:
         assert self._url is not None
-        name = _fresh_name()
+        return _text(self._url.set(drivername="mysql+pymysql", database=name))
+
+    def _make(self, name: str) -> None:
+        assert self._url is not None
         with self._cursor(self._url) as cursor:
             cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
-        url = self._url.set(drivername="mysql+pymysql", database=name)
-        return Database(_text(url), self.name, self.capabilities, lambda: self._drop(name))
 
-    def _drop(self, name: str) -> None:
+    def _empty(self, name: str) -> None:
         assert self._url is not None
         with self._cursor(self._url) as cursor:
-            # DROP DATABASE waits for every open transaction that touched one of its tables.
-            # https://mariadb.com/docs/server/reference/sql-statements/transactions/metadata-locking
-            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
-            for (connection_id,) in cursor.fetchall():
-                with contextlib.suppress(pymysql.err.OperationalError):  # it has just gone
-                    cursor.execute(f"KILL {connection_id:d}")
+            self._disconnect_others(cursor, name)
+            cursor.execute(
+                "SELECT routine_name FROM information_schema.routines WHERE routine_schema = %s"
+                " UNION SELECT event_name FROM information_schema.events WHERE event_schema = %s",
+                (name, name),
+            )
+            if cursor.fetchall():
+                raise NotEmptied
+            cursor.execute(
+                "SELECT table_name, table_type FROM information_schema.tables"
+                " WHERE table_schema = %s",
+                (name,),
+            )
+            tables = cursor.fetchall()
+            cursor.execute("SET foreign_key_checks = 0, lock_wait_timeout = 10")
+            for table, kind in tables:
+                word = {"VIEW": "VIEW", "SEQUENCE": "SEQUENCE"}.get(kind, "TABLE")
+                cursor.execute(f"DROP {word} `{name}`.`{table}`")
+
+    def _remove(self, name: str) -> None:
+        assert self._url is not None
+        with self._cursor(self._url) as cursor:
+            self._disconnect_others(cursor, name)
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
+
+    @staticmethod
+    def _disconnect_others(cursor: pymysql.cursors.Cursor, name: str) -> None:
+        # DROP waits for every open transaction that touched one of the tables.
+        # https://mariadb.com/docs/server/reference/sql-statements/transactions/metadata-locking
+        cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", (name,))
+        for (connection_id,) in cursor.fetchall():
+            with contextlib.suppress(pymysql.err.OperationalError):  # it has just gone
+                cursor.execute(f"KILL {connection_id:d}")
 
     @staticmethod
     @contextlib.contextmanager

@@ -52,6 +52,11 @@ class NotRun:
             (removed if missing else kept).append(item)
         return kept, removed
 
+    def take_over(self, counts: Mapping[str, int]) -> None:
+        """Take in what another process left out; each one collects all tests, so the same."""
+        for name, count in counts.items():
+            self.counts[name] = max(count, self.counts[name])
+
     @property
     def lines(self) -> list[str]:
         """One line per missing resource."""

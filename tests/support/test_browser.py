@@ -25,15 +25,19 @@ def test_a_page_is_rendered_and_its_script_runs(page: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ci", "exit_code", "line"),
-    [("", 5, "\nnot run: browser (1 test): "), ("true", 1, "\nERROR: not run: browser (1 test): ")],
+    ("ci", "processes", "exit_code", "line"),
+    [
+        ("", "0", 5, "\nnot run: browser (1 test): "),
+        ("true", "2", 1, "\nERROR: not run: browser (1 test): "),
+    ],
 )
 def test_without_a_browser_the_tests_are_told_as_not_run(
-    ci: str, exit_code: int, line: str
+    ci: str, processes: str, exit_code: int, line: str
 ) -> None:
     """What is missing is no success: one visible line, and a failure in CI."""
+    pytest_command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", processes)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "rendered"],
+        [*pytest_command, __file__, "-k", "rendered"],
         cwd=ROOT,
         env={**os.environ, "DBKIT_TEST_CHROMIUM": "/nowhere/chromium", "CI": ci},
         capture_output=True,
