@@ -15,7 +15,7 @@ from werkzeug import Response
 from .exceptions import Rollback
 from .scopes import NON_TRANSACTIONAL, RETRY, input_read
 from .state import current_session, current_state
-from .transactions import Retry, ScopeOptions, Surroundings, hook_target, run_in_scope
+from .transactions import PLAIN, Retry, Surroundings, hook_target, run_in_scope
 
 __all__ = ["run_views_in_scopes"]
 
@@ -53,7 +53,7 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
         lends = any(inspect.iscoroutinefunction(inspect.unwrap(view)) for view in views)
         try:
             answer = run_in_scope(
-                _find, ScopeOptions(), retry, lambda: answer_in_scope(lends=lends), input_read
+                _find, PLAIN, retry, lambda: answer_in_scope(lends=lends), input_read
             )
         except _RefusedAnswer as refused:
             answer = refused.answer
@@ -78,7 +78,7 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
         if frame.index > 0:
             # Whoever opened the scope around the request has to be told.
             raise _RefusedAnswer(answer)
-        frame.info.set_rollback_only()
+        frame.set_rollback_only()
         return answer
 
     setattr(app, "dispatch_request", dispatch_request)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import copy_context
+from threading import get_ident
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from .exceptions import NoTransaction
 from .state import current_state, only_application
 from .transactions import (
+    PLAIN,
     Attempt,
     Frame,
     Hook,
@@ -66,7 +67,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_PLAIN = ScopeOptions()
+_NOTHING = (None,) * 6
 _SAVEPOINT = ScopeOptions(savepoint=True, inherits=True)
 
 NON_TRANSACTIONAL = "__dbkit_non_transactional__"
@@ -86,15 +87,18 @@ class Scope:
     def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
         self._options = options
         self._retry = retry
-        self._frames: dict[int, list[Frame]] = {}
+        self._frames: dict[int, Frame] = {}
 
     def __enter__(self) -> TransactionInfo:
-        refuse_retry(self._retry)
-        session, surroundings = _find()
-        self._check(session)
-        frame = open_scope(session, self._options, surroundings)
-        self._frames.setdefault(threading.get_ident(), []).append(frame)
-        return frame.info
+        if self._retry is not None:
+            refuse_retry(self._retry)
+        state = current_state()
+        frame = open_scope(state.db.session(), self._options, state.surroundings)
+        me = get_ident()
+        if me in self._frames:
+            frame.same_scope = self._frames[me]
+        self._frames[me] = frame
+        return frame
 
     def __exit__(
         self,
@@ -103,21 +107,16 @@ class Scope:
         traceback: TracebackType | None,
     ) -> bool | None:
         # True for Rollback only; said as "bool", a checker would miss a return behind every block.
-        return leave(self._take_frame(), error)
-
-    def _take_frame(self) -> Frame:
-        me = threading.get_ident()
-        frames = self._frames.get(me)
-        if not frames:
+        frame = self._frames.pop(get_ident(), None)
+        if frame is None:
             # Left by another thread than the one that entered: the tree refuses it.
-            me, frames = next((key, found) for key, found in self._frames.items() if found)
-        frame = frames.pop()
-        if not frames:
-            del self._frames[me]
-        return frame
+            frame = self._frames.popitem()[1]
+        elif frame.same_scope is not None:
+            self._frames[get_ident()] = frame.same_scope
+        return leave(frame, error)
 
-    def _check(self, session: Session) -> None:
-        """Hook for scopes that need something around them."""
+    def _check(self) -> None:
+        """Look for what a scope needs around it."""
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         check_replayable(function)
@@ -125,7 +124,7 @@ class Scope:
 
         @functools.wraps(function)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            self._check(_find()[0])
+            self._check()
             call = functools.partial(function, *args, **kwargs)
             return run_in_scope(_find, self._options, policy, call, input_read)
 
@@ -141,8 +140,12 @@ class _InnerScope(Scope):
         super().__init__(options)
         self._name = name
 
-    def _check(self, session: Session) -> None:
-        if not is_in_scope(session):
+    def __enter__(self) -> TransactionInfo:
+        self._check()
+        return super().__enter__()
+
+    def _check(self) -> None:
+        if not is_in_scope(_find()[0]):
             raise NoTransaction(
                 f"{self._name}() needs an open scope around it. Open one with transaction()."
             )
@@ -214,10 +217,10 @@ def transaction(
 
     .. versionadded:: 0.1
     """
-    texts, numbers = (isolation, begin, multi_bind), (lock_timeout, statement_timeout)
-    flags = savepoint or durable or read_only or independent or adopt is not None
-    if not flags and texts == (None, None, None) and numbers == (None, None):
-        options = _PLAIN
+    flags = savepoint or durable or read_only or independent
+    given = (isolation, begin, lock_timeout, statement_timeout, adopt, multi_bind)
+    if not flags and given == _NOTHING:
+        options = PLAIN
     else:
         options = ScopeOptions.parse(
             {
@@ -286,7 +289,7 @@ def run(
     check_replayable(function)
     policy = as_retry(retry, default=3)
     call = functools.partial(function, *args, **kwargs)
-    return run_in_scope(_find, ScopeOptions(), policy, call, input_read)
+    return run_in_scope(_find, PLAIN, policy, call, input_read)
 
 
 def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
@@ -303,7 +306,7 @@ def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
 
     .. versionadded:: 0.1
     """
-    return core_attempts(_find, ScopeOptions(), as_retry(retry, default=3), input_read)
+    return core_attempts(_find, PLAIN, as_retry(retry, default=3), input_read)
 
 
 def on_commit(
@@ -390,7 +393,7 @@ def current_transaction() -> TransactionInfo | None:
     .. versionadded:: 0.1
     """
     tree = marks_of(_find()[0]).tree
-    return tree.frames[-1].info if tree is not None and tree.frames else None
+    return tree.frames[-1] if tree is not None and tree.frames else None
 
 
 def in_transaction() -> bool:

@@ -14,11 +14,12 @@ from .frames import Frame, TransactionInfo
 from .hooks import Hook, Hooks, run_now
 from .leaving import leave
 from .opening import hook_target, is_in_scope, open_scope
-from .options import Retry, ScopeOptions, Surroundings, Timeouts, as_retry, refuse_retry
+from .options import PLAIN, Retry, ScopeOptions, Surroundings, Timeouts, as_retry, refuse_retry
 from .retrying import Attempt, attempts, check_replayable, run_in_scope
 from .session_guards import guard_sessions
 
 __all__ = [
+    "PLAIN",
     "Attempt",
     "Frame",
     "Hook",

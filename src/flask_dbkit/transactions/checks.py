@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, NestedTransaction
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
 from sqlalchemy.sql.elements import (
     ReleaseSavepointClause,
     RollbackToSavepointClause,
@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import (
 
 from ..exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
 from ..statements import Kind, first_word
-from .databases import DriverState, scopes_for
+from .databases import DriverState
 from .failures import unexpected
 from .tree import ScopeTree
 from .work import Work, marks_of
@@ -24,6 +24,7 @@ from .work import Work, marks_of
 __all__ = [
     "check_commit",
     "check_commit_beside",
+    "check_connection",
     "check_driver",
     "check_flush",
     "check_last",
@@ -39,52 +40,66 @@ _SAVEPOINT_CLAUSES = (SavepointClause, ReleaseSavepointClause, RollbackToSavepoi
 
 def check_statement(tree: ScopeTree, kind: Kind, statement: str, context: Any, work: Work) -> None:
     """Look at a statement before it is sent."""
-    compiled = getattr(context, "compiled", None)
-    clause = compiled.statement if compiled is not None else None
-    if isinstance(clause, _SAVEPOINT_CLAUSES):
-        if isinstance(clause, ReleaseSavepointClause):
-            _released(tree, work.connection.get_nested_transaction())
+    if kind is Kind.SAVEPOINT and _sent_by_sqlalchemy(tree, context, work):
         return
     if tree.ending or context.execution_options.get("dbkit_internal"):
         return
-    connection = work.connection
-    _check_still_open(tree, work)
-    tree.check()
-    if kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
+    if work.executed or work.rolled_back:
+        _check_still_open(tree, work)
+    if not tree.simple:
+        tree.check()
+    if kind is not Kind.READ:
+        _check_change(tree, kind, statement, work)
+    if not tree.simple:
+        nested = tree.session.get_nested_transaction()
+        if nested is not None:
+            _send_savepoint(tree, nested, work.connection)
+
+
+def _sent_by_sqlalchemy(tree: ScopeTree, context: Any, work: Work) -> bool:
+    compiled = context.compiled
+    if compiled is None or not isinstance(compiled.statement, _SAVEPOINT_CLAUSES):
+        return False
+    if isinstance(compiled.statement, ReleaseSavepointClause):
+        _released(tree, work.connection.get_nested_transaction())
+    return True
+
+
+def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> None:
+    database = work.database
+    if kind is Kind.WRITE:
+        refuses = tree.frames and tree.frames[-1].refuses_writes
+        if refuses and not (tree.options.read_only or database.can_turn_read_only):
+            _refuse_write(tree, "A statement that writes")
+    elif kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
         raise OwnershipError(
             f"{first_word(statement)} as text inside a transaction() scope: the"
             " scope begins and ends the transaction. Nothing was sent. Use savepoint() for a"
             " savepoint."
         )
-    database = scopes_for(connection.dialect)
-    if kind is not Kind.READ:
-        if database.commits_by_itself(statement):
-            raise OwnershipError(
-                f"{first_word(statement)} inside a transaction() scope: on"
-                f" {connection.dialect.name} it commits everything before it, and the scope"
-                " could not keep its word. Nothing was sent. Run it outside the scope."
-            )
-        work.surely_open = work.surely_open or database.writes_rows(statement)
-    _send_savepoint(tree, connection)
-    by_database = tree.options.read_only or database.can_turn_read_only
-    if kind is Kind.WRITE and not by_database and tree.frames and tree.frames[-1].read_only:
-        _refuse_write(tree, "A statement that writes")
+    if database.commits_by_itself(statement):
+        raise OwnershipError(
+            f"{first_word(statement)} inside a transaction() scope: on"
+            f" {work.connection.dialect.name} it commits everything before it, and the scope"
+            " could not keep its word. Nothing was sent. Run it outside the scope."
+        )
+    if not work.surely_open:
+        work.surely_open = database.writes_rows(statement)
 
 
 def _check_still_open(tree: ScopeTree, work: Work) -> None:
     """Notice a ROLLBACK or COMMIT that went past SQLAlchemy's session, or past SQLAlchemy."""
     if work.rolled_back:
         tree.ended_by("a ROLLBACK on its connection")
-    if work.executed and not work.connection.invalidated:
-        state = scopes_for(work.connection.dialect).state(work.connection, wrote=work.surely_open)
+    if not work.connection.invalidated:
+        state = work.database.state(work.connection, wrote=work.surely_open)
         if state is DriverState.GONE:
             tree.ended_by("a statement that SQLAlchemy did not see")
 
 
-def _send_savepoint(tree: ScopeTree, connection: Connection) -> None:
+def _send_savepoint(tree: ScopeTree, nested: SessionTransaction, connection: Connection) -> None:
     """Send the SAVEPOINT of the block, for a statement that does not come by the session."""
-    nested = tree.session.get_nested_transaction()
-    if nested is not None and len(tree.begun.get(nested, ())) < len(tree.works):
+    if len(tree.begun.get(nested, ())) < len(tree.works):
         tree.session.connection(bind_arguments={"bind": connection.engine})
 
 
@@ -92,8 +107,7 @@ def _released(tree: ScopeTree, inner: NestedTransaction | None) -> None:
     # On every database as on PostgreSQL, where it could not be released.
     cause = tree.own_causes.pop(inner, None) if inner is not None else None
     if cause is not None and tree.frames:
-        boundary = tree.frames[-1].boundary
-        boundary.cause = boundary.cause or cause
+        tree.frames[-1].boundary.blame(cause)
 
 
 def check_last(tree: ScopeTree, work: Work) -> None:
@@ -107,38 +121,45 @@ def check_last(tree: ScopeTree, work: Work) -> None:
     # A before_commit listener of the application's runs after every other check.
     if tree.frames and tree.frames[0].cause is not None:
         raise unexpected(tree.frames[0].cause, "transaction")
-    check_driver(tree, work)
+    if work.rolled_back:
+        check_connection(tree, work)
+    if work.executed:
+        check_driver(tree, work)
+
+
+def check_connection(tree: ScopeTree, work: Work) -> None:
+    """Look whether the connection is still the one of the transaction."""
+    connection = work.connection
+    if work.rolled_back or connection.closed or connection.invalidated:
+        tree.lost_to("a ROLLBACK on its connection, or the connection's loss")
+        raise OwnershipError(tree.foreign_message())
 
 
 def check_driver(tree: ScopeTree, work: Work) -> None:
     """Ask the driver whether the transaction is still there."""
     connection = work.connection
-    if connection.closed or connection.invalidated or work.rolled_back:
-        tree.foreign = tree.foreign or "a ROLLBACK on its connection, or the connection's loss"
-        raise OwnershipError(tree.foreign_message())
-    if not work.executed:
+    state = work.database.state(connection, wrote=work.surely_open)
+    if state is DriverState.OPEN:
         return
-    state = scopes_for(connection.dialect).state(connection, wrote=work.surely_open)
     if state is DriverState.FAILED:
         raise UnexpectedRollback(
             "The database reports that this transaction has failed: its COMMIT would save"
             " nothing. A statement sent around SQLAlchemy must have raised."
         )
-    if state is DriverState.GONE:
-        tree.foreign = tree.foreign or "a statement that SQLAlchemy did not see"
-        raise OwnershipError(tree.foreign_message())
+    tree.lost_to("a statement that SQLAlchemy did not see")
+    raise OwnershipError(tree.foreign_message())
 
 
 def check_flush(tree: ScopeTree) -> None:
     """Look at a flush before it begins."""
     tree.check()
-    if tree.frames and tree.frames[-1].read_only and pending(tree.session):
+    if tree.frames and tree.frames[-1].refuses_writes and pending(tree.session):
         _refuse_write(tree, "A flush of new, changed or deleted objects")
 
 
 def check_orm_write(tree: ScopeTree) -> None:
     """Look at an ORM-enabled INSERT, UPDATE or DELETE before it is sent."""
-    if tree.frames and tree.frames[-1].read_only:
+    if tree.frames and tree.frames[-1].refuses_writes:
         _refuse_write(tree, "An INSERT, UPDATE or DELETE")
 
 
@@ -155,8 +176,7 @@ def _refuse_write(tree: ScopeTree, what: str) -> NoReturn:
         f"{what} in a scope with read_only=True. Nothing was sent. Take read_only out, or"
         " move the write out of the scope."
     )
-    boundary = tree.frames[-1].boundary
-    boundary.cause = boundary.cause or violation
+    tree.frames[-1].boundary.blame(violation)
     raise violation
 
 

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
 from ..exceptions import CommitOutcomeUnknown, OwnershipError, PartialCommit, TransactionError
-from .checks import check_driver
-from .ending import detach, run_rollback_hooks
+from .checks import check_connection, check_driver
+from .ending import detach, give_up, run_rollback_hooks
 from .failures import unexpected
 from .frames import Frame
 from .hooks import run_after_commit, run_logged
@@ -25,9 +25,21 @@ def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
         raise OwnershipError(tree.foreign_message())
     if frame.cause is not None or not tree.session.is_active:
         raise unexpected(frame.cause, "transaction")
-    for work in tree.works.values():
+    works = tree.works
+    if not works:
+        return
+    # Of one database the driver is asked when COMMIT is about to be sent.
+    now = len(works) > 1 or tree.options.read_only
+    for work in works.values():
         if work.executed or work.rolled_back:
-            check_driver(tree, work)
+            check_connection(tree, work)
+            if now and work.executed:
+                check_driver(tree, work)
+    if len(works) > 1:
+        _check_several(tree)
+
+
+def _check_several(tree: ScopeTree) -> None:
     written = [work for work in tree.works.values() if work.first_write is not None]
     if len(written) > 1 and (tree.options.multi_bind or "raise") == "raise":
         names = ", ".join(repr(_name(tree, work) or "default") for work in written)
@@ -60,13 +72,15 @@ def commit(tree: ScopeTree) -> None:
             # Or the session would think for ever that it is inside a with block.
             with suppress(Exception):
                 tree.root.__exit__(type(error), error, error.__traceback__)
-        detach(tree, error)
+        give_up(tree, error)
         _commit_failed(tree, error, [original for _, original, _ in tree.errors[before:]])
-    detach(tree, None)
-    try:
-        run_after_commit(tree.hooks.on_commit)
-    finally:
-        run_logged(tree.hooks.after_end, "after_end", "committed")
+    detach(tree)
+    hooks = tree.registered
+    if hooks is not None:
+        try:
+            run_after_commit(hooks.on_commit)
+        finally:
+            run_logged(hooks.after_end, "after_end", "committed")
 
 
 def _commit_failed(tree: ScopeTree, error: BaseException, recorded: list[BaseException]) -> None:

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.util import immutabledict
 
+from ..dialects.sqlite.control import asked_begin
 from ..exceptions import OptionMismatch, OwnershipError
 from .databases import scopes_for
-from .engine_guards import guard_engine
+from .engine_guards import GUARDED, guard_engine
 from .frames import Frame
+from .options import NO_TIMEOUTS
 from .tree import ScopeTree
-from .work import Work, own_checkout, shadow
+from .work import Work, own_checkout
 
 __all__ = ["acquire", "entered_savepoint", "join", "put_in_force", "restore"]
 
 
 def acquire(tree: ScopeTree, engine: Engine) -> None:
-    """Begin on a database at its first use, the way this scope asks for."""
-    guard_engine(engine)
+    """See to it that a database is begun the way this scope asks for, at its first use."""
+    if GUARDED not in engine.dialect.__dict__:
+        guard_engine(engine)
+    # A scope that asks for no more than a way to begin leaves the connecting to the session.
+    asked_begin.set(tree.asked_begin)
+    if not tree.begins_plainly:
+        _begin_with_options(tree, engine)
+
+
+def _begin_with_options(tree: ScopeTree, engine: Engine) -> None:
+    timeouts = tree.frame_behind(None).timeouts
     database = scopes_for(engine.dialect)
     if tree.session.twophase and not database.two_phase:
         raise OptionMismatch(
@@ -32,10 +44,7 @@ def acquire(tree: ScopeTree, engine: Engine) -> None:
             " multi_bind='best_effort', or write to one database.",
         )
     options = database.begin_options(
-        begin=tree.begin,
-        read_only=tree.options.read_only,
-        isolation=tree.options.isolation,
-        timeouts=tree.frame_behind(None).timeouts,
+        read_only=tree.options.read_only, isolation=tree.options.isolation, timeouts=timeouts
     )
     # By the root: inside a savepoint SQLAlchemy 2.0 would apply the options a second time,
     # to the savepoint, and refuse them.
@@ -49,7 +58,8 @@ def acquire(tree: ScopeTree, engine: Engine) -> None:
 def join(tree: ScopeTree, work: Work) -> None:
     """Take a transaction that the session has begun into the tree."""
     connection = work.connection
-    raw: Any = connection.connection.dbapi_connection
+    checkout = connection.connection
+    raw: Any = checkout.dbapi_connection
     if connection.dialect.detect_autocommit_setting(raw):
         raise OptionMismatch(
             "isolation",
@@ -60,15 +70,18 @@ def join(tree: ScopeTree, work: Work) -> None:
             " options, and set it on single connections.",
         )
     work.tree = tree
-    own_checkout(work)
+    own_checkout(work, checkout)
     tree.works[connection.engine] = work
-    shadow(connection, "commit", _refuse_commit)
-    shadow(connection, "rollback", _noticed(tree, connection.rollback))
-    if not tree.frames:
+    methods: dict[str, Any] = connection.__dict__
+    methods["commit"] = _refuse_commit
+    methods["rollback"] = partial(_roll_back_noticed, tree, connection.rollback)
+    frames = tree.frames
+    if not frames:
         # An adopted transaction: it has no options, and nothing is sent to it.
         return
-    scopes_for(connection.dialect).begun(connection, read_only=tree.options.read_only)
-    put_in_force(tree, tree.frame_behind(None), connection)
+    if tree.options.read_only:
+        work.database.begun(connection, read_only=True)
+    put_in_force(tree, frames[0] if len(frames) == 1 else tree.frame_behind(None), connection)
 
 
 def entered_savepoint(
@@ -83,24 +96,34 @@ def entered_savepoint(
 
 def put_in_force(tree: ScopeTree, frame: Frame, connection: Connection) -> None:
     """Put in force what a block asks for beyond the one around it."""
+    if frame.timeouts is NO_TIMEOUTS and not frame.refuses_writes:
+        return
     database = scopes_for(connection.dialect)
     outer = tree.frames[frame.index - 1] if frame.index else None
     if frame.timeouts and (outer is None or outer.timeouts != frame.timeouts):
         database.limit(connection, frame.timeouts)
-    if frame.read_only and not tree.options.read_only:
+    if frame.refuses_writes and not tree.options.read_only:
         database.set_read_only(connection, True)
 
 
 def restore(tree: ScopeTree, frame: Frame, outer: Frame) -> None:
     """Put in force again what was before a block that ended well."""
+    if frame.timeouts is outer.timeouts and frame.refuses_writes is outer.refuses_writes:
+        return
     for work in tree.works.values():
         if work.connection.closed or work.connection.invalidated:
             continue
-        database = scopes_for(work.connection.dialect)
-        if frame.read_only and not outer.read_only:
+        database = work.database
+        if frame.refuses_writes and not outer.refuses_writes:
             database.set_read_only(work.connection, False)
         if frame.timeouts != outer.timeouts:
             database.limit(work.connection, outer.timeouts)
+
+
+def _roll_back_noticed(tree: ScopeTree, plain: Callable[[], None]) -> None:
+    # Here and not when ROLLBACK is sent: that one may be the answer to an error.
+    tree.ended_by("connection.rollback()")
+    plain()
 
 
 def _refuse_commit() -> None:
@@ -108,11 +131,3 @@ def _refuse_commit() -> None:
         "connection.commit() inside a transaction() scope: the scope commits at its end."
         " Nothing was changed; leave the commit out."
     )
-
-
-def _noticed(tree: ScopeTree, plain: Callable[[], None]) -> Callable[[], None]:
-    def rollback() -> None:
-        tree.ended_by("connection.rollback()")
-        plain()
-
-    return rollback

@@ -14,7 +14,6 @@ from typing import Any
 from sqlalchemy.engine import Connection, Dialect
 
 from ..dialects.sqlite.control import (
-    BEGIN_OPTION,
     LOCK_TIMEOUT_OPTION,
     READ_ONLY_OPTION,
     control_of,
@@ -79,7 +78,7 @@ class DatabaseScopes:
         return False
 
     def begin_options(
-        self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
+        self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
     ) -> dict[str, Any]:
         """Return execution options for the connection, to be known before its BEGIN."""
         return {} if isolation is None else {"isolation_level": isolation}
@@ -112,11 +111,11 @@ class SQLiteScopes(DatabaseScopes):
     can_turn_read_only = True
 
     def begin_options(
-        self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
+        self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
     ) -> dict[str, Any]:
         # Every SQLite transaction is serializable, whatever less is asked for.
         # https://www.sqlite.org/isolation.html
-        options: dict[str, Any] = {BEGIN_OPTION: "deferred" if read_only else begin}
+        options: dict[str, Any] = {}
         if read_only:
             options[READ_ONLY_OPTION] = True
         if timeouts.lock_s is not None:
@@ -159,11 +158,9 @@ class PostgreSQLScopes(DatabaseScopes):
     read_only_savepoint = True
 
     def begin_options(
-        self, *, begin: str, read_only: bool, isolation: str | None, timeouts: Timeouts
+        self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
     ) -> dict[str, Any]:
-        options = super().begin_options(
-            begin=begin, read_only=read_only, isolation=isolation, timeouts=timeouts
-        )
+        options = super().begin_options(read_only=read_only, isolation=isolation, timeouts=timeouts)
         if read_only:
             options["postgresql_readonly"] = True
         return options

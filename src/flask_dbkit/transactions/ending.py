@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from sqlalchemy import event
 
+from ..dialects.sqlite.control import asked_begin, nothing_asked
 from ..exceptions import Rollback
 from .checks import orm_write_guard
 from .failures import note_failure
 from .hooks import run_logged
 from .tree import ScopeTree
-from .work import marks_of, open_trees
+from .work import free_checkout, open_trees
 
-__all__ = ["detach", "roll_back", "run_rollback_hooks"]
+__all__ = ["detach", "give_up", "roll_back", "run_rollback_hooks"]
 
 
 def roll_back(tree: ScopeTree, error: BaseException | None) -> None:
@@ -26,35 +27,52 @@ def roll_back(tree: ScopeTree, error: BaseException | None) -> None:
     except Exception as failed:
         note_failure(error, failed)
     finally:
-        detach(tree, error)
+        give_up(tree, error)
 
 
-def detach(tree: ScopeTree, error: BaseException | None) -> None:
+def detach(tree: ScopeTree) -> None:
     """Give the session back to itself."""
     session = tree.session
-    for name in ("commit", "get_bind", "begin"):
-        session.__dict__.pop(name, None)
+    methods = session.__dict__
+    methods.pop("commit", None)
+    methods.pop("get_bind", None)
+    methods.pop("begin", None)
     if tree.guards_orm_writes:
         event.remove(session, "do_orm_execute", orm_write_guard)
         tree.guards_orm_writes = False
-    session.twophase = tree.plain_twophase
-    for work in tree.works.values():
-        work.tree = None
-        for name in ("commit", "rollback"):
-            work.connection.__dict__.pop(name, None)
-    marks = marks_of(session)
-    marks.tree = None
+    if session.twophase is not tree.plain_twophase:
+        session.twophase = tree.plain_twophase
+    tree.marks.tree = None
     tree.frames.clear()
-    open_trees.set(tuple(other for other in open_trees.get() if other is not tree))
-    if session.get_transaction() is tree.root:
-        # A COMMIT that failed leaves the session half way; nothing of it may stay.
+    if tree.works:
+        _free_connections(tree)
+    trees = open_trees.get()
+    open_trees.set(tuple(other for other in trees if other is not tree) if len(trees) > 1 else ())
+
+
+def give_up(tree: ScopeTree, error: BaseException | None) -> None:
+    """Give the session back after a failure: it may be left half way, and nothing may stay."""
+    detach(tree)
+    if tree.session.get_transaction() is tree.root:
         try:
             tree.root.close()
         except Exception as failed:
             note_failure(error, failed)
 
 
+def _free_connections(tree: ScopeTree) -> None:
+    for work in tree.works.values():
+        work.tree = None
+        free_checkout(work)
+        methods = work.connection.__dict__
+        methods.pop("commit", None)
+        methods.pop("rollback", None)
+    asked_begin.set(nothing_asked)
+
+
 def run_rollback_hooks(tree: ScopeTree, error: BaseException) -> None:
     """Tell the hooks of a rollback, and of the end."""
-    run_logged(tree.hooks.on_rollback, "on_rollback", error)
-    run_logged(tree.hooks.after_end, "after_end", "rolled_back")
+    hooks = tree.registered
+    if hooks is not None:
+        run_logged(hooks.on_rollback, "on_rollback", error)
+        run_logged(hooks.after_end, "after_end", "rolled_back")

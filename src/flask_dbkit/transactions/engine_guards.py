@@ -10,7 +10,6 @@ pool in transaction, and the next request commits what leaked.
 from __future__ import annotations
 
 from typing import Any
-from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
@@ -22,16 +21,17 @@ from .checks import check_last, check_statement
 from .databases import restore_session
 from .work import work_of, work_of_checkout
 
-__all__ = ["guard_engine"]
+__all__ = ["GUARDED", "guard_engine"]
 
-_guarded_engines: WeakSet[Engine] = WeakSet()
+GUARDED = "_dbkit_guarded"
+"""Attribute of a dialect object whose engine has the listeners."""
 
 
 def guard_engine(engine: Engine) -> None:
     """Attach the listeners to one engine, once."""
-    if engine in _guarded_engines:
+    if GUARDED in engine.dialect.__dict__:
         return
-    _guarded_engines.add(engine)
+    setattr(engine.dialect, GUARDED, True)
     for name in ("do_execute", "do_executemany"):
         # First in line: a statement that is refused must not make SQLite take its write lock.
         event.listen(engine, name, _before_statement, insert=True)
@@ -89,9 +89,7 @@ def _guard_endings(dialect: Dialect) -> None:
             # transaction, and its next user would commit these rows.
             plain_rollback(checkout)
             raise
-        tree.commits_sent += 1
         plain_commit(checkout)
-        tree.commits_done += 1
 
     def do_rollback(checkout: Any) -> None:
         work = work_of_checkout(checkout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -14,9 +13,10 @@ from .checks import guard_orm_writes, pending, refuse_commit
 from .connections import acquire, join
 from .ending import roll_back
 from .failures import unexpected
-from .options import ScopeOptions, Surroundings
+from .frames import Frame
+from .options import PLAIN, ScopeOptions, Surroundings
 from .tree import ScopeTree
-from .work import Work, marks_of, open_trees, shadow
+from .work import SessionMarks, Work, marks_of, open_trees
 
 __all__ = ["begin_tree", "stray_work"]
 
@@ -42,28 +42,49 @@ class OwnSavepoint(SessionTransaction):
 
 
 def begin_tree(
-    session: Session, options: ScopeOptions, surroundings: Surroundings, attempt: int
-) -> ScopeTree:
+    session: Session,
+    marks: SessionMarks,
+    options: ScopeOptions,
+    surroundings: Surroundings,
+    *,
+    attempt: int,
+) -> Frame:
     """Make the session's transaction a scope's. Nothing is sent yet.
 
     Args:
         session: Without an open scope.
+        marks: The session's.
         options: Of the outermost scope.
         surroundings: What is known about the application.
         attempt: Counted by the retry loop.
+
+    Returns:
+        The outermost block.
 
     Raises:
         OwnershipError: The transaction is somebody else's, or has work from before the scope.
         OptionMismatch: The options come too late for it.
     """
-    root = _take_root(session, options, surroundings)
-    tree = ScopeTree(session, root, options, surroundings, attempt)
-    _enter(tree)
-    return tree
+    root = _take_root(session, marks, options, surroundings)
+    root.__enter__()
+    tree = ScopeTree(session, marks, root, options, surroundings, attempt=attempt)
+    marks.tree = tree
+    _watch(tree, session)
+    open_trees.set((*open_trees.get(), tree))
+    if options is not PLAIN:
+        if options.multi_bind == "two_phase":
+            session.twophase = True
+        if options.read_only:
+            guard_orm_writes(tree)
+    if marks.works:
+        _join_all(tree, marks.works)
+    frame = Frame(tree, options)
+    tree.frames.append(frame)
+    return frame
 
 
 def _take_root(
-    session: Session, options: ScopeOptions, surroundings: Surroundings
+    session: Session, marks: SessionMarks, options: ScopeOptions, surroundings: Surroundings
 ) -> SessionTransaction:
     """Begin, adopt or restart the session's transaction."""
     root = session.get_transaction()
@@ -78,7 +99,7 @@ def _take_root(
             "The session is inside somebody's session.begin() block, which will end its"
             " transaction. Use transaction() in its place."
         )
-    works = marks_of(session).works
+    works = marks.works
     stray = stray_work(session, works)
     if stray is not None:
         _adopt(stray, options, surroundings)
@@ -114,47 +135,43 @@ def _adopt(stray: str, options: ScopeOptions, surroundings: Surroundings) -> Non
         )
 
 
-def _enter(tree: ScopeTree) -> None:
-    session = tree.session
-    tree.root.__enter__()
-    marks = marks_of(session)
-    marks.tree = tree
-    if tree.options.multi_bind == "two_phase":
-        session.twophase = True
-    shadow(session, "commit", lambda: refuse_commit(tree))
-    shadow(session, "get_bind", _bound(tree, session.get_bind))
-    shadow(session, "begin", _watched(tree, session.begin))
-    open_trees.set((*open_trees.get(), tree))
-    if tree.options.read_only:
-        guard_orm_writes(tree)
+def _join_all(tree: ScopeTree, works: list[Work]) -> None:
     try:
-        for work in marks.works:
+        for work in works:
             join(tree, work)
     except BaseException as error:
         roll_back(tree, error)
         raise
 
 
-def _bound(tree: ScopeTree, plain: Callable[..., Any]) -> Callable[..., Any]:
+def _watch(tree: ScopeTree, session: Session) -> None:
+    """Put methods of the scope's own before three of the session's, until the scope ends."""
+    # On the instance: nobody else's session is touched, and SQLAlchemy itself never commits a
+    # scope's session through its commit().
+    plain_get_bind, plain_begin = session.get_bind, session.begin
+
+    def commit() -> None:
+        refuse_commit(tree)
+
     def get_bind(*args: Any, **kwargs: Any) -> Engine | Connection:
-        tree.check()
-        bind: Engine | Connection = plain(*args, **kwargs)
-        if isinstance(bind, Engine) and bind not in tree.works and not tree.acquiring:
+        bind: Engine | Connection
+        if not tree.simple:
+            tree.check()
+        bind = plain_get_bind(*args, **kwargs)
+        if bind not in tree.works and isinstance(bind, Engine) and not tree.acquiring:
             acquire(tree, bind)
         return bind
 
-    return get_bind
-
-
-def _watched(tree: ScopeTree, plain: Callable[..., SessionTransaction]) -> Callable[..., Any]:
     def begin(nested: bool = False) -> SessionTransaction:
-        transaction = plain(nested=nested)
+        transaction = plain_begin(nested=nested)
         if nested and not tree.ending:
             # Here and not when it fails: "with" takes the class's __exit__ at its beginning.
             transaction.__class__ = OwnSavepoint
+            tree.simple = False
         return transaction
 
-    return begin
+    methods: dict[str, Any] = session.__dict__
+    methods["commit"], methods["get_bind"], methods["begin"] = commit, get_bind, begin
 
 
 def stray_work(session: Session, works: list[Work]) -> str | None:

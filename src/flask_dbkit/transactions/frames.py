@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import SessionTransaction
 
-from .options import ScopeOptions, Timeouts
+from .hooks import NO_HOOKS
+from .options import NO_TIMEOUTS, ScopeOptions, Timeouts
 
 if TYPE_CHECKING:
     from .tree import ScopeTree
@@ -20,11 +21,9 @@ class TransactionInfo:
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_frame", "depth")
-
-    def __init__(self, frame: Frame) -> None:
-        self._frame = frame
-        self.depth = frame.index + 1
+    # Always a Frame: two objects that knew each other would be left to the garbage collector,
+    # and with them all that the transaction had to do with.
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<TransactionInfo {self.id}, depth {self.depth}, attempt {self.attempt}>"
@@ -32,67 +31,89 @@ class TransactionInfo:
     @property
     def id(self) -> int:
         """A number that no other transaction of this process has."""
-        return self._frame.tree.id
+        return _frame(self).tree.id
+
+    @property
+    def depth(self) -> int:
+        """1 for the outermost block, one more for each block inside it."""
+        return _frame(self).index + 1
 
     @property
     def attempt(self) -> int:
         """1 for the first run of a replayed function, then 2, 3, …."""
-        return self._frame.tree.attempt
+        return _frame(self).tree.attempt
 
     @property
     def read_only(self) -> bool:
         """Whether writes are refused here."""
-        return self._frame.read_only
+        return _frame(self).refuses_writes
 
     @property
     def isolation(self) -> str | None:
         """The level asked for, ``None`` when none was."""
-        return self._frame.tree.options.isolation
+        return _frame(self).tree.options.isolation
 
     @property
     def rollback_only(self) -> bool:
         """Whether the end of the enclosing boundary will be a rollback."""
-        boundary = self._frame.boundary
+        boundary = _frame(self).boundary
         return boundary.silent or boundary.cause is not None
 
     def set_rollback_only(self) -> None:
         """Make the enclosing boundary end with a silent rollback."""
-        self._frame.boundary.silent = True
+        _frame(self).boundary.silent = True
 
 
-class Frame:
-    """One block of a tree."""
+def _frame(info: TransactionInfo) -> Frame:
+    assert isinstance(info, Frame)
+    return info
 
-    __slots__ = (
-        "cause",
-        "hook_mark",
-        "index",
-        "info",
-        "inside",
-        "options",
-        "read_only",
-        "savepoint",
-        "silent",
-        "timeouts",
-        "tree",
-    )
+
+class Frame(TransactionInfo):
+    """One block of a tree.
+
+    Attributes:
+        tree: The tree.
+        index: 0 for the outermost block.
+        options: What the block asks for.
+        savepoint: Its own, if it opened one.
+        refuses_writes: It is read-only, or a block around it is.
+        timeouts: In force in it.
+        cause: The first error that undid work of this boundary.
+        silent: The boundary is to be rolled back without an error.
+        hook_mark: How many hooks there were before a savepoint.
+        same_scope: The block that the same scope object has open around this one.
+        inside: The application's own savepoint that the block was opened in.
+    """
+
+    cause: BaseException | None = None
+    hook_mark = NO_HOOKS
+    inside: SessionTransaction | None = None
+    same_scope: Frame | None = None
+    savepoint: SessionTransaction | None = None
+    silent = False
 
     def __init__(self, tree: ScopeTree, options: ScopeOptions) -> None:
+        frames = tree.frames
         self.tree = tree
-        self.index = len(tree.frames)
+        self.index = len(frames)
         self.options = options
-        self.savepoint: SessionTransaction | None = None
-        outer = tree.frames[-1] if tree.frames else None
-        self.read_only: bool = options.read_only or (outer is not None and outer.read_only)
-        self.timeouts: Timeouts = (
-            options.timeouts if outer is None else _narrow(outer.timeouts, options)
-        )
-        self.cause: BaseException | None = None
-        self.silent = False
-        self.hook_mark = tree.hooks.mark()
+        if not frames:
+            self.refuses_writes = options.read_only
+            self.timeouts = options.timeouts
+            return
+        outer = frames[-1]
+        self.refuses_writes = options.read_only or outer.refuses_writes
+        self.timeouts = outer.timeouts if options.inherits else _narrow(outer.timeouts, options)
         nested = tree.session.get_nested_transaction()
-        self.inside = nested if nested is not None and tree.is_own(nested) else None
-        self.info = TransactionInfo(self)
+        if nested is not None and tree.is_own(nested):
+            self.inside = nested
+
+    def blame(self, error: BaseException) -> None:
+        """Remember the first error that undid work of this boundary."""
+        self.tree.simple = False
+        if self.cause is None:
+            self.cause = error
 
     @property
     def is_boundary(self) -> bool:
@@ -115,6 +136,8 @@ class Frame:
 
 def _narrow(outer: Timeouts, options: ScopeOptions) -> Timeouts:
     given = options.timeouts
+    if given is NO_TIMEOUTS:
+        return outer
     return Timeouts(
         outer.lock_s if given.lock_s is None else given.lock_s,
         outer.statement_s if given.statement_s is None else given.statement_s,

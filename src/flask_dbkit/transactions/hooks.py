@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import OnCommitError
 
-__all__ = ["Hook", "Hooks", "run_after_commit", "run_logged", "run_now"]
+__all__ = ["NO_HOOKS", "Hook", "Hooks", "run_after_commit", "run_logged", "run_now"]
 
 logger = logging.getLogger("flask_dbkit.transactions")
 
@@ -47,6 +47,10 @@ class Hook:
     def __call__(self, *more: object) -> object:
         """Call it; what the scope has to say comes before the arguments bound to it."""
         return self.function(*more, *self.args, **self.kwargs)
+
+
+NO_HOOKS = (0, 0, 0)
+"""The mark of an empty :class:`Hooks`."""
 
 
 @dataclass

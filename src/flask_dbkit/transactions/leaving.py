@@ -13,7 +13,7 @@ from .connections import restore
 from .ending import roll_back, run_rollback_hooks
 from .failures import note_failure, unexpected
 from .frames import Frame
-from .hooks import run_logged
+from .hooks import Hook, run_logged
 from .tree import ScopeTree
 
 __all__ = ["leave"]
@@ -35,13 +35,10 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
     """
     tree = frame.tree
     tree.check_owner()
-    if frame not in tree.frames:
-        # An outer block was left before this one and took it along.
-        if error is None:
-            raise OwnershipError("This block was left after the block around it.")
-        return False
-    if tree.frames[-1] is not frame:
-        return _leave_out_of_order(tree, error)
+    if not tree.frames or tree.frames[-1] is not frame:
+        return _leave_out_of_order(tree, frame, error)
+    if error is not None or frame.savepoint is not None:
+        _notice_rollback(tree)
     if frame.index == 0:
         return _leave_outermost(tree, frame, error)
     if frame.savepoint is not None:
@@ -49,7 +46,18 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
     return _leave_joined(tree, frame, error)
 
 
-def _leave_out_of_order(tree: ScopeTree, error: BaseException | None) -> bool:
+def _notice_rollback(tree: ScopeTree) -> None:
+    """Notice a ROLLBACK on a connection that no error of this scope explains."""
+    if tree.frames[0].cause is None and any(work.rolled_back for work in tree.works.values()):
+        tree.ended_by("a ROLLBACK on its connection")
+
+
+def _leave_out_of_order(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:
+    if frame not in tree.frames:
+        # An outer block was left before this one and took it along.
+        if error is None:
+            raise OwnershipError("This block was left after the block around it.")
+        return False
     failure = OwnershipError(
         "Scopes were left in the wrong order: an inner block is still open, perhaps in a"
         " suspended generator. Everything was rolled back."
@@ -64,16 +72,15 @@ def _leave_out_of_order(tree: ScopeTree, error: BaseException | None) -> bool:
 def _leave_joined(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:
     boundary = frame.boundary
     tree.frames.pop()
-    if error is not None:
-        if isinstance(error, Rollback):
-            boundary.silent = True  # also when it is swallowed on its way
-        elif frame.inside is not None and frame.inside.is_active:
-            tree.own_causes.setdefault(frame.inside, error)
-        else:
-            boundary.cause = boundary.cause or error
-        return False
-    if tree.foreign is None and boundary.cause is None:
-        restore(tree, frame, tree.frames[-1])
+    if error is None:
+        if tree.foreign is None and boundary.cause is None:
+            restore(tree, frame, tree.frames[-1])
+    elif isinstance(error, Rollback):
+        boundary.silent = True  # also when it is swallowed on its way
+    elif frame.inside is not None and frame.inside.is_active:
+        tree.own_causes.setdefault(frame.inside, error)
+    else:
+        boundary.blame(error)
     return False
 
 
@@ -124,7 +131,7 @@ def _quietly(tree: ScopeTree, call: Callable[[], None]) -> None:
 def _undo_savepoint(
     tree: ScopeTree, frame: Frame, savepoint: SessionTransaction, error: BaseException | None
 ) -> None:
-    hooks = tree.hooks.take_since(frame.hook_mark)
+    hooks = tree.registered.take_since(frame.hook_mark) if tree.registered is not None else []
     if not tree.killed and tree.foreign is None:
         try:
             _quietly(tree, savepoint.rollback)
@@ -132,8 +139,7 @@ def _undo_savepoint(
             restore(tree, frame, tree.frames[frame.index - 1])
         except Exception as failed:
             note_failure(error, failed)
-            outer = tree.frames[frame.index - 1].boundary
-            outer.cause = outer.cause or failed
+            tree.frames[frame.index - 1].boundary.blame(failed)
     tree.frames.pop()
     run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
@@ -150,7 +156,8 @@ def _leave_outermost(tree: ScopeTree, frame: Frame, error: BaseException | None)
         failure = unexpected(frame.cause, "transaction")
     else:
         try:
-            _run_before_commit(tree, frame)
+            if tree.registered is not None:
+                _run_before_commit(tree.registered.before_commit, tree, frame)
             tree.session.flush()
             check_before_commit(tree, frame)
         except BaseException as raised:
@@ -181,8 +188,7 @@ def _leave_with(tree: ScopeTree, frame: Frame, error: BaseException) -> bool:
     return False
 
 
-def _run_before_commit(tree: ScopeTree, frame: Frame) -> None:
-    hooks = tree.hooks.before_commit
+def _run_before_commit(hooks: list[Hook], tree: ScopeTree, frame: Frame) -> None:
     while hooks:
         hooks.pop(0)()
         tree.session.flush()

@@ -9,10 +9,9 @@ from sqlalchemy.orm import Session
 from ..exceptions import DurabilityError, OptionMismatch, OwnershipError
 from .checks import guard_orm_writes
 from .connections import put_in_force
-from .databases import scopes_for
 from .entering import begin_tree
 from .frames import Frame
-from .options import ScopeOptions, Surroundings
+from .options import NO_TIMEOUTS, PLAIN, ScopeOptions, Surroundings
 from .session_guards import GUARDED, guard_sessions
 from .tree import ScopeTree
 from .work import marks_of, open_trees
@@ -38,15 +37,14 @@ def open_scope(
         OptionMismatch: The options do not fit what is in force.
         DurabilityError: The scope is durable and not outermost.
     """
-    _guard(session)
-    tree = marks_of(session).tree
-    if tree is not None:
-        return _nest(tree, options)
-    _check_other_trees(session, options, surroundings)
-    tree = begin_tree(session, options, surroundings, attempt)
-    frame = Frame(tree, options)
-    tree.frames.append(frame)
-    return frame
+    if GUARDED not in type(session).__dict__:
+        _guard(session)
+    marks = marks_of(session)
+    if marks.tree is not None:
+        return _nest(marks.tree, options)
+    if open_trees.get():
+        _check_other_trees(session, options, surroundings)
+    return begin_tree(session, marks, options, surroundings, attempt=attempt)
 
 
 def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
@@ -59,30 +57,41 @@ def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     if not options.inherits:
         _check_nested(tree, options, outer)
     frame = Frame(tree, options)
-    narrows = frame.read_only and not outer.read_only
-    databases = [scopes_for(work.connection.dialect) for work in tree.works.values()]
+    if frame.timeouts is not NO_TIMEOUTS:
+        tree.begins_plainly = False
+    narrows = frame.refuses_writes and not outer.refuses_writes
     if narrows:
         guard_orm_writes(tree)
-    by_savepoint = not databases or any(known.read_only_savepoint for known in databases)
-    if options.savepoint or (narrows and by_savepoint):
+    if options.savepoint or (narrows and _by_savepoint(tree)):
         # What is pending belongs to the outer block, and so does an error in it.
         tree.session.flush()
+        if tree.registered is not None:
+            frame.hook_mark = tree.registered.mark()
+        tree.simple = False
         frame.savepoint = Session.begin(tree.session, nested=True)
     tree.frames.append(frame)
-    if frame.savepoint is None and (frame.timeouts != outer.timeouts or narrows):
+    if frame.savepoint is None and (frame.timeouts is not outer.timeouts or narrows):
         for work in list(tree.works.values()):
             put_in_force(tree, frame, work.connection)
     return frame
 
 
+def _by_savepoint(tree: ScopeTree) -> bool:
+    """Tell whether a savepoint makes a block read-only, as far as databases are known yet."""
+    databases = [work.database for work in tree.works.values()]
+    return not databases or any(database.read_only_savepoint for database in databases)
+
+
 def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
+    if outer.refuses_writes and not options.read_only:
+        raise OptionMismatch("read_only", False, True)
+    if options is PLAIN:
+        return
     if options.independent:
         raise OwnershipError(
             "independent=True needs a session of its own, and this one has a scope open. Push"
             " a new application context: with app.app_context(): ..."
         )
-    if outer.read_only and not options.read_only:
-        raise OptionMismatch("read_only", False, True)
     in_force = tree.options
     for name, given, present in (
         ("isolation", options.isolation, in_force.isolation),

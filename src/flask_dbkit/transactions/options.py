@@ -12,7 +12,16 @@ from sqlalchemy.engine import Engine
 
 from ..exceptions import OptionMismatch
 
-__all__ = ["Retry", "ScopeOptions", "Surroundings", "Timeouts", "as_retry", "refuse_retry"]
+__all__ = [
+    "NO_TIMEOUTS",
+    "PLAIN",
+    "Retry",
+    "ScopeOptions",
+    "Surroundings",
+    "Timeouts",
+    "as_retry",
+    "refuse_retry",
+]
 
 _ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _BEGIN = ("immediate", "deferred")
@@ -29,6 +38,9 @@ class Timeouts:
 
     def __bool__(self) -> bool:
         return self.lock_s is not None or self.statement_s is not None
+
+
+NO_TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class ScopeOptions:
     read_only: bool = False
     isolation: str | None = None
     begin: str | None = None
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = NO_TIMEOUTS
     adopt: bool | None = None
     multi_bind: str | None = None
     independent: bool = False
@@ -82,7 +94,11 @@ class ScopeOptions:
         if multi_bind is not None:
             multi_bind = _word("multi_bind", str(multi_bind).lower(), _MULTI_BIND)
         return cls(
-            isolation=isolation, begin=begin, timeouts=timeouts, multi_bind=multi_bind, **values
+            isolation=isolation,
+            begin=begin,
+            timeouts=timeouts or NO_TIMEOUTS,
+            multi_bind=multi_bind,
+            **values,
         )
 
     @property
@@ -119,6 +135,10 @@ class Surroundings:
         if options.read_only:
             return "deferred"
         return options.begin or self.sqlite_begin
+
+
+PLAIN = ScopeOptions()
+"""What ``transaction()`` without arguments asks for."""
 
 
 def _word(name: str, given: str, allowed: tuple[str, ...]) -> str:

@@ -66,12 +66,27 @@ def run_in_scope(
     Returns:
         What the last call returned; ``None`` when it raised :exc:`Rollback`.
     """
+    if policy.attempts == 1:
+        return _run_once(find, options, function)
     result: R | None = None
     for attempt in attempts(find, options, policy, input_read):
         result = None
         with attempt:
             result = function()
     return cast("R", result)
+
+
+def _run_once(find: Find, options: ScopeOptions, function: Callable[[], R]) -> R:
+    session, surroundings = find()
+    frame = open_scope(session, options, surroundings)
+    try:
+        result = function()
+    except BaseException as error:
+        if not leave(frame, error):
+            raise
+        return cast("R", None)
+    leave(frame, None)
+    return result
 
 
 def attempts(
@@ -156,7 +171,7 @@ class Attempt:
         if course.policy.attempts > 1:
             self._input_at_start = course.input_read()
             event.listen(self._session, "before_flush", self._before_flush)
-        return frame.info
+        return frame
 
     def __exit__(
         self,

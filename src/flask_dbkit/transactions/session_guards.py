@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from .checks import check_commit, check_commit_beside, check_flush
 from .connections import entered_savepoint, join
-from .work import marks_of, open_trees, start_work
+from .work import forget_work, marks_of, open_trees, start_work
 
 __all__ = ["GUARDED", "guard_sessions"]
 
@@ -55,9 +55,12 @@ def _after_begin(session: Session, transaction: SessionTransaction, connection: 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     marks = marks_of(session)
-    if marks.tree is not None:
-        marks.tree.noticed_end(transaction)
-    if transaction.parent is None:
+    tree = marks.tree
+    if tree is not None and not (tree.ending and transaction is tree.root):
+        tree.noticed_end(transaction)
+    if transaction.parent is None and marks.works:
+        for work in marks.works:
+            forget_work(work)
         marks.works = []
 
 
@@ -74,11 +77,11 @@ def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None
 
 def _before_commit(session: Session) -> None:
     tree = marks_of(session).tree
-    if tree is not None:
-        check_commit(tree)
-    else:
+    if tree is None:
         for other in open_trees.get():
             check_commit_beside(other, session)
+    elif tree.own_causes or not tree.ending:
+        check_commit(tree)
 
 
 def _before_flush(session: Session, flush_context: Any, instances: Any) -> None:

@@ -9,9 +9,9 @@ that no block can end normally with its work gone.
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import get_ident
 
 from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction
@@ -20,8 +20,8 @@ from ..exceptions import OwnershipError, TransactionError
 from .databases import scopes_for
 from .frames import Frame
 from .hooks import Hooks
-from .options import ScopeOptions, Surroundings
-from .work import Work
+from .options import PLAIN, ScopeOptions, Surroundings
+from .work import SessionMarks, Work
 
 __all__ = ["ScopeTree"]
 
@@ -33,41 +33,55 @@ class ScopeTree:
 
     Args:
         session: Any session; nobody else may end its transaction until the tree is left.
+        marks: The session's.
         root: The session's transaction.
         options: Of the outermost scope.
         surroundings: See :class:`Surroundings`.
         attempt: Counted by the retry loop.
     """
 
+    acquiring = False
+    ending = False
+    foreign: str | None = None
+    guards_orm_writes = False
+    killed = False
+    registered: Hooks | None = None
+    simple = True
+    """Nothing went wrong and no savepoint was opened: the short way through every check."""
+
     def __init__(
         self,
         session: Session,
+        marks: SessionMarks,
         root: SessionTransaction,
         options: ScopeOptions,
         surroundings: Surroundings,
+        *,
         attempt: int,
     ) -> None:
         self.id = next(_ids)
         self.session = session
+        self.marks = marks
         self.root = root
         self.options = options
         self.surroundings = surroundings
         self.attempt = attempt
-        self.owner: int | None = threading.get_ident()
+        self.owner: int | None = get_ident()
         self.frames: list[Frame] = []
         self.works: dict[Engine, Work] = {}
-        self.hooks = Hooks()
         self.errors: list[tuple[int, BaseException, BaseException]] = []
-        self.ending = False
-        self.killed = False
-        self.commits_sent = self.commits_done = 0
-        self.foreign: str | None = None
         # First errors inside savepoints of the application's own, the session's or a connection's.
         self.own_causes: dict[SessionTransaction | NestedTransaction, BaseException] = {}
         self.begun: dict[SessionTransaction, list[NestedTransaction | None]] = {}
-        self.acquiring = False
-        self.guards_orm_writes = False
-        self.plain_twophase = session.twophase
+        self.plain_twophase = twophase = session.twophase
+        self.begins_plainly = options is PLAIN and not twophase
+
+    @property
+    def hooks(self) -> Hooks:
+        """The hooks of the tree, made when the first one is registered."""
+        if self.registered is None:
+            self.registered = Hooks()
+        return self.registered
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -80,9 +94,10 @@ class ScopeTree:
 
     def check_owner(self) -> None:
         """Refuse a caller from another thread or greenlet."""
+        me = get_ident()
         if self.owner is None:
-            self.owner = threading.get_ident()
-        if self.owner != threading.get_ident():
+            self.owner = me
+        if self.owner != me:
             raise OwnershipError(
                 "This transaction() scope belongs to another thread, and sessions must not be"
                 " shared between threads. Push an application context of the thread's own:"
@@ -91,12 +106,13 @@ class ScopeTree:
 
     def check(self) -> None:
         """Refuse to go on after the transaction was lost."""
-        if self.ending:
+        if self.simple or self.ending:
             return
         if self.foreign is not None:
             raise OwnershipError(self.foreign_message())
-        if self.frames:
-            cause = self._cause_in_force()
+        frames = self.frames
+        if frames:
+            cause = self._cause_in_force() if self.own_causes else frames[-1].boundary.cause
             if cause is not None:
                 raise TransactionError(
                     "An earlier error has undone the work of this transaction, and nothing more"
@@ -106,13 +122,18 @@ class ScopeTree:
 
     def _cause_in_force(self) -> BaseException | None:
         boundary = self.frames[-1].boundary
-        if self.own_causes:
-            nested: SessionTransaction | None = self.session.get_nested_transaction()
-            while nested is not None and nested is not boundary.savepoint:
-                if nested in self.own_causes:
-                    return self.own_causes[nested]
-                nested = nested.parent
+        nested: SessionTransaction | None = self.session.get_nested_transaction()
+        while nested is not None and nested is not boundary.savepoint:
+            if nested in self.own_causes:
+                return self.own_causes[nested]
+            nested = nested.parent
         return boundary.cause
+
+    def asked_begin(self) -> str | None:
+        """Return how a transaction begins on SQLite, if it is this scope's that begins now."""
+        # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
+        # with connecting.
+        return self.begin if self.frames and not self.root.is_active else None
 
     def is_own(self, nested: SessionTransaction) -> bool:
         """Tell whether a savepoint of the session was opened by the application."""
@@ -162,11 +183,17 @@ class ScopeTree:
         self.errors.append((boundary.index, error, original))
         for frame in self.frames:
             if frame is boundary or (self.killed and frame.is_boundary):
-                frame.cause = frame.cause or error
+                frame.blame(error)
 
     def ended_by(self, who: str) -> None:
         """Remember that somebody else ended the transaction."""
-        if not self.ending and self.foreign is None:
+        if not self.ending:
+            self.lost_to(who)
+
+    def lost_to(self, who: str) -> None:
+        """Remember who ended the transaction, also when the scope is about to end it."""
+        self.simple = False
+        if self.foreign is None:
             self.foreign = who
 
     def noticed_end(self, transaction: SessionTransaction) -> None:

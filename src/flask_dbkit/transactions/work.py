@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
+
+from .databases import scopes_for
 
 if TYPE_CHECKING:
     from .tree import ScopeTree
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 __all__ = [
     "SessionMarks",
     "Work",
+    "forget_work",
+    "free_checkout",
     "marks_of",
     "open_trees",
     "own_checkout",
-    "shadow",
     "start_work",
     "work_of",
     "work_of_checkout",
@@ -28,7 +29,6 @@ __all__ = [
 open_trees: ContextVar[tuple[ScopeTree, ...]] = ContextVar("flask_dbkit_open_trees", default=())
 """The scope trees that are open in this logical context, outermost first."""
 
-_works_by_checkout: WeakKeyDictionary[Any, Work] = WeakKeyDictionary()
 _WORK = "_dbkit_work"
 _MARKS = "flask_dbkit.transactions"
 
@@ -37,7 +37,9 @@ class Work:
     """One transaction on one connection.
 
     Attributes:
+        checkout: Its pooled connection, while a scope owns it.
         connection: The SQLAlchemy connection that began it.
+        database: What can be asked of its database.
         executed: Whether any statement was sent.
         first_write: The beginning of the first statement that writes.
         rolled_back: A ROLLBACK was sent, by whomever.
@@ -46,10 +48,21 @@ class Work:
         tree: The scope it belongs to, if any.
     """
 
-    __slots__ = ("connection", "executed", "first_write", "rolled_back", "surely_open", "tree")
+    __slots__ = (
+        "checkout",
+        "connection",
+        "database",
+        "executed",
+        "first_write",
+        "rolled_back",
+        "surely_open",
+        "tree",
+    )
 
     def __init__(self, connection: Connection) -> None:
+        self.checkout: Any = None
         self.connection = connection
+        self.database = scopes_for(connection.dialect)
         self.executed = False
         self.first_write: str | None = None
         self.rolled_back = False
@@ -81,24 +94,39 @@ def start_work(connection: Connection) -> Work:
     return work
 
 
+def forget_work(work: Work) -> None:
+    """Part a connection from its work, whose transaction is over."""
+    # Each knowing the other, they would be left to the garbage collector.
+    if work.connection.__dict__.get(_WORK) is work:
+        del work.connection.__dict__[_WORK]
+
+
 def work_of(connection: Connection) -> Work | None:
     """Return the work of a connection's transaction, ``None`` if it never began one."""
     work: Work | None = connection.__dict__.get(_WORK)
     return work
 
 
-def own_checkout(work: Work) -> None:
+def own_checkout(work: Work, checkout: Any) -> None:
     """Let the pooled connection of a work be found by :func:`work_of_checkout`."""
-    _works_by_checkout[work.connection.connection] = work
+    work.checkout = checkout
+    checkout.__dict__[_WORK] = work
+
+
+def free_checkout(work: Work) -> None:
+    """Part a pooled connection from its work, which a scope has ended."""
+    work.checkout.__dict__.pop(_WORK, None)
+    work.checkout = None
 
 
 def work_of_checkout(checkout: Any) -> Work | None:
-    """Return the work that a pooled connection does for a scope, or did for one."""
+    """Return the work that a pooled connection does for a scope."""
     try:
-        return _works_by_checkout.get(checkout)
-    except TypeError:
+        work: Work | None = checkout.__dict__.get(_WORK)
+    except AttributeError:
         # SQLAlchemy's stand-in for a pooled connection at the very first connect.
         return None
+    return work
 
 
 def marks_of(session: Session) -> SessionMarks:
@@ -108,10 +136,3 @@ def marks_of(session: Session) -> SessionMarks:
     if marks is None:
         marks = info[_MARKS] = SessionMarks()
     return marks
-
-
-def shadow(target: Any, name: str, method: Callable[..., Any]) -> None:
-    """Put a method of ours before one of a session or connection; ``del`` brings it back."""
-    # On the instance: nobody else's session is touched, and SQLAlchemy itself never commits a
-    # scope's session through this method.
-    target.__dict__[name] = method

@@ -30,6 +30,7 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -55,8 +56,10 @@ __all__ = [
     "Plain",
     "Send",
     "TransactionControl",
+    "asked_begin",
     "control_of",
     "leave_connections_to_parent",
+    "nothing_asked",
 ]
 
 BEGIN_OPTION = "dbkit_sqlite_begin"
@@ -67,6 +70,20 @@ READ_ONLY_OPTION = "dbkit_sqlite_read_only"
 
 LOCK_TIMEOUT_OPTION = "dbkit_sqlite_lock_timeout_s"
 """Execution option of a connection: seconds its next transaction waits for locks."""
+
+
+def nothing_asked() -> None:
+    """Nobody has asked for a way to begin."""
+
+
+asked_begin: ContextVar[Callable[[], str | None]] = ContextVar(
+    "flask_dbkit_asked_begin", default=nothing_asked
+)
+"""Asked before :data:`BEGIN_OPTION` is looked at; returns the same words, or ``None``.
+
+Announcing an option copies and compares the options of a connection, which costs a tenth of a
+small transaction.
+"""
 
 OPTIONS = frozenset({BEGIN_OPTION, READ_ONLY_OPTION, LOCK_TIMEOUT_OPTION})
 NO_OPTIONS: Mapping[str, Any] = {}
@@ -203,7 +220,7 @@ class TransactionControl:
         lock_timeout_s = options.get(LOCK_TIMEOUT_OPTION)
         if lock_timeout_s is not None:
             self.limit(lock_timeout_s=lock_timeout_s, statement_timeout_s=None)
-        begin = options.get(BEGIN_OPTION)
+        begin = asked_begin.get()() or options.get(BEGIN_OPTION)
         return wants_write() if begin is None else begin == "immediate"
 
     def begin_autocommit(self, checkout: object) -> None:
