@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ from sqlalchemy.pool import NullPool
 from flask_dbkit import DBKit
 from flask_dbkit.backup import database_at
 from tests.support.databases import Database
+from tests.support.postgres import find_binaries
 
 TABLES = {
     "author": "CREATE TABLE author (id int PRIMARY KEY, name varchar(50) NOT NULL)",
@@ -152,3 +157,63 @@ def database_names(database: Database) -> set[str]:
     with live.engine.connect() as connection:
         # Other tests use the same server.
         return {name for name in connection.scalars(sa.text(statement)) if url.database in name}
+
+
+@pytest.fixture(autouse=True)
+def client_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the client programs of the tests' own PostgreSQL on the PATH, behind the machine's.
+
+    The server may be one from a wheel, of which the machine has no client programs.
+    """
+    binaries = find_binaries()
+    if binaries is not None and binaries.parts[:3] != ("/", "usr", "lib"):
+        monkeypatch.setenv("PATH", f"{binaries}{os.pathsep}{os.environ['PATH']}")
+    elif binaries is not None:
+        monkeypatch.setenv("PATH", f"{os.environ['PATH']}{os.pathsep}{binaries}")
+
+
+@pytest.fixture
+def fake_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], Path]:
+    """Return a function that puts a shell script in front of a program.
+
+    ``$REAL`` is the program itself, ``$NOTES`` a folder to write into, which is returned.
+    """
+    folder, notes = tmp_path / "bin", tmp_path / "notes"
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def put(name: str, script: str) -> Path:
+        real = shutil.which(name)
+        folder.mkdir(exist_ok=True)
+        notes.mkdir(exist_ok=True)
+        (folder / name).write_text(f"#!/bin/sh\nREAL='{real}'\nNOTES='{notes}'\n{script}\n")
+        (folder / name).chmod(0o755)
+        return notes
+
+    return put
+
+
+@contextmanager
+def watching_command_lines(secret: str) -> Iterator[list[str]]:
+    """Look at the command line of every process all the time; yield those with the secret."""
+    found: list[str] = []
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    line = path.read_bytes().decode(errors="replace")
+                    seen.add(line)
+                    if secret in line:
+                        found.append(line)
+            stop.wait(0.005)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+    assert seen, "there is no /proc here"

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from ..exceptions import BackupError
 from .database import Contents, Database, DumpedFile, Progress, Target, not_empty
 from .manifest import Manifest
-from .servers import explaining, fit_name, fresh_suffix, rows_of_revision
+from .servers import explaining, fit_name, left_over, passing_name, rows_of_revision
 from .tools import Program, find_program, run_program
 
 __all__ = ["MySQLDatabase"]
@@ -104,7 +104,7 @@ class MySQLDatabase(Database):
 
     def scratch(self, directory: Path) -> Target:
         """Make an empty database for one verification."""
-        return self._create(fit_name(self.name, f"_verify_{fresh_suffix()}", _NAME_CHARACTERS))
+        return self._create(passing_name(self.name, "verify", _NAME_CHARACTERS))
 
     def beside(self, backup_id: str) -> Target:
         """Make an empty database named ``<name>-<id>``."""
@@ -112,6 +112,11 @@ class MySQLDatabase(Database):
 
     def _create(self, name: str, *, like: bool = True) -> MySQLTarget:
         with explaining(self.name, "The server"), self._server() as connection:
+            everything = connection.scalars(
+                sa.text("SELECT schema_name FROM information_schema.schemata")
+            )
+            for each in left_over(everything, self.name, _NAME_CHARACTERS):
+                _run(connection, f"DROP DATABASE IF EXISTS {_quoted(each)}")
             statement = f"CREATE DATABASE {_quoted(name)}"
             found = connection.execute(
                 sa.text(
@@ -196,8 +201,8 @@ class MySQLDatabase(Database):
     def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
         """Put a copy in the place of this database."""
         self.engine.dispose()
-        new = self._create(fit_name(self.name, f"_restored_{fresh_suffix()}", _NAME_CHARACTERS))
-        old = fit_name(self.name, f"_replaced_{fresh_suffix()}", _NAME_CHARACTERS)
+        new = self._create(passing_name(self.name, "restored", _NAME_CHARACTERS))
+        old = passing_name(self.name, "replaced", _NAME_CHARACTERS)
         programs = plain.with_name("programs.sql")
         try:
             new.load(plain, manifest)

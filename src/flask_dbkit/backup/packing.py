@@ -13,6 +13,7 @@ import importlib
 import shutil
 import subprocess
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -169,14 +170,35 @@ def _zstd() -> Any:
 
 @contextmanager
 def _through(command: Sequence[str], target: IO[bytes]) -> Iterator[IO[bytes]]:
-    """Yield what to write to, so that the command's output goes to ``target``."""
-    with _started(command, stdin=subprocess.PIPE, stdout=target) as process:
+    """Yield what to write to, so that the command's output goes to ``target``.
+
+    The output is written here and not by the command, which may overlook that a disk is full.
+    """
+    failures: list[OSError] = []
+
+    def write(output: IO[bytes]) -> None:
+        try:
+            shutil.copyfileobj(output, target, _CHUNK)
+        except OSError as error:
+            failures.append(error)
+            output.close()  # the command notices, and ends
+
+    with _started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
+        writer = threading.Thread(target=write, args=(process.stdout,), daemon=True)
+        writer.start()
         try:
             yield process.stdin
             process.stdin.close()
         except BrokenPipeError:
             pass  # it ended early: its exit code and its words tell why
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            writer.join()
+        if failures:
+            raise failures[0]
 
 
 @contextmanager

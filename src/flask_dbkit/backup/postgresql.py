@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from ..exceptions import BackupError
 from .database import Contents, Database, DumpedFile, Progress, Target, not_empty
 from .manifest import Manifest
-from .servers import explaining, fit_name, fresh_suffix, rows_of_revision
+from .servers import explaining, fit_name, left_over, passing_name, rows_of_revision
 from .tools import Program, find_program, run_program
 
 __all__ = ["PostgreSQLDatabase"]
@@ -57,6 +57,11 @@ _VARIABLES = {
 
 https://www.postgresql.org/docs/current/libpq-envars.html
 """
+
+_LISTS = frozenset(
+    {"local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces"}
+)
+"""Settings whose value is a list of names."""
 
 _RELATIONS = """
     SELECT n.nspname, c.relname, c.relkind::text, c.reltuples
@@ -149,7 +154,7 @@ class PostgreSQLDatabase(Database):
 
     def scratch(self, directory: Path) -> Target:
         """Make an empty database for one verification."""
-        return self._create(fit_name(self.name, f"_verify_{fresh_suffix()}", _NAME_BYTES))
+        return self._create(passing_name(self.name, "verify", _NAME_BYTES))
 
     def beside(self, backup_id: str) -> Target:
         """Make an empty database named ``<name>-<id>``."""
@@ -157,6 +162,9 @@ class PostgreSQLDatabase(Database):
 
     def _create(self, name: str) -> PostgreSQLTarget:
         with explaining(self.name, "PostgreSQL"), self._maintenance(None) as connection:
+            everything = connection.scalars(sa.text("SELECT datname FROM pg_database"))
+            for each in left_over(everything, self.name, _NAME_BYTES):
+                _run(connection, f"DROP DATABASE IF EXISTS {_quoted(each)}")
             create_database(connection, name, like=self.name)
         return PostgreSQLTarget(self._engine(name), is_new=True, drop_from=self._maintenance)
 
@@ -237,9 +245,9 @@ class PostgreSQLDatabase(Database):
     def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
         """Put a copy in the place of this database."""
         self.engine.dispose()
-        old = fit_name(self.name, f"_replaced_{fresh_suffix()}", _NAME_BYTES)
+        old = passing_name(self.name, "replaced", _NAME_BYTES)
         with explaining(self.name, "PostgreSQL"), self._maintenance(self.name) as connection:
-            new = fit_name(self.name, f"_restored_{fresh_suffix()}", _NAME_BYTES)
+            new = passing_name(self.name, "restored", _NAME_BYTES)
             create_database(connection, new, like=self.name, settings=True)
             target = PostgreSQLTarget(
                 self._engine(new), is_new=True, drop_from=lambda _name: self._maintenance(self.name)
@@ -398,7 +406,9 @@ def _copy_settings(connection: Connection, name: str, like: str) -> None:
     for role, for_role, text in settings:
         key, _, value = text.partition("=")
         who = f"ROLE {_quoted(role)} IN DATABASE" if for_role else "DATABASE"
-        _run(connection, f"ALTER {who} {_quoted(name)} SET {_quoted(key)} TO {_literal(value)}")
+        # The value of a list is one of names, quoted where they have to be.
+        spelt = value if key in _LISTS and value else _literal(value)
+        _run(connection, f"ALTER {who} {_quoted(name)} SET {_quoted(key)} TO {spelt}")
     grants = connection.execute(
         sa.text(
             "SELECT CASE WHEN a.grantee = 0 THEN NULL ELSE pg_get_userbyid(a.grantee) END,"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
@@ -12,7 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ..exceptions import BackupError
 
-__all__ = ["explaining", "fit_name", "fresh_suffix", "rows_of_revision"]
+__all__ = ["explaining", "fit_name", "left_over", "passing_name", "rows_of_revision"]
+
+_PASSING = re.compile(r"_(?:verify|restored|replaced)_([0-9a-f]{8})[0-9a-f]{4}$")
+_OLD_S = 86_400
 
 
 @contextmanager
@@ -37,9 +42,36 @@ def fit_name(name: str, suffix: str, limit: int) -> str:
     return name.encode()[:room].decode(errors="ignore") + suffix
 
 
-def fresh_suffix() -> str:
-    """Return a text that no other name has."""
-    return os.urandom(4).hex()
+def passing_name(name: str, purpose: str, limit: int) -> str:
+    """Name a database that is there for the time of one command.
+
+    Args:
+        name: Of the database it belongs to.
+        purpose: ``verify``, ``restored`` or ``replaced``.
+        limit: Bytes a name may have.
+    """
+    suffix = f"_{purpose}_{int(time.time()):08x}{os.urandom(2).hex()}"
+    return fit_name(name, suffix, limit)
+
+
+def left_over(names: Iterable[str], name: str, limit: int) -> list[str]:
+    """Return the names that commands which were killed have left behind, a day ago or before.
+
+    Args:
+        names: Of all databases of the server.
+        name: Of the database they belonged to.
+        limit: Bytes a name may have.
+    """
+    found = []
+    for each in names:
+        match = _PASSING.search(each)
+        if (
+            match is not None
+            and each == fit_name(name, match[0], limit)
+            and time.time() - int(match[1], 16) > _OLD_S
+        ):
+            found.append(each)
+    return found
 
 
 def rows_of_revision(connection: Connection) -> str | None:

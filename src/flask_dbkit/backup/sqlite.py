@@ -225,10 +225,14 @@ class SQLiteFile(Target):
 
     def load(self, plain: Path, manifest: Manifest, *, jobs: int = 1, owner: bool = True) -> None:
         """Load a copy."""
-        if self.path.exists():
-            with _explaining(self.path):
+        with _explaining(self.path):
+            if self.path.exists():
                 _write_over(self.path, plain, alone=False)
-            return
+            else:
+                self._link(plain, manifest)
+
+    def _link(self, plain: Path, manifest: Manifest) -> None:
+        """Make the file, complete or not at all, where nobody else has made one."""
         temporary = self.path.with_name(f"{self.path.name}-dbkit-{os.urandom(4).hex()}")
         try:
             shutil.copyfile(plain, temporary)
@@ -368,6 +372,8 @@ def _write_over(path: Path, plain: Path, *, alone: bool) -> None:
                     sleep=0.05,
                 )
             if wal:
+                # Somebody who reads the old content may go on for long; SQLite does it later then.
+                live.execute("PRAGMA busy_timeout = 0")
                 live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     finally:
         if held:

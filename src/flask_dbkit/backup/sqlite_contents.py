@@ -67,13 +67,16 @@ def _names(connection: sqlite3.Connection, kind: str) -> list[str]:
 
 def _count(connection: sqlite3.Connection, table: str) -> int | None:
     name = table.replace('"', '""')
-    try:
-        (number,) = connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()  # noqa: S608
-    except sqlite3.OperationalError as error:
-        if _is_of_the_application(error):
-            return None
-        raise
-    return int(number)
+    # The second time without its indexes, which may be sorted by a collation that is not here.
+    for source in (f'"{name}"', f'"{name}" NOT INDEXED'):
+        try:
+            (number,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()  # noqa: S608
+        except sqlite3.OperationalError as error:
+            if not _is_of_the_application(error):
+                raise
+        else:
+            return int(number)
+    return None
 
 
 def _check(connection: sqlite3.Connection, unchecked: list[str]) -> list[str]:

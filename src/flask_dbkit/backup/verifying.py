@@ -124,7 +124,7 @@ def _restored(database: Database, plain: Path, manifest: Manifest) -> Contents:
             target.load(plain, manifest, owner=False)
             return target.contents()
         except BackupError as error:
-            if error.code != "tool.failed":
+            if error.code not in ("tool.failed", "database.damaged"):
                 raise
             raise BackupError(
                 f"{manifest.id} cannot be restored: {error}", code="restore.failed"
