@@ -29,29 +29,33 @@ from .problems import classify
 __all__ = ["Redact", "install_redaction", "redact_exception", "redact_text"]
 
 _HIDDEN = "…"
-# Where the text of a driver or of SQLAlchemy stands inside another text, perhaps as a repr(),
-# where line breaks and quotation marks have a backslash.
-_END = r"(?=(?:\n|\\n)\s*(?:\[SQL|\[param|\(Back|[A-Z]{4,}:)|\Z)"
+# How SQLAlchemy begins to quote another error: "(sqlite3.IntegrityError) …".
+_CLASS = r"\(((?:sqlite3|psycopg2?|pymysql|MySQLdb|asyncpg|builtins)(?:\.\w+)*\.[A-Z]\w*)\) "
+_LINE = r"(?:\n|\\n)"  # as it is, or in a repr()
+_END = rf"(?={_LINE}\s*(?:\[SQL|\[param|\(Back|[A-Z]{{4,}}:)|\Z)"
 _PATTERNS = (
-    (r"\[SQL: .*?(?=(?:\n|\\n)\[parameters: |(?:\n|\\n)\(Background|\Z)", _HIDDEN),
-    (r"\[parameters: .*?(?=(?:\n|\\n)|\Z)", _HIDDEN),
-    (rf"\b(?:DETAIL|CONTEXT|HINT|QUERY|STATEMENT|WHERE): .*?{_END}", _HIDDEN),
-    (rf"\bLINE \d+: .*?{_END}", _HIDDEN),
+    # All of what SQLAlchemy says: the driver's class and message, SQL, parameters, a link.
+    (rf"{_CLASS}.*?(?:\(Background on this error at: [^)]*\)|\Z)", rf"(\1) {_HIDDEN}"),
+    (rf"\[SQL: .*?(?={_LINE}\[parameters: |{_LINE}\(Background|\Z)", _HIDDEN),
+    (rf"\[parameters: .*?(?={_LINE}|\Z)", _HIDDEN),
+    (rf"{_LINE}(?:DETAIL|CONTEXT|HINT|QUERY|WHERE):  .*?{_END}", f" {_HIDDEN}"),
+    (rf"{_LINE}LINE \d+: .*?{_END}", f" {_HIDDEN}"),
     (r"Original exception was: .*", f"Original exception was: {_HIDDEN}"),
     (r"Failing row contains \(.*\)", f"Failing row contains ({_HIDDEN})"),
-    (r"\)=\(.*?\) (?=already|is |conflicts)", f")=({_HIDDEN}) "),
+    (r"Key \((.*?)\)=\(.*?\) (?=already|is |conflicts)", rf"Key (\1)=({_HIDDEN}) "),
     (r"Duplicate entry \\?'.*' for key", f"Duplicate entry {_HIDDEN} for key"),
     (r"(ncorrect [\w ]+ value): \\?'.*?'(?= for|\W*\Z)", rf"\1: {_HIDDEN}"),
-    (r'(invalid [\w ]+ for [\w "]+): ".*?"', rf"\1: {_HIDDEN}"),
+    (r'(invalid (?:input |byte )[\w ]+ for [\w "]+): ".*?"', rf"\1: {_HIDDEN}"),
     (r'value ".*?" is out of range', f"value {_HIDDEN} is out of range"),
-    (r"connection to server .* failed: .*", "the server was not reached"),
+    (r'connection to server (?:at|on socket) ".*', "the server was not reached"),
     (r"Can't connect to MySQL server on .*", "the server was not reached"),
 )
 _REPLACED = tuple((re.compile(pattern, re.DOTALL), new) for pattern, new in _PATTERNS)
 _MARKS = re.compile(
-    r"\[SQL: |\[parameters: |\b(?:DETAIL|CONTEXT): |\bLINE \d+: |Original exception was: "
-    r"|Failing row contains|Duplicate entry |ncorrect [\w ]+ value: |invalid [\w ]+ for [\w \"]+: "
-    r"|is out of range|connection to server |Can't connect to MySQL"
+    rf"{_CLASS}|\[SQL: |\[parameters: |\(Background on this error |Original exception was: "
+    rf"|{_LINE}(?:DETAIL|CONTEXT|HINT|QUERY|WHERE):  |{_LINE}LINE \d+: |Failing row contains \("
+    r"|Key \(.*\)=\(|Duplicate entry |ncorrect [\w ]+ value: |invalid (?:input|byte) "
+    r'|value ".*" is out of range|connection to server (?:at|on)|Can\'t connect to MySQL'
 )
 _TEXT = "_dbkit_text"
 _SHORTEST = 8  # characters of a text worth looking for inside another
@@ -132,7 +136,8 @@ def redact_exception(error: BaseException) -> BaseException:
     """
     chain = list(_chain(error))
     quoted = _quotes(each for each in chain if _speaks(each))
-    made = {id(each): _stand_in(each, quoted) for each in chain}
+    hidden = _refused_values(chain)
+    made = {id(each): _stand_in(each, quoted, hidden=id(each) in hidden) for each in chain}
     for each in chain:
         stand_in = made[id(each)]
         stand_in.__traceback__ = each.__traceback__
@@ -144,7 +149,18 @@ def redact_exception(error: BaseException) -> BaseException:
     return made[id(error)]
 
 
-def _stand_in(error: BaseException, quoted: dict[str, str]) -> BaseException:
+def _refused_values(chain: Iterable[BaseException]) -> set[int]:
+    """Return the ids of what a type raised about a value, and of what that came from."""
+    refusals = [each.orig for each in chain if isinstance(each, StatementError)]
+    return {
+        id(each)
+        for refusal in refusals
+        if refusal is not None and faults_of(refusal) is None
+        for each in _chain(refusal)
+    }
+
+
+def _stand_in(error: BaseException, quoted: dict[str, str], *, hidden: bool) -> BaseException:
     kind: Any = type(error)
     try:
         derived = _derived(kind, kind)
@@ -152,8 +168,8 @@ def _stand_in(error: BaseException, quoted: dict[str, str]) -> BaseException:
     except TypeError:  # cannot be derived from, or not be made without arguments
         derived = _derived(kind, Exception)
         made = derived()
-    text = _describe(error) if _speaks(error) else _clean(str(error), quoted)
-    made.__dict__[_TEXT] = text
+    said = _HIDDEN if hidden else _clean(str(error), quoted)
+    made.__dict__[_TEXT] = _describe(error) if _speaks(error) else said
     return made
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Mapped, mapped_column
 
-from flask_dbkit import DBKit, Versioned, declarative_base, transaction
+from flask_dbkit import DBKit, Versioned, declarative_base, in_transaction, transaction
 from tests.support.databases import Database
 
 SECRET = "s3cr3t-hash"
@@ -47,6 +48,9 @@ LEAKS = (
 
 VALUES = (SECRET, MAIL, "no-such-host", "INSERT INTO", "DETAIL:", "[SQL", "[parameters", 'near "')
 """Nothing of this may stand in a log."""
+
+
+module = logging.getLogger("dbkit_faults.views")
 
 
 class Colour(enum.Enum):
@@ -108,7 +112,7 @@ class Site:
     models: Models
     database: Database
     driver: str
-    outside: list[Any] = field(default_factory=list)
+    talkative: bool = False
 
     @property
     def family(self) -> str:
@@ -124,7 +128,13 @@ class Site:
 
 
 def make_site(
-    database: Database, driver: str, folder: Path, *, create: bool = True, **config: Any
+    database: Database,
+    driver: str,
+    folder: Path,
+    *,
+    create: bool = True,
+    talkative: bool = False,
+    **config: Any,
 ) -> Site:
     url = sa.make_url(database.url)
     if driver == "psycopg2":
@@ -139,7 +149,7 @@ def make_site(
     models = make_models()
     db = SQLAlchemy(model_class=models.base)
     kit = DBKit(app, db=db)
-    site = Site(app, db, kit, models, database, driver)
+    site = Site(app, db, kit, models, database, driver, talkative)
     if create:
         with app.app_context():
             models.base.metadata.create_all(db.engine)
@@ -172,7 +182,16 @@ def make_site(
 
 def _view(site: Site, fault: Fault) -> Callable[[], str]:
     def view() -> str:
-        fault.provoke(site)
+        try:
+            fault.provoke(site)
+        except Exception as error:
+            if site.talkative:
+                # As applications do, in every way there is to show an exception.
+                site.app.logger.exception("It failed with %s", error)
+                module.error("It failed: %r", error)
+                module.warning(f"It failed: {error}")
+                raise RuntimeError(f"Not saved: {error}") from error
+            raise
         return "nothing happened"
 
     return view
@@ -256,16 +275,24 @@ def fault(
     return register
 
 
+def _finish(site: Site) -> None:
+    """End the work as the place allows: a scope commits at its own end."""
+    if in_transaction():
+        site.db.session.flush()
+    else:
+        site.db.session.commit()
+
+
 def _send(site: Site, *texts: str, bind: str | None = None) -> None:
     for text in texts:
         options = {} if bind is None else {"bind": site.db.engines[bind]}
         site.db.session.execute(sa.text(text), bind_arguments=options)
-    site.db.session.commit()
+    _finish(site)
 
 
 def _add(site: Site, **values: Any) -> None:
     site.db.session.add(site.models.account(**{"id": 50, "mail": "new@example.org", **values}))
-    site.db.session.commit()
+    _finish(site)
 
 
 @fault("conflict.unique", fields=["mail"], constraint="uq_account_email", table="account")
@@ -302,7 +329,7 @@ def unique_index(site: Site) -> None:
 )
 def reference(site: Site) -> None:
     site.db.session.add(site.models.note(id=9, account_id=4711))
-    site.db.session.commit()
+    _finish(site)
 
 
 @fault(
@@ -380,7 +407,7 @@ def stale(site: Site) -> None:
     doc = site.db.session.get_one(site.models.doc, 1)
     site.db.session.execute(sa.update(site.models.doc.__table__).values(version=doc.version + 1))
     doc.text = SECRET
-    site.db.session.commit()
+    _finish(site)
 
 
 @fault("internal")
