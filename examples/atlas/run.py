@@ -70,6 +70,7 @@ def _announce(host: str, port: int) -> None:
         click.echo("Every machine that can reach this one can open and edit the atlas.")
     click.echo(f"Places:    http://{shown}:{port}/")
     click.echo(f"Countries: http://{shown}:{port}/countries")
+    click.echo(f"Health:    http://{shown}:{port}/health")
     click.echo("Press Ctrl-C to stop.")
     # A pipe would keep the lines until it has more of them.
     sys.stdout.flush()

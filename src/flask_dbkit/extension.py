@@ -183,7 +183,7 @@ class DBKit:
     ) -> AppHealth:
         """Make the health checks of one application."""
         health = AppHealth(config, self.health.registry, app.app_context)
-        for key, engine in engines.items():
+        for key, engine in sorted(engines.items(), key=lambda item: item[0] is not None):
             for check in bind_checks(
                 key,
                 engine,

@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
-from .health import AppHealth, Report
+from .health import CODES, AppHealth, Report
 from .health_settings import PROBES
 from .state import current_state
 
@@ -49,12 +49,14 @@ th, td { text-align: left; padding: .35rem .75rem .35rem 0; border-bottom: 1px s
 td.number { font-variant-numeric: tabular-nums; }
 .pass { color: #116329; } .warn { color: #7d4e00; } .fail { color: #b31d28; }
 .status { font-weight: 600; }
+td.code small { display: block; color: #57606a; max-width: 24rem; }
+td.number, td.code > code { white-space: nowrap; }
 .wide { overflow-x: auto; }
 footer { color: #57606a; margin-top: 2rem; font-size: .875rem; }
 @media (prefers-color-scheme: dark) {
   body { color: #e6edf3; background: #0d1117; } th, td { border-color: #30363d; }
   .pass { color: #56d364; } .warn { color: #e3b341; } .fail { color: #ff7b72; }
-  footer { color: #8b949e; } }
+  footer, td.code small { color: #8b949e; } }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _POLICY = (
@@ -249,6 +251,7 @@ def _details_view() -> Response:
         app_name=current_app.name,
         report=report,
         incidents=health.incidents(),
+        codes=CODES,
         style=_STYLE,
     )
     response = _answer(report, page, "text/html; charset=utf-8")

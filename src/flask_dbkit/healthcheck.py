@@ -49,7 +49,8 @@ class Health:
         """Register a check of the application; a decorator for a function without arguments.
 
         It returns ``None`` or :func:`passed`, or raises :class:`Fail` or :class:`Warn`. Any other
-        exception is a failure with the code ``check.error``, and the log names it. It runs in a
+        exception is a failure with the code ``check.error``, and the log names its class and
+        line. What was not measured by itself shows how long the check took. It runs in a
         thread of its own with an application context, never twice at the same time; the answer
         does not wait for it longer than ``timeout``.
 

@@ -12,7 +12,19 @@ from typing import Any
 
 from flask import Flask, Response
 
-from . import api, cli, countries, csrf, errors, filters, merging, places, query_log, secret_key
+from . import (
+    api,
+    cli,
+    countries,
+    csrf,
+    errors,
+    filters,
+    health,
+    merging,
+    places,
+    query_log,
+    secret_key,
+)
 from .extensions import dbkit
 
 __all__ = ["create_app"]
@@ -31,7 +43,7 @@ def create_app(
             ``instance`` beside the package.
     """
     app = Flask(__name__, instance_path=instance_path)
-    app.config.from_mapping(SESSION_COOKIE_SAMESITE="Lax")
+    app.config.from_mapping(SESSION_COOKIE_SAMESITE="Lax", DBKIT_HEALTH_DETAILS="authorized")
     app.config.from_prefixed_env()
     app.config.update(config or {})
     if not app.config["SECRET_KEY"]:
@@ -41,6 +53,7 @@ def create_app(
 
     csrf.install(app)
     errors.install(app)
+    health.install()
     filters.install(app)
     query_log.install(app)
     app.cli.add_command(cli.load)

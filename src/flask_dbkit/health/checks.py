@@ -327,7 +327,10 @@ class _Own:
             if found is not None and not isinstance(found, Result):
                 raise TypeError(f"a check returns None or passed(...), not {type(found).__name__}")
             result = found or Result()
-        return {self._name: replace(result, duration_ms=attempt.elapsed_ms(), time=Result().time)}
+        took_ms = attempt.elapsed_ms()
+        if result.observed is None:
+            result = replace(result, observed=took_ms, unit="ms")
+        return {self._name: replace(result, duration_ms=took_ms, time=Result().time)}
 
 
 _DRAINING = Check(
