@@ -22,8 +22,16 @@ from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.dialects import EngineContext, support_for
 from flask_dbkit.faults import faults_for
 from flask_dbkit.health import CODES
+from flask_dbkit.migrations.lint import RULES
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.problem_codes import PROBLEMS
+
+_DATABASES = {
+    "postgresql": "PostgreSQL",
+    "sqlite": "SQLite",
+    "mysql": "MySQL",
+    "mariadb": "MariaDB",
+}
 
 __all__ = [
     "TEXTS",
@@ -32,6 +40,7 @@ __all__ = [
     "engine_defaults",
     "errors",
     "health_codes",
+    "lint_rules",
     "pragmas",
     "problem_sources",
     "problems",
@@ -175,6 +184,18 @@ def health_codes() -> str:
     return "\n".join([head, "|---|---|---|---|---|", *rows])
 
 
+def lint_rules() -> str:
+    """Describe every rule of ``flask dbkit migrate lint``."""
+    parts = []
+    for rule in RULES:
+        about = ", ".join(_DATABASES[name] for name in rule.dialects) or "every database"
+        parts.append(
+            f"### {rule.id}: {rule.title}\n\n{rule.why}\n\n*Instead:* {rule.fix}\n\n"
+            f"For {about}; {rule.level}.\n"
+        )
+    return "\n".join(parts)
+
+
 TEXTS: dict[str, Callable[[], str]] = {
     "dbkit-settings": settings,
     "dbkit-default-pragmas": default_pragmas,
@@ -185,6 +206,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "dbkit-problem-sources": problem_sources,
     "dbkit-health-codes": health_codes,
     "dbkit-commands": commands,
+    "dbkit-lint-rules": lint_rules,
 }
 """What each directive puts into the page."""
 

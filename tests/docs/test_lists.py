@@ -29,6 +29,7 @@ from flask_dbkit.arguments import RESERVED
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.exceptions import ConfigError, DBKitError
+from flask_dbkit.migrations.lint import RULES
 from flask_dbkit.operators import OPERATORS
 from flask_dbkit.pagination.page import Links
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
@@ -243,6 +244,13 @@ def test_the_command_page_holds_the_help_of_every_command() -> None:
     for name, command in dbkit_group.commands.items():
         assert f"Usage: flask dbkit {name}" in page
         assert str(command.help).splitlines()[0] in page
+
+
+def test_the_page_of_lint_rules_holds_every_rule() -> None:
+    """An id in the output of the linter can be looked up."""
+    page = FROM_CODE.lint_rules()
+    assert re.findall(r"^### (DM\d{3}): ", page, re.MULTILINE) == [rule.id for rule in RULES]
+    assert len({rule.id for rule in RULES}) == len(RULES)
 
 
 def test_every_command_a_page_names_exists() -> None:

@@ -10,6 +10,7 @@ from ..exceptions import MigrationError, MigrationLocked, RowsLost
 from .connecting import Limits
 from .environment import run_env
 from .folder import Folder, bind_names, find_folder
+from .lint import assured
 from .state import BindState, examine
 from .upgrading import downgrade, dry_run, stamp, upgrade
 
@@ -20,6 +21,7 @@ __all__ = [
     "MigrationError",
     "MigrationLocked",
     "RowsLost",
+    "assured",
     "bind_names",
     "downgrade",
     "dry_run",

@@ -66,6 +66,11 @@ class Folder:
         return (self.path / "env.py").is_file()
 
     @property
+    def package(self) -> str:
+        """The name of the application's first package."""
+        return current_app.import_name.partition(".")[0]
+
+    @property
     def engines(self) -> Mapping[str | None, Engine]:
         """The engines by bind key, the default one first."""
         return current_engines(self.db)

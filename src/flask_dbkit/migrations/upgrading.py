@@ -19,6 +19,7 @@ from ..statements import Kind, classify
 from .connecting import Limits
 from .environment import Migrator, Report, bind_title, sqlite_file
 from .folder import Folder, find_folder
+from .history import AppliedRevisions
 from .logs import undisturbed_logging
 from .revisions import title_of
 from .state import BindState, examine
@@ -68,7 +69,7 @@ def upgrade(
             for key, engine in managed.items():
                 if bind_title(key) in behind:
                     back_up(key, engine)
-        return run_environment(
+        done = run_environment(
             folder,
             script,
             lambda heads, context: script._upgrade_revs(revision, heads),  # noqa: SLF001
@@ -77,6 +78,10 @@ def upgrade(
             only=only,
             destination_rev=revision,
         )
+        AppliedRevisions.of_current_app().note(
+            script, {one for each in done.values() for one in each}
+        )
+        return done
 
 
 def downgrade(
@@ -177,6 +182,8 @@ def translated() -> Iterator[None]:
         yield
     except CommandError as error:
         raise MigrationError(str(error)) from error
+    except (ImportError, SyntaxError) as error:
+        raise MigrationError(f"A revision, or env.py, cannot be loaded: {error}") from error
 
 
 def _refuse(

@@ -1,0 +1,9 @@
+"""A linter for revisions: what would lock, break or lose."""
+
+from __future__ import annotations
+
+from .findings import Finding, assured
+from .linter import lint
+from .rules import RULES, Rule
+
+__all__ = ["RULES", "Finding", "Rule", "assured", "lint"]

@@ -1,0 +1,5 @@
+"""What a revision should not import."""
+
+
+class Team:
+    """A model."""
