@@ -124,8 +124,8 @@ class Health:
 
     def _current(self) -> list[AppHealth]:
         served = list(self._applications())
-        if has_app_context() and "dbkit" in current_app.extensions:
-            served = [current_app]
+        if has_app_context():
+            served = [app for app in served if app == current_app] or served
         states: list[AppState] = [app.extensions["dbkit"] for app in served]
         return [state.health for state in states]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -317,6 +319,52 @@ def test_sigterm_drains_if_asked_and_the_server_hears_of_it(make_kit: MakeKit) -
     assert made.codes() == {"draining"}
     assert heard == [1]
     assert other.get()[0] == 200
+
+
+def _serving(tail: str) -> list[str]:
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "from flask import Flask\n"
+        "from flask_dbkit import DBKit\n"
+        "def make():\n"
+        "    app = Flask('shop', instance_path='/tmp')\n"
+        "    app.config.update(SQLALCHEMY_DATABASE_URI='sqlite://',"
+        " DBKIT_HEALTH_DRAIN_ON_SIGTERM=True)\n"
+        "    DBKit(app)\n"
+        "    return app\n"
+        "def ask(app): print(app.test_client().get('/readyz').status_code, flush=True)\n" + tail
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    return [*done.stdout.split(), str(done.returncode)]
+
+
+def test_without_a_server_the_first_sigterm_drains_and_the_second_ends() -> None:
+    """The process goes on serving what is on its way, and is not immortal."""
+    assert _serving(
+        "app = make()\nask(app)\nos.kill(os.getpid(), signal.SIGTERM)\nask(app)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(20)\n"
+    ) == ["200", "503", str(-signal.SIGTERM)]
+
+
+def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
+    """It drains, and that is all."""
+    assert _serving(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\napp = make()\n"
+        "for _ in range(2): os.kill(os.getpid(), signal.SIGTERM)\nask(app)\n"
+    ) == ["503", "0"]
+
+
+def test_an_application_made_in_another_thread_cannot_hear_signals(
+    make_kit: MakeKit, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Python delivers them to the main thread only, and the log says what to do."""
+    assert _serving(
+        "made = []\nthread = threading.Thread(target=lambda: made.append(make()))\n"
+        "thread.start()\nthread.join()\n"
+        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nask(made[0])\n"
+    ) == ["200", "0"]
 
 
 def test_a_forked_child_checks_for_itself(make_kit: MakeKit) -> None:

@@ -321,6 +321,12 @@ def test_two_applications_of_one_kit_are_apart(tmp_path: Any) -> None:
         kit.health.run("readiness")
     kit.health.drain()
     assert two.test_client().get("/readyz").status_code == 503
+    other = Flask("other", instance_path=str(tmp_path))
+    other.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    DBKit(other)
+    with other.app_context():
+        kit.health.drain()
+    assert other.test_client().get("/readyz").status_code == 200
     assert two.test_client().get("/livez").status_code == 200
 
 

@@ -238,6 +238,53 @@ def test_a_database_that_takes_no_writes_is_told(make_kit: MakeKit, server: Post
     assert make_kit(url, tables=False, DBKIT_HEALTH_BINDS=reader).codes() == set()
 
 
+class _Standby(PostgresServer):
+    """A standby of another server that applies nothing for an hour."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self._primary = primary
+        super().__init__(
+            primary.binaries, settings={"recovery_min_apply_delay": "1h", "max_connections": "20"}
+        )
+
+    def _initialise(self) -> None:
+        command = [
+            *(str(self.binaries / "pg_basebackup"), "-D", str(self.data), "-R"),
+            *("-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "postgres"),
+            *("--checkpoint=fast", "--no-sync"),
+        ]
+        assert self._popen(command, subprocess.DEVNULL).wait(60) == 0
+
+
+def test_a_standby_takes_no_writes_and_tells_how_far_it_is_behind(
+    make_kit: MakeKit, server: PostgresServer
+) -> None:
+    """A writer on it fails; a reader passes, and warns when it is behind."""
+    reader = {"default": {"writable": False}}
+    with _Standby(server) as standby:
+        assert make_kit(standby.url(), tables=False).codes() == {"db.readonly"}
+        made = make_kit(
+            standby.url(),
+            tables=False,
+            DBKIT_HEALTH_BINDS=reader,
+            DBKIT_HEALTH_REPLICA_LAG_WARN=0.1,
+        )
+        assert "replica:default" in made.get()[1]["checks"]
+        with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as primary:
+            primary.execute("CREATE TABLE written_later ()")
+        _until(lambda: made.codes() == {"replica.lag"})
+        status, body = made.get()
+        assert (status, body["status"]) == (200, "warn")
+        assert body["checks"]["replica:default"][0]["observedUnit"] == "s"
+        patient = make_kit(
+            standby.url(),
+            tables=False,
+            DBKIT_HEALTH_BINDS=reader,
+            DBKIT_HEALTH_REPLICA_LAG_WARN=None,
+        )
+        assert patient.codes() == set()
+
+
 def test_many_probes_leave_no_connection(server: PostgresServer, make_kit: MakeKit) -> None:
     """Goal G3; the benchmark tries it with a thousand, under the usual deadline."""
     made = make_kit(server.url(), tables=False, DBKIT_HEALTH_TIMEOUT=5)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,42 @@ def test_a_disk_that_is_nearly_full_warns_and_then_fails(make_kit: MakeKit) -> N
     assert failed.codes() == {"disk.low"}
     assert failed.get()[0] == 503
     assert make_kit(DBKIT_HEALTH_DISK_WARN=None, DBKIT_HEALTH_DISK_FAIL=None).codes() == set()
+
+
+@pytest.fixture
+def tiny_disk() -> Iterator[tuple[Path, int]]:
+    """A disk of half a megabyte where this system lets us have one, and its size in any case."""
+    where = Path(tempfile.mkdtemp(prefix="dbkit-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(where)]
+    mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    yield where, shutil.disk_usage(where).total
+    if mounted:
+        subprocess.run(["umount", "-l", str(where)], check=True)
+    shutil.rmtree(where)
+
+
+def test_a_disk_that_is_full_is_told(make_kit: MakeKit, tiny_disk: tuple[Path, int]) -> None:
+    """Before SQLite notices, and when it does: it cannot even open its log any more."""
+    where, size = tiny_disk
+    made = make_kit(f"sqlite:///{where}/shop.db", DBKIT_HEALTH_DISK_FAIL=size + 1)
+    assert made.codes() == {"disk.low"}
+    assert made.get()[0] == 503
+    if size < 1_000_000:
+        late = make_kit(
+            f"sqlite:///{where}/shop.db",
+            tables=False,
+            DBKIT_HEALTH_DISK_FAIL=None,
+            DBKIT_HEALTH_DISK_WARN=None,
+        )
+        assert late.codes() == set()
+        _stop_using(made)
+        with suppress(OSError), (where / "ballast").open("wb", buffering=0) as ballast:
+            for _ in range(10_000):
+                ballast.write(b"x" * 4096)
+        assert late.codes() == {"disk.low"}
+        assert late.get()[0] == 503
+        (where / "ballast").unlink()
+        assert late.codes() == set()
 
 
 def test_a_large_log_warns(make_kit: MakeKit) -> None:

@@ -34,7 +34,8 @@ _ABRUPT_END = 0.9  # an error so late in the time given is the deadline's
 _POSTGRESQL = """SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
 CASE WHEN NOT pg_is_in_recovery() THEN NULL
 WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END"""
+ELSE extract(epoch FROM clock_timestamp()
+- coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END"""
 
 _MYSQL_CODES = {
     **dict.fromkeys((1044, 1045, 1698, 1820), "db.auth"),
