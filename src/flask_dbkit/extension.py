@@ -28,6 +28,7 @@ from .health import AppHealth
 from .health.binds import bind_checks, check_bind_names
 from .health_views import answer_probes_first, register_health
 from .healthcheck import Health, drain_on_sigterm
+from .migration_health import CodeRevisions, migration_check
 from .models import Base
 from .redaction import install_redaction
 from .requests import run_views_in_scopes
@@ -183,6 +184,7 @@ class DBKit:
     ) -> AppHealth:
         """Make the health checks of one application."""
         health = AppHealth(config, self.health.registry, app.app_context)
+        revisions = CodeRevisions(app.app_context)
         for key, engine in sorted(engines.items(), key=lambda item: item[0] is not None):
             for check in bind_checks(
                 key,
@@ -192,6 +194,7 @@ class DBKit:
                 app_name=app.name,
                 has_models=partial(_has_models, db, key),
                 background=lambda: health.background,
+                further=partial(migration_check, bind_key=key, revisions=revisions),
             ):
                 health.add(check)
         return health

@@ -179,3 +179,40 @@ def test_the_limits_of_requests_do_not_hold_for_revisions(
         name = "statement_timeout" if database.name == "postgresql" else "max_statement_time"
         shown = "SHOW " + name if database.name == "postgresql" else f"SELECT @@{name}"
         assert str(connection.exec_driver_sql(shown).scalar()) in ("300ms", "0.3")
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_sqlite_file_is_backed_up_before_it_is_changed(project: Project, tmp_path: Any) -> None:
+    """Only when there is something to change, and something in it; not without being asked."""
+    kept = tmp_path / "instance" / "backups"
+    project.write(TABLE.format("a"), "op.drop_table('a')")
+    assert "backed up" not in project.ok("upgrade")  # there was no file
+    project.execute("INSERT INTO a VALUES (7)")
+    assert "backed up" not in project.ok("upgrade")  # there is nothing to do
+    project.write("op.execute('DELETE FROM a')")
+    output = project.ok("upgrade")
+    backup_id = output.partition("default: backed up as ")[2].split()[0]
+    assert {path.name for path in kept.iterdir()} > {f"{backup_id}.json"}
+    restored = tmp_path / "restored.db"
+    run = project.app.test_cli_runner().invoke
+    arguments = ["dbkit", "backup", "restore", backup_id, "--into", f"sqlite:///{restored}"]
+    assert run(args=arguments).exit_code == 0
+    with contextlib.closing(sqlite3.connect(restored)) as raw:
+        assert raw.execute("SELECT id FROM a").fetchall() == [(7,)]
+        assert raw.execute("SELECT version_num FROM alembic_version").fetchall() == [("001",)]
+    project.write("pass")
+    assert "backed up" not in project.ok("upgrade", "--no-backup")
+    assert "backed up" in project.ok("downgrade")
+
+
+@pytest.mark.backends("sqlite-file")
+def test_nothing_is_changed_when_the_backup_fails(project: Project, tmp_path: Any) -> None:
+    """One sentence says so."""
+    project.execute("CREATE TABLE a (id INTEGER)")
+    (tmp_path / "instance").mkdir(exist_ok=True)
+    (tmp_path / "instance" / "backups").write_text("in the way")
+    project.write("op.drop_table('a')")
+    result = project.run("upgrade")
+    assert result.exit_code == 1
+    assert "could not be backed up, so nothing was changed" in result.output
+    assert "a" in project.tables()

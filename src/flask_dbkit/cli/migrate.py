@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from flask.cli import AppGroup
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..exceptions import MigrationError
+from ..backups import create_backup
+from ..exceptions import BackupError, MigrationError
 from .group import FAILED, as_json_option, dbkit_group, print_json
 
 if TYPE_CHECKING:
@@ -19,8 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = ["migrate"]
 
-migrate = AppGroup("migrate", help="Change the schema of the databases, without losing rows.")
-dbkit_group.add_command(migrate)
+
+@dbkit_group.group("migrate", cls=AppGroup)
+def migrate() -> None:
+    """Change the schema of the databases, without losing rows."""
+    try:
+        import alembic  # noqa: F401
+    except ImportError as error:
+        raise click.ClickException(
+            "Migrations need Flask-Migrate and Alembic. Run: pip install 'flask-dbkit[migrate]'"
+        ) from error
+
 
 _directory = click.option(
     "-d", "--directory", help="The migrations folder, if it is not DBKIT_MIGRATIONS_DIR."
@@ -54,6 +66,14 @@ def _patience(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+_backup = click.option(
+    "--backup/--no-backup",
+    "backup",
+    default=None,
+    help="Back up each database that will be changed. [default: SQLite files only]",
+)
 
 
 @migrate.command("init")
@@ -95,12 +115,14 @@ def new(
 
 @migrate.command("upgrade")
 @click.argument("revision", default="head")
+@_backup
 @click.option("--dry-run", is_flag=True, help="Print the SQL, and change nothing.")
 @_patience
 @_directory
 @_x_arguments
 def upgrade(
     revision: str,
+    backup: bool | None,
     dry_run: bool,
     directory: str | None,
     x_arguments: tuple[str, ...],
@@ -119,18 +141,27 @@ def upgrade(
             click.echo(migrations.dry_run(revision, folder=folder), nl=False)
             return
         done = migrations.upgrade(
-            revision, folder=folder, limits=_limits(**limits), report=click.echo
+            revision,
+            folder=folder,
+            limits=_limits(**limits),
+            report=click.echo,
+            back_up=_backing_up(backup),
         )
     _tell_idle(done)
 
 
 @migrate.command("downgrade")
 @click.argument("revision", default="-1")
+@_backup
 @_patience
 @_directory
 @_x_arguments
 def downgrade(
-    revision: str, directory: str | None, x_arguments: tuple[str, ...], **limits: Any
+    revision: str,
+    backup: bool | None,
+    directory: str | None,
+    x_arguments: tuple[str, ...],
+    **limits: Any,
 ) -> None:
     """Take back the newest revision of each database, or all after REVISION."""
     from .. import migrations
@@ -138,7 +169,11 @@ def downgrade(
     folder = _folder(directory, x_arguments)
     with _failures():
         done = migrations.downgrade(
-            revision, folder=folder, limits=_limits(**limits), report=click.echo
+            revision,
+            folder=folder,
+            limits=_limits(**limits),
+            report=click.echo,
+            back_up=_backing_up(backup),
         )
     _tell_idle(done)
 
@@ -238,11 +273,11 @@ def lint(
     '# dbkit: ignore DM102 reason' beside a statement leaves it out, and so does
     'with assured(reason):' of flask_dbkit.migrations around it.
     """
+    from ..migrations.lint import lint as examine
+
     if everything and since:
         raise click.UsageError("--all and --since exclude each other.")
     folder = _folder(directory)
-    from ..migrations.lint import lint as examine
-
     with _failures():
         findings = examine(folder, since=since, dialects=dialects)
     if as_json:
@@ -284,14 +319,8 @@ def adopt(yes: bool, directory: str | None) -> None:
 
 
 def _folder(directory: str | None, x_arguments: tuple[str, ...] = ()) -> Folder:
-    try:
-        from ..migrations import find_folder
-    except ImportError as error:
-        if error.name not in ("alembic", "flask_migrate"):
-            raise
-        raise click.ClickException(
-            "Migrations need Flask-Migrate and Alembic. Run: pip install 'flask-dbkit[migrate]'"
-        ) from error
+    from ..migrations import find_folder
+
     return find_folder(directory, x_arguments=x_arguments)
 
 
@@ -313,6 +342,36 @@ def _failures() -> Iterator[None]:
         if original is None:
             raise
         raise click.ClickException(" ".join(str(original).split())) from error
+
+
+def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | None:
+    """Return what backs up a database before it is changed."""
+    if wanted is False:
+        return None
+
+    def back_up(key: str | None, engine: Engine) -> None:
+        from ..migrations.environment import bind_title, sqlite_file
+
+        file = sqlite_file(engine)
+        if engine.dialect.name == "sqlite" and (file is None or not _holds_data(file)):
+            return
+        if wanted is None and file is None:
+            return
+        name = bind_title(key)
+        try:
+            manifest = create_backup(name)
+        except BackupError as error:
+            raise MigrationError(
+                f"The database {name!r} could not be backed up, so nothing was changed: {error}"
+                " Use --no-backup to go on without."
+            ) from error
+        click.echo(f"{name}: backed up as {manifest.id}")
+
+    return back_up
+
+
+def _holds_data(file: Path) -> bool:
+    return file.is_file() and file.stat().st_size > 0
 
 
 def _tell_idle(done: dict[str, list[str]]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 from ..config import Config
 from ..exceptions import ConfigError
 from .checks import GROUPS, Check
-from .probes import Target, probe_for
+from .probes import Probe, Target, probe_for
 from .report import WARN, Result
 from .runner import Attempt, Outcome
 
@@ -49,6 +49,7 @@ def bind_checks(
     app_name: str,
     has_models: Callable[[], bool],
     background: Callable[[], bool],
+    further: Callable[[Probe, bool], Check] | None = None,
 ) -> list[Check]:
     """Make the checks of one bind: the database itself, and the application's pool.
 
@@ -60,6 +61,7 @@ def bind_checks(
         app_name: Shown by the server's list of sessions.
         has_models: Whether the application has tables on this bind.
         background: Whether a long check may be started now.
+        further: Makes one more check, from a probe of its own and whether the bind is critical.
     """
     name = name_of(bind_key)
     own = config.health_binds.get(name, {})
@@ -91,6 +93,8 @@ def bind_checks(
             component="datastore",
         )
     ]
+    if further is not None:
+        checks.append(further(probe_for(target), critical))
     if isinstance(engine.pool, QueuePool):
         overflow = options.get("max_overflow", _DEFAULT_OVERFLOW)
         checks.append(

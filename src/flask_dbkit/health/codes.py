@@ -87,6 +87,19 @@ CODES: dict[str, Code] = {
         "Nearly every connection of the application's pool is in use.",
         "Look for slow requests and connections that are not given back.",
     ),
+    "migrations.pending": Code(
+        "migrations:<bind>",
+        "fail",
+        "The database lacks revisions that the code has. A failure of startup, and a warning of"
+        " readiness.",
+        "Run flask dbkit migrate upgrade.",
+    ),
+    "migrations.unknown": Code(
+        "migrations:<bind>",
+        "fail",
+        "The database is at a revision that the code does not have: it is newer.",
+        "Was an older version deployed? See flask dbkit migrate status.",
+    ),
     "disk.low": Code(
         "disk:<bind>",
         "fail",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,13 @@ class Probe(ABC):
     @abstractmethod
     def __call__(self, attempt: Attempt) -> Outcome:
         """Ask the database; raise nothing that says more than a code."""
+
+    @abstractmethod
+    def private_connection(self, attempt: Attempt) -> AbstractContextManager[Any]:
+        """Return a connection of the driver's, of our own, that lets go at the deadline.
+
+        It is ``None`` inside the block for a database that has no more than one.
+        """
 
     def found(self, attempt: Attempt, code: str | None = None, **figures: float) -> Result:
         """Build the result of the ping itself: it passed unless there is a code."""

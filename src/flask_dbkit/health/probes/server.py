@@ -55,13 +55,14 @@ class ServerProbe(Probe):
     def __call__(self, attempt: Attempt) -> Outcome:
         """Connect, ask, disconnect."""
         try:
-            with self._connection(attempt) as connection:
+            with self.private_connection(attempt) as connection:
                 return self._ask(connection, attempt)
         except Exception as error:
             return {self.name: self.found(attempt, self._code(error, attempt))}
 
     @contextlib.contextmanager
-    def _connection(self, attempt: Attempt) -> Iterator[Any]:
+    def private_connection(self, attempt: Attempt) -> Iterator[Any]:
+        """Connect, and disconnect at the end of the block."""
         connection = self._connect(attempt)
         try:
             with _shut_in_time(connection, attempt):

@@ -79,6 +79,15 @@ class SQLiteProbe(Probe):
             code = None
         return {self.name: self.found(attempt, code), **outcome}
 
+    @contextlib.contextmanager
+    def private_connection(self, attempt: Attempt) -> Iterator[sqlite3.Connection | None]:
+        """Open the file, without the right to create it."""
+        if self._path is None:
+            yield None
+            return
+        with self._connection(self._path, attempt) as raw:
+            yield raw
+
     # -- the file ---------------------------------------------------------------------------
 
     def _examine(self, path: str, attempt: Attempt) -> str | None:
