@@ -1,15 +1,18 @@
-"""Countries: one page, by continent."""
+"""Countries: one page, by continent; and the edit form of one."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
-from flask import Blueprint, render_template
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from sqlalchemy.orm import selectinload
+from werkzeug.wrappers import Response
+
+from flask_dbkit import transaction
 
 from .extensions import db
-from .models import Continent, Place
+from .models import Continent, Country, Place
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "check_iso3", "find_country"]
 
 blueprint = Blueprint("countries", __name__)
 
@@ -25,3 +28,39 @@ def index() -> str:
     )
     counts: dict[str, int] = {code: count for code, count in rows}  # noqa: C416 (rows, not pairs)
     return render_template("countries/index.html", continents=continents, counts=counts)
+
+
+@blueprint.get("/countries/<code>/edit")
+def edit(code: str) -> str:
+    """Show the edit form."""
+    return render_template("countries/edit.html", country=find_country(code))
+
+
+@blueprint.post("/countries/<code>/edit")
+def save(code: str) -> Response:
+    """Store another ISO code.
+
+    Whether another country has it, only the database knows for sure. Its answer needs no code
+    here: the page for it, and the words, are in :mod:`atlas.errors`.
+    """
+    iso3 = request.form.get("iso3", "").strip().upper()
+    mistake = check_iso3(iso3)
+    if mistake:
+        abort(422, mistake)
+    with transaction():
+        country = find_country(code)
+        country.iso3 = iso3
+    flash(f"{country.name} is saved.")
+    return redirect(url_for(".index", _anchor=country.continent_code), 303)
+
+
+def find_country(code: str) -> Country:
+    """Load one country, or answer 404."""
+    known = code if len(code) == 2 and code.isascii() and code.isalpha() else ""
+    return db.get_or_404(Country, known.upper(), description="There is no such country.")
+
+
+def check_iso3(text: str) -> str:
+    """Return what is wrong with an ISO 3166-1 alpha-3 code."""
+    good = len(text) == 3 and text.isascii() and text.isalpha() and text.isupper()
+    return "" if good else "Use three capital letters, such as ISL."
