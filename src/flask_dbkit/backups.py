@@ -6,7 +6,8 @@ for how long is configured by the ``DBKIT_BACKUP_*`` settings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flask import current_app
@@ -17,12 +18,16 @@ from . import backup
 from .backup import Manifest, Packing, Restored, Store, Verification
 from .backup.database import Database, Progress
 from .backup.pruning import Listed
+from .config import Config
 from .exceptions import BackupError, closest
 from .fsa import current_engines, given_options
+from .health.checks import Check
+from .health.report import PASS, WARN, Result
 from .state import current_state
 from .urls import without_secrets
 
 __all__ = [
+    "age_check",
     "bind_names",
     "create_backup",
     "list_backups",
@@ -34,6 +39,9 @@ __all__ = [
 ]
 
 _DEFAULT = "default"
+_AGE = "backup:age"
+_AGE_TIMEOUT_S = 0.8  # a place far away that is slow is a warning, and delays no probe
+_AGE_TTL_S = 60.0
 
 
 def create_backup(
@@ -225,6 +233,35 @@ def switch_lines(restored: Restored) -> list[str]:
     if restored.manifest.bind == _DEFAULT:
         return [f'SQLALCHEMY_DATABASE_URI = "{url}"']
     return [f'SQLALCHEMY_BINDS["{restored.manifest.bind}"] = "{url}"']
+
+
+def age_check(config: Config, instance_path: str, binds: Iterable[str]) -> Check:
+    """Return the health check ``backup:age``: a warning when a bind has no fresh backup.
+
+    Only manifests are read. It fails no group: an application without a backup still works.
+
+    Args:
+        config: The application's settings, with a ``backup_max_age_s``.
+        instance_path: The folder a relative ``DBKIT_BACKUP_DIR`` is relative to.
+        binds: The names of the binds that should have backups.
+    """
+    limit_s, names = config.backup_max_age_s, tuple(binds)
+    assert limit_s is not None
+
+    def look(_attempt: object) -> Mapping[str, Result]:
+        store = backup.store_at(config.backup_dir, relative_to=Path(instance_path))
+        newest: dict[str, datetime] = {}
+        for listed in backup.list_all(store):  # the oldest first
+            if listed.manifest is not None and listed.manifest.bind in names:
+                newest[listed.manifest.bind] = listed.manifest.created_at
+        if set(newest) != set(names):
+            return {_AGE: Result(WARN, "backup.missing")}
+        now = datetime.now(UTC)
+        age_s = round((now - min(newest.values(), default=now)).total_seconds())
+        old = age_s > limit_s
+        return {_AGE: Result(WARN if old else PASS, "backup.old" if old else None, age_s, "s")}
+
+    return Check(_AGE, look, critical=frozenset(), timeout_s=_AGE_TIMEOUT_S, ttl_s=_AGE_TTL_S)
 
 
 def _db() -> SQLAlchemy:

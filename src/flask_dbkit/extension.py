@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from . import fsa
+from .backups import age_check
 from .cli import dbkit_group, exit_on_interrupt
 from .config import Config
 from .dialects import EngineContext, support_for
@@ -197,6 +198,13 @@ class DBKit:
                 further=partial(migration_check, bind_key=key, revisions=revisions),
             ):
                 health.add(check)
+        if config.backup_max_age_s is not None:
+            lasting = [
+                key or "default"
+                for key, engine in engines.items()
+                if not isinstance(engine.pool, (StaticPool, SingletonThreadPool))
+            ]
+            health.add(age_check(config, app.instance_path, lasting))
         return health
 
 

@@ -206,7 +206,7 @@ def test_a_lock_that_is_never_given_back_ends_in_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not in a wait without an end."""
-    monkeypatch.setattr("flask_dbkit.backup.sqlite._PATIENCE_S", 0.3)
+    monkeypatch.setattr("flask_dbkit.backup.sqlite_copying.PATIENCE_S", 0.3)
     path, store = tmp_path / "live.db", LocalStore(tmp_path / "backups")
     database = make_file(path, "delete", "CREATE TABLE t (a)")
     manifest = create(database, store)

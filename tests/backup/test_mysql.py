@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from flask_dbkit.backup.mysql import _option_file
+from flask_dbkit.backup.mysql_catalog import option_file
 from flask_dbkit.backup.tools import find_program, run_program
 from tests.support.databases import Database
 
@@ -168,7 +168,7 @@ def test_the_password_reaches_the_programs_through_an_inherited_pipe(
     program = find_program(["my_print_defaults"], "mysql")
     printed = tmp_path / "printed"
     with watching_command_lines("s3cr3t") as found, printed.open("wb") as output:
-        options = _option_file(engine, connection)
+        options = option_file(engine, connection)
         run_program(program, ["client"], options=options, stdout=output)
     assert found == []
     lines = printed.read_text().splitlines()

@@ -11,10 +11,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
@@ -24,7 +23,15 @@ from sqlalchemy.pool import NullPool
 from ..exceptions import BackupError
 from .database import Contents, Database, DumpedFile, Progress, Target, not_empty
 from .manifest import Manifest
-from .servers import explaining, fit_name, left_over, passing_name, rows_of_revision
+from .mysql_catalog import (
+    drop_programs,
+    end_session,
+    option_file,
+    quoted,
+    read_contents,
+    swap_tables,
+)
+from .servers import explaining, fit_name, left_over, passing_name, send
 from .tools import Program, find_program, run_program
 
 __all__ = ["MySQLDatabase"]
@@ -34,7 +41,6 @@ _UNKNOWN_DATABASE = 1049
 _CHARSET = "--default-character-set=utf8mb4"
 _PACKET = "--max-allowed-packet=1G"  # a row with a large value is one packet
 _LAST_LINE = b"-- Dump completed"
-_TABLES = ("BASE TABLE", "SYSTEM VERSIONED", "SEQUENCE")
 
 
 class MySQLDatabase(Database):
@@ -100,7 +106,7 @@ class MySQLDatabase(Database):
         )
 
     def _options(self, connection: Connection) -> str:
-        return _option_file(self.engine, connection)
+        return option_file(self.engine, connection)
 
     def scratch(self, directory: Path) -> Target:
         """Make an empty database for one verification."""
@@ -116,8 +122,8 @@ class MySQLDatabase(Database):
                 sa.text("SELECT schema_name FROM information_schema.schemata")
             )
             for each in left_over(everything, self.name, _NAME_CHARACTERS):
-                _run(connection, f"DROP DATABASE IF EXISTS {_quoted(each)}")
-            statement = f"CREATE DATABASE {_quoted(name)}"
+                send(connection, f"DROP DATABASE IF EXISTS {quoted(each)}")
+            statement = f"CREATE DATABASE {quoted(name)}"
             found = connection.execute(
                 sa.text(
                     "SELECT default_character_set_name, default_collation_name"
@@ -129,7 +135,7 @@ class MySQLDatabase(Database):
                 statement += f" CHARACTER SET {found[0]} COLLATE {found[1]}"
             else:
                 statement += " CHARACTER SET utf8mb4"
-            _run(connection, statement)
+            send(connection, statement)
         return MySQLTarget(self, name, is_new=True)
 
     def as_target(self) -> Target:
@@ -188,7 +194,7 @@ class MySQLDatabase(Database):
     def drop_database(self, name: str) -> None:
         """Remove a database of this server."""
         with explaining(name, "The server"), self._server() as connection:
-            _run(connection, f"DROP DATABASE IF EXISTS {_quoted(name)}")
+            send(connection, f"DROP DATABASE IF EXISTS {quoted(name)}")
 
     def load_script(self, script: Path, name: str) -> None:
         """Run a script in a database of this server."""
@@ -210,10 +216,10 @@ class MySQLDatabase(Database):
             with explaining(self.name, "The server"), self._server() as connection:
                 if force:
                     for session, _ in self._sessions(connection):
-                        _end(connection, session)
-                _run(connection, f"CREATE DATABASE {_quoted(old)}")
-                _swap_tables(connection, self.name, new.name, old)
-                _drop_programs(connection, self.name)
+                        end_session(connection, session)
+                send(connection, f"CREATE DATABASE {quoted(old)}")
+                swap_tables(connection, self.name, new.name, old)
+                drop_programs(connection, self.name)
             self.load_script(programs, self.name)
             # What it held is in the safety backup.
             self.drop_database(old)
@@ -261,28 +267,6 @@ class MySQLTarget(Target):
         self._server.drop_database(self.name)
 
 
-def read_contents(connection: Connection, *, count: bool = True) -> Contents:
-    """Return tables, rows, views and revision of the connection's own database."""
-    rows = connection.execute(
-        sa.text(
-            "SELECT table_name, table_type FROM information_schema.tables"
-            " WHERE table_schema = DATABASE() ORDER BY table_name"
-        )
-    ).all()
-    tables = [str(name) for name, kind in rows if kind in _TABLES]
-    counts: dict[str, int | None] = {}
-    for name in tables if count else []:
-        counts[name] = connection.scalar(
-            sa.text(f"SELECT count(*) FROM {_escaped(_quoted(name))}")  # noqa: S608
-        )
-    return Contents(
-        tables=counts,
-        views=tuple(str(name) for name, kind in rows if kind == "VIEW"),
-        revision=rows_of_revision(connection) if "alembic_version" in counts else None,
-        exact=False,
-    )
-
-
 def _dump_arguments() -> list[str]:
     return [
         "--single-transaction",
@@ -301,114 +285,3 @@ def _is_complete(script: Path) -> bool:
     with script.open("rb") as file:
         file.seek(max(0, script.stat().st_size - 200))
         return _LAST_LINE in file.read()
-
-
-def _swap_tables(connection: Connection, live: str, new: str, old: str) -> None:
-    """Move the tables of one database out and those of another one in, in one statement.
-
-    References:
-        https://mariadb.com/docs/server/reference/sql-statements/data-definition/rename-table
-    """
-    # A table with triggers cannot go to another database.
-    for name in (live, new):
-        for trigger in _names(connection, "triggers", "trigger", name):
-            _run(connection, f"DROP TRIGGER {_quoted(name)}.{_quoted(trigger)}")
-    moves = [(live, old, table) for table in _tables_of(connection, live)]
-    moves += [(new, live, table) for table in _tables_of(connection, new)]
-    if moves:
-        parts = [
-            f"{_quoted(source)}.{_quoted(table)} TO {_quoted(target)}.{_quoted(table)}"
-            for source, target, table in moves
-        ]
-        _run(connection, f"RENAME TABLE {', '.join(parts)}")
-
-
-def _drop_programs(connection: Connection, name: str) -> None:
-    """Remove the views, routines and events of a database."""
-    for view in _tables_of(connection, name, ["VIEW"]):
-        _run(connection, f"DROP VIEW {_quoted(name)}.{_quoted(view)}")
-    for event in _names(connection, "events", "event", name):
-        _run(connection, f"DROP EVENT {_quoted(name)}.{_quoted(event)}")
-    rows = connection.execute(
-        sa.text(
-            "SELECT routine_type, routine_name FROM information_schema.routines"
-            " WHERE routine_schema = :name AND routine_type IN ('PROCEDURE', 'FUNCTION')"
-        ),
-        {"name": name},
-    ).all()
-    for kind, routine in rows:
-        _run(connection, f"DROP {kind} {_quoted(name)}.{_quoted(routine)}")
-
-
-def _tables_of(connection: Connection, name: str, kinds: Sequence[str] = _TABLES) -> list[str]:
-    statement = sa.text(
-        "SELECT table_name FROM information_schema.tables"
-        " WHERE table_schema = :name AND table_type IN :kinds ORDER BY table_name"
-    ).bindparams(sa.bindparam("kinds", expanding=True))
-    return list(connection.scalars(statement, {"name": name, "kinds": list(kinds)}))
-
-
-def _names(connection: Connection, table: str, column: str, name: str) -> list[str]:
-    statement = sa.text(
-        f"SELECT {column}_name FROM information_schema.{table} WHERE {column}_schema = :name"  # noqa: S608
-    )
-    return list(connection.scalars(statement, {"name": name}))
-
-
-def _end(connection: Connection, session: int) -> None:
-    try:
-        connection.exec_driver_sql(f"KILL {session:d}")
-    except DBAPIError:
-        if session in [
-            int(each)
-            for each in connection.scalars(sa.text("SELECT id FROM information_schema.processlist"))
-        ]:
-            raise
-
-
-def _option_file(engine: Engine, connection: Connection) -> str:
-    """Write the options that make the server's programs connect as this connection did."""
-    arguments = dict(engine.dialect.create_connect_args(engine.url)[1])
-    raw: Any = connection.connection.driver_connection
-    for name in ("host", "port", "user", "password", "unix_socket"):
-        # PyMySQL keeps them, wherever they came from; other drivers do not.
-        value = getattr(raw, name, None) or arguments.get(name)
-        if isinstance(value, bytes):
-            value = value.decode("latin-1" if name == "password" else "utf-8")
-        arguments[name] = value
-    password = arguments["password"] or arguments.get("passwd") or ""
-    options: dict[str, object] = {
-        "host": arguments["host"] or "127.0.0.1",
-        "port": arguments["port"] or 3306,
-        "user": arguments["user"] or "",
-        "password": password,
-    }
-    if arguments["unix_socket"]:
-        options["socket"] = arguments["unix_socket"]
-    else:
-        options["protocol"] = "tcp"
-    tls = arguments.get("ssl")
-    for name in ("ca", "cert", "key", "capath", "cipher"):
-        value = (tls.get(name) if isinstance(tls, dict) else None) or arguments.get(f"ssl_{name}")
-        if value:
-            options[f"ssl-{name}"] = value
-    lines = [f"{name}={_option(value)}" for name, value in options.items()]
-    return "\n".join(["[client]", *lines, ""])
-
-
-def _option(value: object) -> str:
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _escaped(sql: str) -> str:
-    return sql.replace(":", "\\:")
-
-
-def _run(connection: Connection, sql: str) -> None:
-    """Send a statement whose names may hold what a driver or SQLAlchemy takes for a placeholder."""
-    connection.execute(sa.text(_escaped(sql)))

@@ -14,7 +14,15 @@ from sqlalchemy.exc import DBAPIError
 
 from ..exceptions import BackupError
 
-__all__ = ["explaining", "fit_name", "left_over", "passing_name", "rows_of_revision"]
+__all__ = [
+    "escaped",
+    "explaining",
+    "fit_name",
+    "left_over",
+    "passing_name",
+    "rows_of_revision",
+    "send",
+]
 
 _PASSING = re.compile(r"_(?:verify|restored|replaced)_([0-9a-f]{8})[0-9a-f]{4}$")
 _OLD_S = 86_400
@@ -78,3 +86,13 @@ def rows_of_revision(connection: Connection) -> str | None:
     """Return what ``alembic_version`` holds."""
     rows = connection.scalars(sa.text("SELECT version_num FROM alembic_version ORDER BY 1"))
     return ",".join(map(str, rows)) or None
+
+
+def escaped(sql: str) -> str:
+    """Escape what SQLAlchemy takes for a parameter in a statement that has none."""
+    return sql.replace(":", "\\:")
+
+
+def send(connection: Connection, sql: str) -> None:
+    """Send a statement whose names may hold what a driver or SQLAlchemy takes for a placeholder."""
+    connection.execute(sa.text(escaped(sql)))

@@ -14,29 +14,37 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import quote
 
 from sqlalchemy.engine import URL
 
 from ..dialects.sqlite import file_of
-from ..dialects.sqlite.gate import gate_for
 from ..exceptions import BackupError
 from .database import Contents, Database, DumpedFile, Progress, Target, not_empty
 from .manifest import Manifest
 from .sqlite_contents import examine
+from .sqlite_copying import (
+    PAUSE_S,
+    SIDE_FILES,
+    copy_pages,
+    exchange,
+    explained,
+    explaining,
+    make_plain,
+    open_file,
+    take_after,
+    vacuum_into,
+    write_over,
+)
+from .sqlite_copying import (
+    compact as compact_file,
+)
 from .store import sync
 
 __all__ = ["SQLiteDatabase", "SQLiteFile"]
-
-_PAGES_PER_STEP = 1024
-_PAUSE_S = 0.002  # lets a writer of this process, and the disk, come in between two steps
-_PATIENCE_S = 30.0
-_SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 class SQLiteDatabase(Database):
@@ -74,22 +82,22 @@ class SQLiteDatabase(Database):
         journal_mode = "memory"
         if self.path is None:
             with self._memory() as source:
-                _copy_pages(source, target, progress, pause_s=0.0)
+                copy_pages(source, target, progress, pause_s=0.0)
         else:
-            with _explaining(self.path), closing(_open(self.path)) as source:
+            with explaining(self.path), closing(open_file(self.path)) as source:
                 journal_mode = source.execute("PRAGMA journal_mode").fetchone()[0]
                 if compact:
-                    _vacuum_into(source, target, progress)
+                    vacuum_into(source, target, progress)
                 else:
                     # With a rollback journal nobody can commit while the source is pinned, so
                     # there a pause would only make the wait longer.
-                    pause_s = _PAUSE_S if journal_mode == "wal" else 0.0
+                    pause_s = PAUSE_S if journal_mode == "wal" else 0.0
                     source.execute("BEGIN")
                     source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                    _copy_pages(source, target, progress, pause_s=pause_s)
+                    copy_pages(source, target, progress, pause_s=pause_s)
         if compact and self.path is None:
-            _compact(target)
-        _make_plain(target)
+            compact_file(target)
+        make_plain(target)
         contents = examine(target)
         if contents.problems:
             raise BackupError(
@@ -158,7 +166,7 @@ class SQLiteDatabase(Database):
             )
         target = SQLiteFile(self.path)
         if self.path.exists() and (self.path.stat().st_size or _has_wal(self.path)):
-            with _explaining(self.path), closing(_open(self.path)) as connection:
+            with explaining(self.path), closing(open_file(self.path)) as connection:
                 if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     raise not_empty(str(self.path))
         return target
@@ -167,7 +175,7 @@ class SQLiteDatabase(Database):
         """Describe who else is connected."""
         if self.path is None:
             return []
-        others = [f"process {pid}" for pid in _processes_with(self.path)]
+        others = [f"process {pid}" for pid in processes_with(self.path)]
         in_use = getattr(self.engine.pool, "checkedout", lambda: 0)()
         if in_use:
             others.append(f"{in_use} connections of this process")
@@ -187,13 +195,13 @@ class SQLiteDatabase(Database):
             SQLiteFile(path).load(plain, manifest)
             return
         try:
-            _write_over(path, plain, alone=not force)
+            write_over(path, plain, alone=not force)
         except sqlite3.DatabaseError as error:
             code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
             if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-                raise _explained(error, path) from error
+                raise explained(error, path) from error
             # There is no database in the file to write into, and nobody can be using one.
-            _exchange(path, plain)
+            exchange(path, plain)
 
     def set_aside(self) -> Path | None:
         """Keep a damaged database, as it is, beside itself; return where."""
@@ -202,7 +210,7 @@ class SQLiteDatabase(Database):
             return None
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         aside = path.with_name(f"{path.name}-damaged-{stamp}")
-        for suffix in ("", *_SIDE_FILES):
+        for suffix in ("", *SIDE_FILES):
             source = Path(f"{path}{suffix}")
             if source.exists():
                 shutil.copy2(source, f"{aside}{suffix}")
@@ -225,9 +233,9 @@ class SQLiteFile(Target):
 
     def load(self, plain: Path, manifest: Manifest, *, jobs: int = 1, owner: bool = True) -> None:
         """Load a copy."""
-        with _explaining(self.path):
+        with explaining(self.path):
             if self.path.exists():
-                _write_over(self.path, plain, alone=False)
+                write_over(self.path, plain, alone=False)
             else:
                 self._link(plain, manifest)
 
@@ -240,7 +248,7 @@ class SQLiteFile(Target):
                 with closing(sqlite3.connect(temporary)) as connection:
                     connection.execute("PRAGMA journal_mode = WAL")
             if self._like is not None and self._like.exists():
-                _take_after(temporary, self._like)
+                take_after(temporary, self._like)
             sync(temporary)
             # A link fails where a rename would replace what somebody has just put there.
             os.link(temporary, self.path)
@@ -256,159 +264,8 @@ class SQLiteFile(Target):
 
     def drop(self) -> None:
         """Remove the database."""
-        for suffix in ("", *_SIDE_FILES):
+        for suffix in ("", *SIDE_FILES):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Open a file that is there, never a new one."""
-    mode = "rw" if os.access(path, os.W_OK) else "ro"
-    return sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}",
-        uri=True,
-        timeout=_PATIENCE_S,
-        isolation_level=None,
-    )
-
-
-def _copy_pages(
-    source: sqlite3.Connection, target: Path, progress: Progress, *, pause_s: float
-) -> None:
-    page_size = source.execute("PRAGMA page_size").fetchone()[0]
-    patience = _Patience()
-
-    def step(status: int, remaining: int, total: int) -> None:
-        patience.check(status)
-        progress((total - remaining) * page_size, total * page_size)
-        if pause_s and remaining:
-            time.sleep(pause_s)
-
-    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
-        # It is synced once, when it is complete.
-        copy.execute("PRAGMA synchronous = OFF")
-        source.backup(copy, pages=_PAGES_PER_STEP, progress=step, sleep=0.05)
-
-
-class _Patience:
-    """Ends a wait for a lock: the module's own loop would go on for ever."""
-
-    def __init__(self) -> None:
-        self._deadline: float | None = None
-
-    def check(self, status: int) -> None:
-        """Take the result of one step: ``SQLITE_BUSY`` and ``SQLITE_LOCKED`` are waits."""
-        if status not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            self._deadline = None
-            return
-        now = time.monotonic()
-        self._deadline = self._deadline or now + _PATIENCE_S
-        if now > self._deadline:
-            error = sqlite3.OperationalError("database is locked")
-            error.sqlite_errorcode, error.sqlite_errorname = status, "SQLITE_BUSY"
-            raise error
-
-
-def _vacuum_into(source: sqlite3.Connection, target: Path, progress: Progress) -> None:
-    """Write a copy without free pages; it takes a snapshot of its own.
-
-    References:
-        https://www.sqlite.org/lang_vacuum.html#vacuum_with_an_into_clause
-    """
-
-    def look() -> int:
-        with suppress(OSError):
-            progress(target.stat().st_size, None)
-        return 0
-
-    source.set_progress_handler(look, 200_000)
-    source.execute("VACUUM INTO ?", (str(target),))
-    source.set_progress_handler(None, 0)
-
-
-def _compact(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("VACUUM")
-
-
-def _make_plain(path: Path) -> None:
-    """Make a copy one file that needs no ``-wal`` beside it, and can be opened for reading."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
-
-
-def _write_over(path: Path, plain: Path, *, alone: bool) -> None:
-    """Write a copy into a live database, as one transaction of that database.
-
-    Other connections see the old content until it is committed, and the new one afterwards; a
-    process that dies leaves what there was. A file that takes the place of another would leave
-    every open connection writing to the one that is gone.
-
-    Args:
-        path: The live database.
-        plain: The copy. It may be changed to the page size of the live one.
-        alone: Whether to demand that nobody else has the database open.
-    """
-    gate = gate_for(str(path))
-    held = gate.acquire(_PATIENCE_S)
-    try:
-        with closing(_open(path)) as live:
-            live.execute(f"PRAGMA busy_timeout = {1000 if alone else int(_PATIENCE_S * 1000)}")
-            page_size = live.execute("PRAGMA page_size").fetchone()[0]
-            wal = live.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-            if alone and wal:
-                # Before the first access this takes the whole file, and fails when anybody
-                # else has it open. https://www.sqlite.org/wal.html#noshm
-                live.execute("PRAGMA locking_mode = EXCLUSIVE")
-                live.execute("BEGIN IMMEDIATE")
-                live.execute("COMMIT")
-            if wal:
-                _fit_page_size(plain, page_size)
-            patience = _Patience()
-            with closing(sqlite3.connect(f"file:{quote(str(plain))}?mode=ro", uri=True)) as copy:
-                copy.backup(
-                    live,
-                    pages=_PAGES_PER_STEP,
-                    progress=lambda status, _remaining, _total: patience.check(status),
-                    sleep=0.05,
-                )
-            if wal:
-                # Somebody who reads the old content may go on for long; SQLite does it later then.
-                live.execute("PRAGMA busy_timeout = 0")
-                live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    finally:
-        if held:
-            gate.release()
-
-
-def _fit_page_size(plain: Path, page_size: int) -> None:
-    """Give a copy another page size: under WAL the one of a live database cannot change."""
-    with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
-        if connection.execute("PRAGMA page_size").fetchone()[0] != page_size:
-            connection.execute(f"PRAGMA page_size = {page_size}")
-            connection.execute("VACUUM")
-
-
-def _exchange(path: Path, plain: Path) -> None:
-    """Put a copy in the place of a file that is no database."""
-    temporary = path.with_name(f"{path.name}-dbkit-{os.urandom(4).hex()}")
-    try:
-        shutil.copyfile(plain, temporary)
-        _take_after(temporary, path)
-        sync(temporary)
-        # A journal of the old file would be played into the new one.
-        for suffix in _SIDE_FILES:
-            Path(f"{path}{suffix}").unlink(missing_ok=True)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _take_after(path: Path, like: Path) -> None:
-    status = like.stat()
-    path.chmod(status.st_mode & 0o777)
-    with suppress(PermissionError):
-        os.chown(path, status.st_uid, status.st_gid)
 
 
 def _has_wal(path: Path) -> bool:
@@ -416,7 +273,7 @@ def _has_wal(path: Path) -> bool:
     return wal.exists() and wal.stat().st_size > 0
 
 
-def _processes_with(path: Path) -> list[int]:
+def processes_with(path: Path) -> list[int]:
     """Return the other processes that have a file open; on Linux, and of those we may look at."""
     status = path.stat() if path.exists() else None
     found = []
@@ -447,30 +304,3 @@ def _with_details(contents: Contents, **details: object) -> Contents:
         details={**contents.details, **details},
         problems=contents.problems,
     )
-
-
-@contextmanager
-def _explaining(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _explained(error, path) from error
-
-
-def _explained(error: sqlite3.Error, path: Path) -> BackupError:
-    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
-    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-        return BackupError(
-            f"{path} is damaged or no SQLite database: {error}. Restore a backup with"
-            " 'flask dbkit backup restore ID --in-place --yes'.",
-            code="database.damaged",
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return BackupError(
-            f"{path} is in use by another connection, which did not let go of it in time. Stop"
-            " what uses it, or add --force when you restore in place.",
-            code="database.busy",
-        )
-    if code == sqlite3.SQLITE_FULL:
-        return BackupError(f"There is no room left on the disk: {error}.", code="disk.full")
-    return BackupError(f"SQLite says of {path}: {error}.", code="database.failed")

@@ -28,7 +28,7 @@ GROUPS = ("liveness", "readiness", "startup")
 """What may be asked: is it alive, may it have traffic, has it come up?"""
 
 _DETAILS = ("readiness", "liveness", "startup")  # whose view of a check the details show
-_OWN_NAMES = ("db:", "pool:", "disk:", "wal:", "replica:", "migrations", "draining")
+_OWN_NAMES = ("db:", "pool:", "disk:", "wal:", "replica:", "migrations", "backup:", "draining")
 _HISTORY = 20
 
 

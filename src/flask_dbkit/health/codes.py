@@ -118,6 +118,18 @@ CODES: dict[str, Code] = {
         "A replica is behind its primary.",
         "Look at the load of the replica and at the network between the two.",
     ),
+    "backup.old": Code(
+        "backup:age",
+        "warn",
+        "The newest backup of a database is older than DBKIT_BACKUP_MAX_AGE_S.",
+        "Look at the timer that makes backups, and at what its last run said.",
+    ),
+    "backup.missing": Code(
+        "backup:age",
+        "warn",
+        "There is no backup of a database.",
+        "Run flask dbkit backup create, and set up a timer for it.",
+    ),
     "draining": Code(
         "draining",
         "fail",
