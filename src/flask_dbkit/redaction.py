@@ -140,6 +140,8 @@ def redact_exception(error: BaseException) -> BaseException:
     made = {id(each): _stand_in(each, quoted, hidden=id(each) in hidden) for each in chain}
     for each in chain:
         stand_in = made[id(each)]
+        if stand_in is each:
+            continue
         stand_in.__traceback__ = each.__traceback__
         stand_in.__cause__ = made[id(each.__cause__)] if each.__cause__ is not None else None
         stand_in.__context__ = made[id(each.__context__)] if each.__context__ is not None else None
@@ -161,6 +163,8 @@ def _refused_values(chain: Iterable[BaseException]) -> set[int]:
 
 
 def _stand_in(error: BaseException, quoted: dict[str, str], *, hidden: bool) -> BaseException:
+    if _TEXT in error.__dict__:
+        return error  # it is one
     kind: Any = type(error)
     try:
         derived = _derived(kind, kind)
