@@ -158,7 +158,9 @@ def _work(name: str, url: str, start: Any, answers: Any) -> None:  # runs in a p
 
 def _race(name: str, url: str) -> Counter[str]:
     """Run one of the functions above in several processes at once, and add up what they did."""
-    context = multiprocessing.get_context("spawn")
+    # From a process that has imported everything, and has neither threads nor connections.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     start, answers = context.Barrier(PROCESSES), context.Queue()
     processes = [
         context.Process(target=_work, args=(name, url, start, answers)) for _ in range(PROCESSES)

@@ -60,10 +60,11 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     built: Path, tmp_path: Path
 ) -> None:
     """``pip install flask-dbkit`` is enough to import it and to ask its version."""
-    _run(sys.executable, "-m", "venv", tmp_path / "venv")
+    _run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     (wheel,) = built.glob("*.whl")
-    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    _run(*pip, "install", "--quiet", wheel)
 
     code = (
         "import flask_dbkit, pathlib;"

@@ -195,16 +195,19 @@ def fill_books(session: Session, *, books: int = 41) -> None:
     session.commit()
 
 
-def fill_samples(session: Session, *, rows: int = 23, seed: int = 7) -> None:
+def fill_samples(session: Session, *, rows: int = 16, seed: int = 7) -> None:
     """Write one row after another with few different values, a fifth of them NULL."""
     Base.metadata.create_all(session.connection())
     r = random.Random(seed)
+    written: list[dict[str, Any]] = []
     for number in range(1, rows + 1):
         values: dict[str, Any] = {"id": number}
         for name, (_, make) in KEY_TYPES.items():
             values[name] = make(r)
             values[f"{name}_or_null"] = None if r.random() < 0.2 else make(r)
-        session.execute(Sample.__table__.insert().values(values))
+        written.append(values)
+    if written:
+        session.execute(Sample.__table__.insert(), written)
     session.commit()
 
 
@@ -260,11 +263,10 @@ def assert_walks(
     backward = walk_backward(listing, session, forward[-1], **args)
     assert [key(item) for page in reversed(backward) for item in page.items] == expected
     assert all(page.has_next for page in backward[1:])
-    numbered = [
-        key(item)
-        for number in range(1, len(forward) + 1)
-        for item in listing.paginate(args=args, page=number, session=session).items
-    ]
-    assert numbered == expected
+    last = len(forward)
+    for number in {1, 2, last - 1, last} & set(range(1, last + 1)):
+        numbered = listing.paginate(args=args, page=number, session=session)
+        start = (number - 1) * per_page
+        assert [key(item) for item in numbered.items] == expected[start : start + per_page]
     assert len(set(expected)) == len(expected)
     return expected
