@@ -60,9 +60,30 @@ def _sent_by_sqlalchemy(tree: ScopeTree, context: Any, work: Work) -> bool:
     compiled = context.compiled
     if compiled is None or not isinstance(compiled.statement, _SAVEPOINT_CLAUSES):
         return False
-    if isinstance(compiled.statement, ReleaseSavepointClause):
+    clause = compiled.statement
+    if isinstance(clause, SavepointClause):
+        _flush_before_savepoint(tree.session)
+        if work.hook_marks is None:
+            work.hook_marks = {}
+        work.hook_marks[clause.ident] = tree.hook_mark()
+    elif isinstance(clause, ReleaseSavepointClause):
         _released(tree, work.connection.get_nested_transaction())
+    elif work.hook_marks is not None and clause.ident in work.hook_marks:
+        # Of a savepoint that the session knows of they are gone already.
+        tree.undone += tuple(tree.drop_hooks(work.hook_marks[clause.ident]))
     return True
+
+
+def _flush_before_savepoint(session: Session) -> None:
+    """Keep what is pending out of a savepoint of a connection, as out of the session's own.
+
+    Written inside it, and undone with it, it would be missing without an error: the session
+    takes it for saved.
+    """
+    nested = session.get_nested_transaction()
+    by_session = nested is not None and not nested.is_active  # it is connecting
+    if not by_session and not getattr(session, "_flushing", False):
+        session.flush()
 
 
 def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> None:

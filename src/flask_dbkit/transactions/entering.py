@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from ..exceptions import OptionMismatch, OwnershipError
+from ..exceptions import OptionMismatch, OwnershipError, Rollback
 from .checks import guard_orm_writes, pending, refuse_commit
 from .connections import acquire, join
 from .ending import roll_back
 from .failures import unexpected
 from .frames import Frame
+from .hooks import Mark, run_logged
 from .options import PLAIN, ScopeOptions, Surroundings
 from .tree import ScopeTree
-from .work import SessionMarks, Work, marks_of, open_trees
+from .work import SessionMarks, Work, open_trees
 
 __all__ = ["begin_tree", "stray_work"]
 
@@ -25,8 +27,11 @@ class OwnSavepoint(SessionTransaction):
     """A ``session.begin_nested()`` of the application's, inside a scope.
 
     SQLAlchemy ends such a block normally, and silently, after a swallowed flush error had
-    undone what it held. This one raises.
+    undone what it held. This one raises. And with its work it drops its hooks.
     """
+
+    dbkit_tree: ScopeTree
+    dbkit_mark: Mark
 
     def __exit__(
         self,
@@ -34,11 +39,23 @@ class OwnSavepoint(SessionTransaction):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        tree = marks_of(self.session).tree
-        cause = tree.own_causes.get(self) if tree is not None else None
-        super().__exit__(kind, error, traceback)
+        cause = self.dbkit_tree.own_causes.get(self)
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            if error is not None or cause is not None:
+                self._call_hooks(error or cause)
         if error is None and cause is not None:
             raise unexpected(cause, "savepoint")
+
+    def rollback(self, *args: Any, **kwargs: Any) -> None:
+        """Undo the savepoint, and drop the hooks that were registered in it."""
+        super().rollback(*args, **kwargs)
+        self._call_hooks(sys.exc_info()[1])
+
+    def _call_hooks(self, error: BaseException | None) -> None:
+        hooks = self.dbkit_tree.drop_hooks(self.dbkit_mark)
+        run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
 def begin_tree(
@@ -167,6 +184,8 @@ def _watch(tree: ScopeTree, session: Session) -> None:
         if nested and not tree.ending:
             # Here and not when it fails: "with" takes the class's __exit__ at its beginning.
             transaction.__class__ = OwnSavepoint
+            assert isinstance(transaction, OwnSavepoint)
+            transaction.dbkit_tree, transaction.dbkit_mark = tree, tree.hook_mark()
             tree.simple = False
         return transaction
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..exceptions import OnCommitError
 
-__all__ = ["NO_HOOKS", "Hook", "Hooks", "run_after_commit", "run_logged", "run_now"]
+__all__ = ["NO_HOOKS", "Hook", "Hooks", "Mark", "run_after_commit", "run_logged", "run_now"]
 
 logger = logging.getLogger("flask_dbkit.transactions")
 
@@ -49,7 +49,9 @@ class Hook:
         return self.function(*more, *self.args, **self.kwargs)
 
 
-NO_HOOKS = (0, 0, 0)
+Mark = tuple[int, int, int]
+
+NO_HOOKS: Mark = (0, 0, 0)
 """The mark of an empty :class:`Hooks`."""
 
 
@@ -62,11 +64,11 @@ class Hooks:
     on_rollback: list[Hook] = field(default_factory=list)
     after_end: list[Hook] = field(default_factory=list)
 
-    def mark(self) -> tuple[int, int, int]:
+    def mark(self) -> Mark:
         """Return how many there are now, for :meth:`take_since`."""
         return len(self.before_commit), len(self.on_commit), len(self.on_rollback)
 
-    def take_since(self, mark: tuple[int, int, int]) -> list[Hook]:
+    def take_since(self, mark: Mark) -> list[Hook]:
         """Drop what was registered since ``mark``; return the dropped ``on_rollback`` hooks."""
         before_commit, on_commit, on_rollback = mark
         del self.before_commit[before_commit:], self.on_commit[on_commit:]

@@ -39,6 +39,9 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
         return _leave_out_of_order(tree, frame, error)
     if error is not None or frame.savepoint is not None:
         _notice_rollback(tree)
+    if tree.undone:
+        hooks, tree.undone = tree.undone, ()
+        run_logged(hooks, "on_rollback", error if error is not None else Rollback())
     if frame.index == 0:
         return _leave_outermost(tree, frame, error)
     if frame.savepoint is not None:
@@ -131,7 +134,7 @@ def _quietly(tree: ScopeTree, call: Callable[[], None]) -> None:
 def _undo_savepoint(
     tree: ScopeTree, frame: Frame, savepoint: SessionTransaction, error: BaseException | None
 ) -> None:
-    hooks = tree.registered.take_since(frame.hook_mark) if tree.registered is not None else []
+    hooks = tree.drop_hooks(frame.hook_mark)
     if not tree.killed and tree.foreign is None:
         try:
             _quietly(tree, savepoint.rollback)

@@ -65,8 +65,7 @@ def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     if options.savepoint or (narrows and _by_savepoint(tree)):
         # What is pending belongs to the outer block, and so does an error in it.
         tree.session.flush()
-        if tree.registered is not None:
-            frame.hook_mark = tree.registered.mark()
+        frame.hook_mark = tree.hook_mark()
         tree.simple = False
         frame.savepoint = Session.begin(tree.session, nested=True)
     tree.frames.append(frame)

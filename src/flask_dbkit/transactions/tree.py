@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from ..exceptions import OwnershipError, TransactionError
 from .databases import scopes_for
 from .frames import Frame
-from .hooks import Hooks
+from .hooks import NO_HOOKS, Hook, Hooks, Mark
 from .options import PLAIN, ScopeOptions, Surroundings
 from .work import SessionMarks, Work
 
@@ -46,6 +46,8 @@ class ScopeTree:
     guards_orm_writes = False
     killed = False
     registered: Hooks | None = None
+    undone: tuple[Hook, ...] = ()
+    """``on_rollback`` hooks of undone savepoints, to be called when the block ends."""
     simple = True
     """Nothing went wrong and no savepoint was opened: the short way through every check."""
 
@@ -82,6 +84,14 @@ class ScopeTree:
         if self.registered is None:
             self.registered = Hooks()
         return self.registered
+
+    def hook_mark(self) -> Mark:
+        """Return how many hooks there are now."""
+        return self.registered.mark() if self.registered is not None else NO_HOOKS
+
+    def drop_hooks(self, mark: Mark) -> list[Hook]:
+        """Drop the hooks of a savepoint; return those that its rollback calls."""
+        return self.registered.take_since(mark) if self.registered is not None else []
 
     @contextmanager
     def lent(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from .databases import scopes_for
+from .hooks import Mark
 
 if TYPE_CHECKING:
     from .tree import ScopeTree
@@ -42,6 +43,7 @@ class Work:
         database: What can be asked of its database.
         executed: Whether any statement was sent.
         first_write: The beginning of the first statement that writes.
+        hook_marks: How many hooks there were when each savepoint was sent.
         rolled_back: A ROLLBACK was sent, by whomever.
         surely_open: The database must have opened its transaction: it said so, or a row was
             written.
@@ -54,6 +56,7 @@ class Work:
         "database",
         "executed",
         "first_write",
+        "hook_marks",
         "rolled_back",
         "surely_open",
         "tree",
@@ -65,6 +68,7 @@ class Work:
         self.database = scopes_for(connection.dialect)
         self.executed = False
         self.first_write: str | None = None
+        self.hook_marks: dict[str, Mark] | None = None
         self.rolled_back = False
         self.surely_open = False
         self.tree: ScopeTree | None = None
