@@ -39,7 +39,7 @@ class Packages:
 _EVERY_EXTRA = ("demo", "lint", "migrate", "mysql", "postgresql", "remote")
 
 PURPOSES = {
-    "demo": Packages(extras=("demo", "mysql", "postgresql")),
+    "demo": Packages(extras=("demo", "migrate", "mysql", "postgresql")),
     "tests": Packages(extras=_EVERY_EXTRA, groups=("tests",)),
     "lint": Packages(extras=_EVERY_EXTRA, groups=("lint",)),
     "docs": Packages(extras=_EVERY_EXTRA, groups=("tests", "docs")),

@@ -242,6 +242,12 @@ GOOD = [
     Case(
         "", MY, "op.alter_column('team', 'name', type_=sa.String(120), existing_type=sa.String(80))"
     ),
+    Case(
+        "",
+        MY,
+        "op.create_table('a', sa.Column('id', sa.Integer), if_not_exists=True)\n"
+        "op.create_table('b', sa.Column('id', sa.Integer), if_not_exists=True)",
+    ),
 ]
 
 

@@ -216,3 +216,15 @@ def test_nothing_is_changed_when_the_backup_fails(project: Project, tmp_path: An
     assert result.exit_code == 1
     assert "could not be backed up, so nothing was changed" in result.output
     assert "a" in project.tables()
+
+
+@pytest.mark.backends("sqlite-file")
+def test_an_upgrade_with_nothing_to_do_waits_for_no_writer(project: Project) -> None:
+    """A long import is no reason for the second of two deploys to stand still."""
+    project.write(TABLE.format("a"))
+    project.ok("upgrade")
+    with project.engine().connect() as writer:
+        writer.exec_driver_sql("INSERT INTO a VALUES (1)")
+        assert project.ok("upgrade", "--wait", "0") == "default: nothing to do.\n"
+        assert project.ok("upgrade", "001", "--wait", "0") == "default: nothing to do.\n"
+        writer.rollback()

@@ -9,7 +9,7 @@ import click
 from flask.cli import with_appcontext
 
 from .extensions import db
-from .loader import AtlasError, is_loaded
+from .loader import AtlasError, bring_up_to_date, is_loaded
 from .loader import load as load_data
 from .source import read_geonames
 
@@ -34,6 +34,7 @@ def ensure_loaded() -> bool:
         click.ClickException: The database cannot be used; the text says why.
     """
     try:
+        bring_up_to_date()
         if is_loaded(db.engine):
             return False
         started = time.monotonic()

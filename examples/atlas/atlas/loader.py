@@ -11,15 +11,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from flask_dbkit import Base
+from flask_dbkit import Base, MigrationError
+from flask_dbkit.migrations import Limits, upgrade
 
+from .extensions import db
 from .models import Continent, Country, DataLoad, Place
 from .source import Source
 
-__all__ = ["AtlasError", "is_loaded", "load"]
+__all__ = ["AtlasError", "bring_up_to_date", "is_loaded", "load"]
 
 BATCH = 5_000
 WAIT_S = 300.0
@@ -27,6 +29,24 @@ WAIT_S = 300.0
 
 class AtlasError(Exception):
     """A database the atlas cannot use. The text says which, why, and what to do."""
+
+
+def bring_up_to_date() -> None:
+    """Apply the revisions that the current application's database lacks.
+
+    Of two processes that start at once, one applies them and the other waits.
+
+    Raises:
+        AtlasError: It belongs to another application, or is newer than this code.
+    """
+    try:
+        with db.engine.connect() as connection:
+            _refuse_strangers(connection, set(sa.inspect(connection).get_table_names()))
+        upgrade(limits=Limits(wait_s=WAIT_S))
+    except DBAPIError as error:
+        raise _unusable(db.engine, error) from error
+    except MigrationError as error:
+        raise AtlasError(str(error)) from error
 
 
 def is_loaded(engine: sa.Engine) -> bool:
@@ -41,28 +61,24 @@ def is_loaded(engine: sa.Engine) -> bool:
             tables = _check_tables(connection)
             return DataLoad.__tablename__ in tables and _has_marker(connection)
     except DBAPIError as error:
-        raise AtlasError(
-            f"The database {_describe(engine)} cannot be used: {_reason(error)}. Check that"
-            " DATABASE_URL names a database that exists and that you may use."
-        ) from error
+        raise _unusable(engine, error) from error
 
 
 def load(
     session: Session, read: Callable[[], Source], report: Callable[[int, int], None]
 ) -> Source | None:
-    """Create the tables and insert the data, unless another process does so meanwhile.
+    """Make the tables and insert the data, unless another process does so meanwhile.
 
     Args:
-        session: On an engine that :func:`is_loaded` has looked at. Committed here.
+        session: Of the current application, whose database :func:`is_loaded` has looked at.
+            Committed here.
         read: Gives the data; called only when there is something to load.
         report: Called after each batch with the places inserted so far, and all of them.
 
     Returns:
         What was loaded, or ``None`` when another process was first.
     """
-    engine = session.get_bind()
-    assert isinstance(engine, sa.Engine)
-    _create_tables(engine)
+    bring_up_to_date()
     try:
         if not _claim(session):
             return None
@@ -80,13 +96,8 @@ def _check_tables(connection: sa.Connection) -> set[str]:
     """Return the names of the tables there, after a look at whose they are."""
     inspector = sa.inspect(connection)
     found = set(inspector.get_table_names())
+    _refuse_strangers(connection, found)
     ours = found & set(Base.metadata.tables)
-    if found - {"alembic_version"} and not ours:
-        raise AtlasError(
-            f"The database {_describe(connection.engine)} belongs to another application: it has"
-            f" the tables {_shorten(found)} and none of the atlas. Nothing was changed. Let"
-            " DATABASE_URL name an empty database."
-        )
     for name in sorted(ours):
         columns = {column["name"] for column in inspector.get_columns(name)}
         missing = {column.name for column in Base.metadata.tables[name].columns} - columns
@@ -100,27 +111,24 @@ def _check_tables(connection: sa.Connection) -> set[str]:
     return ours
 
 
+def _refuse_strangers(connection: sa.Connection, found: set[str]) -> None:
+    if found - {"alembic_version"} and not found & set(Base.metadata.tables):
+        raise AtlasError(
+            f"The database {_describe(connection.engine)} belongs to another application: it has"
+            f" the tables {_shorten(found)} and none of the atlas. Nothing was changed. Let"
+            " DATABASE_URL name an empty database."
+        )
+
+
+def _unusable(engine: sa.Engine, error: DBAPIError) -> AtlasError:
+    return AtlasError(
+        f"The database {_describe(engine)} cannot be used: {_reason(error)}. Check that"
+        " DATABASE_URL names a database that exists and that you may use."
+    )
+
+
 def _has_marker(connection: sa.Connection) -> bool:
     return connection.scalar(sa.select(DataLoad.id)) is not None
-
-
-def _create_tables(engine: sa.Engine) -> None:
-    tries = 5
-    for attempt in range(1, tries + 1):
-        try:
-            Base.metadata.create_all(engine)
-            # A server without transactional DDL may have been interrupted between a table and
-            # its indexes, and create_all() looks for tables only.
-            # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
-            for table in Base.metadata.sorted_tables:
-                for index in table.indexes:
-                    index.create(engine, checkfirst=True)
-            return
-        except DatabaseError:
-            # Another process created one between our look and our CREATE: the next look finds it.
-            if attempt == tries:
-                raise
-            time.sleep(0.2 * attempt)
 
 
 def _claim(session: Session) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 from alembic import command
 from alembic.autogenerate import RevisionContext
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from ..exceptions import MigrationError
@@ -90,7 +89,7 @@ def create_revision(
             written = autogenerate(folder, script, message, report=report).generate_scripts()
             return [Path(one.path) for one in written if one is not None]
         with undisturbed_logging():
-            made: Any = command.revision(_quiet(folder), message)
+            made: Any = command.revision(folder.config(), message)
         return [Path(made.path)]
 
 
@@ -104,7 +103,7 @@ def merge_heads(folder: Folder, message: str | None) -> Path | None:
         if len(folder.script().get_heads()) < 2:
             return None
         with undisturbed_logging():
-            made: Any = command.merge(_quiet(folder), "heads", message)
+            made: Any = command.merge(folder.config(), "heads", message)
         return Path(made.path)
 
 
@@ -125,7 +124,7 @@ def autogenerate(
         report: Called with a line about what was found.
         keep_empty: Keep the revision when it has no operations.
     """
-    config = _quiet(folder)
+    config = folder.config()
     options: Any = config.cmd_opts
     options.autogenerate = not keep_empty
     arguments = dict.fromkeys(
@@ -158,14 +157,6 @@ def autogenerate(
         revision_context=context,
     )
     return context
-
-
-def _quiet(folder: Folder) -> Config:
-    """Let Alembic print nothing by itself."""
-    config = folder.config()
-    options: Any = config.cmd_opts
-    options.quiet = True
-    return config
 
 
 def _refuse_outdated(folder: Folder, script: ScriptDirectory) -> None:

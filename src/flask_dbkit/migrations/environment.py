@@ -32,7 +32,7 @@ from .folder import Folder, find_folder, suffix_of
 from .locking import upgrade_lock
 from .logs import configure_logging, undisturbed_logging
 from .revisions import Direction, concerns, function_for, title_of
-from .sqlite import describe_losses, read_references
+from .sqlite import describe_losses, read_references, read_versions
 
 __all__ = ["MIGRATOR", "Migrator", "bind_title", "run_env"]
 
@@ -311,6 +311,8 @@ class Migrator:
         session, key = self._session, self._bind
         assert session is not None
         steps: _Steps = self._environment.context_opts["fn"]
+        if self._writes and not session.is_external and not self._has_work(session, steps):
+            return
         deadline, tries, before = time.monotonic() + self._limits.wait_s, 0, 0
         while True:
             try:
@@ -339,6 +341,13 @@ class Migrator:
             else:
                 return
 
+    def _has_work(self, session: Session, steps: _Steps) -> bool:
+        """Look whether there is anything to do, before SQLite's write lock is waited for."""
+        context = self._environment.get_context()
+        if context.purge or context.dialect.name != "sqlite":
+            return True
+        return steps.plan(read_versions(session.connection, context.version_table), context)
+
     def _may_retry(self, error: Exception, session: Session) -> bool:
         lost = getattr(error, "connection_invalidated", False)
         if not self._writes or session.is_external or lost:
@@ -360,11 +369,17 @@ class _Steps:
         self.finished = 0
         self.running: Any = None
 
-    def __call__(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
+    def plan(self, heads: Any, context: MigrationContext) -> bool:
+        """Ask, unless it was asked already, and tell whether there is anything to do."""
         if self._plan is None:
             if self._migrator._authors:  # noqa: SLF001 - one class in two parts
                 heads = self._virtual_heads(heads, context)
             self._plan = list(self._plain(heads, context) or ())
+        return bool(self._plan)
+
+    def __call__(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
+        self.plan(heads, context)
+        assert self._plan is not None
         for step in self._plan[self.finished :]:
             if isinstance(step, RevisionStep):
                 yield from self._guarded(step, context)

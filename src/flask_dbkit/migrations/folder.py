@@ -113,13 +113,11 @@ class Folder:
             config: Config = migrate.migrate.get_config(
                 str(self.path), x_arg=list(self.x_arguments) or None
             )
-            return config
-        return self.plain_config()
-
-    def plain_config(self) -> Config:
-        """Return Alembic's configuration of the folder, without Flask-Migrate's callbacks."""
-        config = Config(self.path / "alembic.ini", cmd_opts=Namespace(x=list(self.x_arguments)))
-        config.set_main_option("script_location", str(self.path).replace("%", "%%"))
+        else:
+            options = Namespace(x=list(self.x_arguments))
+            config = Config(self.path / "alembic.ini", cmd_opts=options)
+            config.set_main_option("script_location", str(self.path).replace("%", "%%"))
+        setattr(config.cmd_opts, "quiet", True)  # what it does is reported by us
         return config
 
     def script(self) -> ScriptDirectory:

@@ -32,6 +32,7 @@ __all__ = [
     "References",
     "describe_losses",
     "read_references",
+    "read_versions",
     "table_names",
     "without_foreign_keys",
 ]
@@ -159,6 +160,15 @@ def describe_losses(before: References, after: References, statements: Iterable[
         if more > 0:
             losses.append(f"{more} rows of {table} refer to rows of {parent} that are gone")
     return losses
+
+
+def read_versions(connection: Connection, table: str) -> tuple[str, ...]:
+    """Read the version table without a transaction, which would wait for the write lock."""
+    raw: Any = connection.connection.dbapi_connection
+    found = raw.execute("SELECT name FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+    if not found:
+        return ()
+    return tuple(row[0] for row in raw.execute(f"SELECT version_num FROM {_quote(table)}"))  # noqa: S608
 
 
 def table_names(connection: Connection) -> list[str]:

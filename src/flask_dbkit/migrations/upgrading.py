@@ -65,6 +65,8 @@ def upgrade(
         states = _refuse(folder, script, revision, only)
         managed = folder.managed
         behind = {state.bind for state in states if state.status in ("pending", "absent")}
+        if not behind and revision in ("head", "heads"):
+            return {state.bind: [] for state in states if state.status == "current"}
         if back_up is not None:
             for key, engine in managed.items():
                 if bind_title(key) in behind:
