@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from sqlalchemy.pool import NullPool
 
 from flask_dbkit import DBKit
 from tests.support.databases import Database
@@ -169,9 +176,7 @@ def test_all_backs_up_every_bind_and_prints_one_id_per_line(tmp_path: Path) -> N
     app.config["SQLALCHEMY_BINDS"] = {"audit": "sqlite:///audit.db", "a b/c": "sqlite:///abc.db"}
     DBKit(app)
     for name in ("shop", "audit", "abc"):
-        with sa.create_engine(
-            f"sqlite:///{tmp_path}/{name}.db", poolclass=sa.NullPool
-        ).begin() as c:
+        with sa.create_engine(f"sqlite:///{tmp_path}/{name}.db", poolclass=NullPool).begin() as c:
             c.exec_driver_sql("CREATE TABLE t (id int)")
     run = app.test_cli_runner().invoke
     result = run(args=["dbkit", "backup", "create", "--all", "--verify"])
@@ -265,3 +270,75 @@ def test_a_backup_of_another_kind_of_database_is_refused(shop: Shop) -> None:
     result = shop.run("restore", made, "--into", "postgresql+psycopg://nobody@127.0.0.1:1/x")
     assert result.exit_code == 1
     assert "cannot be restored into postgresql" in result.output
+
+
+def test_one_database_that_fails_hides_no_other(tmp_path: Path) -> None:
+    """The others are backed up and their ids are the last lines; the exit code is 1."""
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///missing.db"
+    app.config["SQLALCHEMY_BINDS"] = {"audit": "sqlite:///audit.db", "z": "sqlite:///z.db"}
+    DBKit(app)
+    for name in ("audit", "z"):
+        with sa.create_engine(f"sqlite:///{tmp_path}/{name}.db", poolclass=NullPool).begin() as c:
+            c.exec_driver_sql("CREATE TABLE t (id int)")
+    result = app.test_cli_runner().invoke(args=["dbkit", "backup", "create", "--all"])
+    assert result.exit_code == 1
+    assert "missing.db does not exist yet" in result.stderr
+    assert [line.rpartition("-")[0] for line in result.stdout.splitlines()] == ["audit", "z"]
+
+
+@pytest.mark.backends("sqlite-file")
+def test_an_empty_database_is_backed_up_with_a_warning(make_shop: Callable[..., Shop]) -> None:
+    """It may be the wrong one."""
+    shop = make_shop()
+    shop.execute("PRAGMA user_version = 1")
+    result = shop.run("create")
+    assert result.exit_code == 0
+    assert "has no tables" in result.stderr
+    assert ID.fullmatch(result.stdout.strip())
+
+
+@pytest.mark.backends("sqlite-file")
+def test_rows_that_point_nowhere_are_told_and_kept(shop: Shop) -> None:
+    """A backup is made of what is there."""
+    shop.execute("PRAGMA foreign_keys = OFF")
+    with closing(sqlite3.connect(str(shop.engine.url.database))) as connection, connection:
+        connection.execute("INSERT INTO book VALUES (7, 'lost', 99)")
+    result = shop.run("create", "--verify")
+    assert result.exit_code == 0, result.output
+    assert "1 rows break a foreign key" in result.stderr
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_terminal_shows_a_progress_bar_and_a_pipe_does_not(
+    shop: Shop, database: Database
+) -> None:
+    """It is drawn to standard error, so the last line of the output stays the id."""
+    script = f"""
+from flask import Flask
+from flask.cli import ScriptInfo
+from flask_dbkit import DBKit
+app = Flask("shop", instance_path={shop.app.instance_path!r})
+app.config["SQLALCHEMY_DATABASE_URI"] = {database.url!r}
+DBKit(app)
+app.cli.main(["dbkit", "backup", "create"], obj=ScriptInfo(create_app=lambda: app))
+"""
+    controlling, terminal = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=terminal,
+            text=True,
+            check=True,
+            env={**os.environ, "TERM": "xterm"},
+        )
+        drawn = os.read(controlling, 100_000).decode()
+    finally:
+        os.close(terminal)
+        os.close(controlling)
+    assert ID.fullmatch(done.stdout.splitlines()[-1])
+    assert "Backing up default" in drawn
+    assert "100%" in drawn
+    quiet = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert quiet.stderr == b""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from flask_dbkit.backup.mysql_catalog import option_file
 from flask_dbkit.backup.tools import find_program, run_program
 from tests.support.databases import Database
 
-from .conftest import Shop, database_names, watching_command_lines
+from .conftest import Shop, database_names, drop, watching_command_lines
 
 pytestmark = pytest.mark.backends("mariadb")
 
@@ -190,3 +192,56 @@ def test_the_programs_are_given_nothing_secret(
     assert re.fullmatch(r"--defaults-file=/dev/fd/\d+", arguments[0])
     assert {"--single-transaction", "--routines", "--triggers", "--events"} <= set(arguments)
     assert not any("user" in each or "pass" in each for each in arguments)
+
+
+def test_a_table_in_use_is_not_waited_for_without_an_end(
+    odd_shop: Shop, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live database keeps its tables and gets its triggers back."""
+    monkeypatch.setattr("flask_dbkit.backup.mysql_catalog._PATIENCE_S", 1)
+    made = odd_shop.create()
+    odd_shop.dispose()
+    before, expected = database_names(database), described(database.url)
+    monkeypatch.setattr("flask_dbkit.backup.mysql.end_session", lambda *_arguments: None)
+    with odd_shop.engine.connect() as other:
+        other.execute(sa.text("SELECT * FROM area"))
+        monkeypatch.setattr(odd_shop.engine, "dispose", lambda: None)
+        result = odd_shop.run("restore", made, "--in-place", "--yes", "--force")
+        assert result.exit_code == 1
+        assert "Lock wait timeout" in result.output
+    monkeypatch.undo()
+    odd_shop.dispose()
+    assert database_names(database) == before
+    assert described(database.url) == expected
+
+
+@pytest.mark.parametrize("round_", [1, 2])
+def test_a_restore_in_place_that_is_killed_can_be_repeated(
+    odd_shop: Shop, fake_program: Callable[[str, str], Path], database: Database, round_: int
+) -> None:
+    """Before the exchange the live database is as it was; after it the rows are the restored."""
+    expected = described(database.url)
+    made = odd_shop.create()
+    odd_shop.execute("INSERT INTO book VALUES (4, 'live', NULL)")
+    odd_shop.dispose()
+    before = database_names(database)
+    script = (
+        'case "$1" in --version) exec "$REAL" "$@";; esac; echo x >> "$NOTES/runs";'
+        f' if [ "$(wc -l < "$NOTES/runs")" = {round_} ]; then kill -9 $PPID; fi; exec "$REAL" "$@"'
+    )
+    fake_program("mariadb", script)
+    restoring = f"""
+from pathlib import Path
+from flask_dbkit.backup import LocalStore, database_at, restore_in_place
+store = LocalStore(Path({str(odd_shop.folder)!r}))
+restore_in_place(store, {made!r}, database_at({database.url!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", restoring], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(odd_shop.rows()) == (4 if round_ == 1 else 3)
+    odd_shop.dispose()
+    odd_shop.done("restore", made, "--in-place", "--yes", "--force")
+    odd_shop.dispose()
+    assert described(database.url) == expected
+    for left in database_names(database) - before:
+        drop(sa.make_url(database.url).set(database=left))

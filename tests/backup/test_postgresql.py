@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +125,20 @@ def test_the_numbers_are_those_of_the_copy_whatever_is_written_meanwhile(
     assert f"{made} is good" in shop.done("verify", made)
 
 
+@pytest.fixture
+def not_handed_on(database: Database) -> Iterator[None]:
+    """Remove the database, instead of handing it on to another test with its grants."""
+    yield
+    drop(database.url)
+
+
+@pytest.mark.usefixtures("not_handed_on")
 def test_in_place_keeps_the_settings_and_grants_of_the_database(
-    shop: Shop, database: Database
+    database: Database, make_shop: Callable[..., Shop]
 ) -> None:
     """They belong to the database, which is a new one afterwards."""
+    shop = make_shop()
+    shop.fill()
     name = sa.make_url(database.url).database
     with shop.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         for text in (
@@ -301,3 +311,35 @@ def test_the_password_is_on_no_command_line_and_in_no_file(
     for path in (*notes.iterdir(), *store.directory.glob("*.json")):
         assert "s3cr3t" not in path.read_text()
     assert "s3cr3t" not in caplog.text
+
+
+@pytest.fixture
+def humble(database: Database) -> Iterator[str]:
+    """The URL of the database for an account that may make no databases."""
+    role = f"{sa.make_url(database.url).database}_humble"
+    engine = sa.create_engine(database.url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+        connection.exec_driver_sql(f"GRANT ALL ON SCHEMA public TO {role}")
+    yield sa.make_url(database.url).set(username=role).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {role}")
+        connection.exec_driver_sql(f"DROP ROLE {role}")
+    engine.dispose()
+
+
+def test_an_account_that_may_make_no_databases_verifies_on_another_server(
+    humble: str, database: Database, make_shop: Callable[..., Shop]
+) -> None:
+    """And without one is told the setting."""
+    shop = make_shop(SQLALCHEMY_DATABASE_URI=humble)
+    shop.fill()
+    made = shop.create()
+    result = shop.run("verify", made)
+    assert result.exit_code == 1
+    assert "permission denied to create database" in result.output
+    assert "DBKIT_BACKUP_SCRATCH_URL" in result.output
+    other = make_shop(SQLALCHEMY_DATABASE_URI=humble, DBKIT_BACKUP_SCRATCH_URL=database.url)
+    before = database_names(database)
+    assert f"{made} is good" in other.done("verify", made)
+    assert database_names(database) == before

@@ -24,7 +24,7 @@ from ..exceptions import BackupError
 from .database import Contents, Database, DumpedFile, Progress, Target, not_empty
 from .manifest import Manifest
 from .mysql_catalog import (
-    drop_programs,
+    drop_other_programs,
     end_session,
     option_file,
     quoted,
@@ -209,18 +209,24 @@ class MySQLDatabase(Database):
         self.engine.dispose()
         new = self._create(passing_name(self.name, "restored", _NAME_CHARACTERS))
         old = passing_name(self.name, "replaced", _NAME_CHARACTERS)
-        programs = plain.with_name("programs.sql")
+        before, after = plain.with_name("before.sql"), plain.with_name("after.sql")
         try:
             new.load(plain, manifest)
-            self._save_programs(new.name, programs)
+            self._save_programs(self.name, before)
+            self._save_programs(new.name, after)
             with explaining(self.name, "The server"), self._server() as connection:
                 if force:
                     for session, _ in self._sessions(connection):
                         end_session(connection, session)
                 send(connection, f"CREATE DATABASE {quoted(old)}")
-                swap_tables(connection, self.name, new.name, old)
-                drop_programs(connection, self.name)
-            self.load_script(programs, self.name)
+                try:
+                    swap_tables(connection, self.name, new.name, old)
+                except BaseException:
+                    self.load_script(before, self.name)  # its triggers may be gone already
+                    self.drop_database(old)
+                    raise
+                self.load_script(after, self.name)
+                drop_other_programs(connection, self.name, new.name)
             # What it held is in the safety backup.
             self.drop_database(old)
         finally:
@@ -233,7 +239,7 @@ class MySQLDatabase(Database):
             options = self._options(connection)
             views = list(read_contents(connection, count=False).views)
         with script.open("xb") as output:
-            code = ["--no-create-info", "--no-data", "--routines", "--triggers", "--events"]
+            code = ["--no-create-info", "--no-data", "--routines", "--events", "--add-drop-trigger"]
             run_program(program, [_CHARSET, *code, name], options=options, stdout=output)
             if views:
                 tables = ["--no-data", "--skip-triggers", name, *views]

@@ -13,7 +13,7 @@ from .database import Contents
 from .servers import escaped, rows_of_revision, send
 
 __all__ = [
-    "drop_programs",
+    "drop_other_programs",
     "end_session",
     "option_file",
     "quoted",
@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 _TABLES = ("BASE TABLE", "SYSTEM VERSIONED", "SEQUENCE")
+_PATIENCE_S = 30
 
 
 def read_contents(connection: Connection, *, count: bool = True) -> Contents:
@@ -52,6 +53,10 @@ def swap_tables(connection: Connection, live: str, new: str, old: str) -> None:
     References:
         https://mariadb.com/docs/server/reference/sql-statements/data-definition/rename-table
     """
+    # A wait for a table that somebody uses could last a day, which is the default.
+    send(connection, f"SET SESSION lock_wait_timeout = {_PATIENCE_S}")
+    for view in set(_tables_of(connection, live, ["VIEW"])) & set(_tables_of(connection, new)):
+        send(connection, f"DROP VIEW {quoted(live)}.{quoted(view)}")
     # A table with triggers cannot go to another database.
     for name in (live, new):
         for trigger in _names(connection, "triggers", "trigger", name):
@@ -66,21 +71,29 @@ def swap_tables(connection: Connection, live: str, new: str, old: str) -> None:
         send(connection, f"RENAME TABLE {', '.join(parts)}")
 
 
-def drop_programs(connection: Connection, name: str) -> None:
-    """Remove the views, routines and events of a database."""
-    for view in _tables_of(connection, name, ["VIEW"]):
+def drop_other_programs(connection: Connection, name: str, model: str) -> None:
+    """Remove the views, routines and events of a database that another one does not have."""
+    for view in set(_tables_of(connection, name, ["VIEW"])) - set(
+        _tables_of(connection, model, ["VIEW"])
+    ):
         send(connection, f"DROP VIEW {quoted(name)}.{quoted(view)}")
-    for event in _names(connection, "events", "event", name):
+    for event in set(_names(connection, "events", "event", name)) - set(
+        _names(connection, "events", "event", model)
+    ):
         send(connection, f"DROP EVENT {quoted(name)}.{quoted(event)}")
+    for kind, routine in _routines(connection, name) - _routines(connection, model):
+        send(connection, f"DROP {kind} {quoted(name)}.{quoted(routine)}")
+
+
+def _routines(connection: Connection, name: str) -> set[tuple[str, str]]:
     rows = connection.execute(
         sa.text(
             "SELECT routine_type, routine_name FROM information_schema.routines"
             " WHERE routine_schema = :name AND routine_type IN ('PROCEDURE', 'FUNCTION')"
         ),
         {"name": name},
-    ).all()
-    for kind, routine in rows:
-        send(connection, f"DROP {kind} {quoted(name)}.{quoted(routine)}")
+    )
+    return {(str(kind), str(routine)) for kind, routine in rows}
 
 
 def _tables_of(connection: Connection, name: str, kinds: Sequence[str] = _TABLES) -> list[str]:

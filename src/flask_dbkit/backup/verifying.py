@@ -119,7 +119,15 @@ def unpacked(store: Store, manifest: Manifest, packing: Packing | None) -> Itera
 def _restored(database: Database, plain: Path, manifest: Manifest) -> Contents:
     """Load a copy into a scratch database and return what is in it."""
     with tempfile.TemporaryDirectory(dir=plain.parent) as directory:
-        target = database.scratch(Path(directory))
+        try:
+            target = database.scratch(Path(directory))
+        except BackupError as error:
+            raise BackupError(
+                f"No scratch database can be made to verify {manifest.id}. {error} Where the"
+                " application's account may make none, name another server in"
+                " DBKIT_BACKUP_SCRATCH_URL.",
+                code="scratch.refused",
+            ) from error
         try:
             target.load(plain, manifest, owner=False)
             return target.contents()
