@@ -133,13 +133,13 @@ def _until(condition: Any, seconds: float = 5) -> None:
 def test_parallel_probes_share_one_run_and_do_not_all_wait_for_it(make_kit: MakeKit) -> None:
     """Two may wait for a check that hangs; the threads of the server are for the others."""
     made = make_kit(DBKIT_HEALTH_TIMEOUT=0.5)
-    hang, started = threading.Event(), []
+    hang, go_on, started = threading.Event(), threading.Event(), []
 
     @made.kit.health.check("own")
     def own() -> None:
         started.append(1)
         if hang.is_set():
-            time.sleep(3)
+            go_on.wait(10)
 
     assert made.get()[0] == 200
     hang.set()
@@ -159,6 +159,7 @@ def test_parallel_probes_share_one_run_and_do_not_all_wait_for_it(make_kit: Make
     assert max(times) < 1.5
     assert len([each for each in times if each > 0.4]) <= 4
     assert made.get()[0] == 503
+    go_on.set()
 
 
 def test_an_answer_is_given_again_while_it_is_fresh(make_kit: MakeKit) -> None:

@@ -133,7 +133,7 @@ def test_a_probe_opens_no_session(make_kit: MakeKit) -> None:
     made = make_kit()
 
     class Sessions(type(made.app.session_interface)):  # type: ignore[misc]
-        def open_session(self, *_: Any) -> None:
+        def open_session(self, app: Flask, request: Any) -> None:
             raise AssertionError("a session was opened")
 
     made.app.session_interface = Sessions()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Watch:
 
     def close(self) -> list[str]:
         """Dispose of the engines; describe every connection that is open nevertheless."""
+        _wait_for_health()
         for engine in self.engines:
             engine.dispose()
         mine = {engine.dialect for engine in self.engines}
@@ -65,6 +67,13 @@ class Watch:
             f" opened at {each.place}"
             for each in left
         ]
+
+
+def _wait_for_health() -> None:
+    """Let the health checks that a probe has begun in the background come to their end."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("dbkit-"):
+            thread.join(10)
 
 
 _watches: list[Watch] = []

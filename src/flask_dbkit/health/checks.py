@@ -268,9 +268,11 @@ class AppHealth:
     def _make_runner(self, check: Check) -> Runner:
         config = self._config
         timeout_s = config.health_timeout if check.timeout_s is None else check.timeout_s
-        late = Result(
-            FAIL, check.timeout_code, component=check.component, duration_ms=timeout_s * 1000
-        )
+
+        def late(attempt: Attempt) -> Outcome:
+            code = attempt.late_code or check.timeout_code
+            took_ms = attempt.elapsed_ms()
+            return {check.name: Result(FAIL, code, took_ms, "ms", {}, check.component, took_ms)}
 
         def failed(error: BaseException) -> Outcome:
             _log_error(check.name, error)
@@ -285,7 +287,7 @@ class AppHealth:
                 config.health_fail_after,
                 config.health_pass_after,
             ),
-            on_timeout=lambda: {check.name: replace(late, time=Result().time)},
+            on_timeout=late,
             on_error=failed,
             observe=self._observe,
         )

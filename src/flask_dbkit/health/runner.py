@@ -49,11 +49,14 @@ class Attempt:
     Attributes:
         started: In seconds of ``time.monotonic()``.
         deadline: The same.
+        late_code: What it waits for, as the code of the answer if it is still waiting at the
+            deadline; ``None`` if it does not know.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.started = time.monotonic()
         self.deadline = self.started + timeout_s
+        self.late_code: str | None = None
         self.waiting = 0
         self.overdue = False
         self._ended = threading.Event()
@@ -110,7 +113,7 @@ class Runner:
 
     Args:
         work: Runs it once, and ends soon after the attempt was given up.
-        on_timeout: The answer when the deadline is over.
+        on_timeout: The answer when the deadline of an attempt is over.
         on_error: The answer when ``work`` raised; called with the exception.
         rules: Deadline, time to live, and when a status changes.
         observe: Told about every new result: ``(name, before, now)``.
@@ -122,7 +125,7 @@ class Runner:
         *,
         name: str,
         rules: Rules,
-        on_timeout: Callable[[], Outcome],
+        on_timeout: Callable[[Attempt], Outcome],
         on_error: Callable[[BaseException], Outcome],
         observe: Callable[[str, Result | None, Result], None],
     ) -> None:
@@ -174,7 +177,7 @@ class Runner:
             attempt.waiting -= 1
             if not ended and self._attempt is attempt and not attempt.overdue:
                 attempt.overdue = give_up = True
-                self._settle(self._on_timeout())
+                self._settle(self._on_timeout(attempt))
             answer = self._answer
         if give_up:
             attempt.give_up()

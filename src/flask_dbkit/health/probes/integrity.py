@@ -91,7 +91,9 @@ def _is_damaged(path: str) -> bool | None:
     """Run ``quick_check``; ``None`` when the file could not be looked at."""
     uri = f"file:{quote(str(Path(path).absolute()))}?mode=rw"
     try:
-        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=1.0)) as raw:
+        with contextlib.closing(
+            sqlite3.connect(uri, uri=True, timeout=1.0, check_same_thread=False)
+        ) as raw:
             return bool(raw.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
     except sqlite3.DatabaseError as error:
         code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

@@ -35,8 +35,8 @@ __all__ = ["SQLiteProbe", "is_probed_as_file"]
 
 T = TypeVar("T")
 
-_SHARE = 0.85  # of the time given, for waiting: the answer shall be "locked", not "too late"
-_BUSY_S = 0.05  # SQLite's own waiting, which cannot be told of a deadline that comes nearer
+_SHARE = 0.8  # of the time given, for waiting: the answer shall be "locked", not "too late"
+_BUSY_S = 0.02  # SQLite's own waiting, which cannot be told of a deadline that comes nearer
 _RETRY_S = 0.005
 _NO_SPACE_BYTES = 1_000_000
 _CODES = {
@@ -140,8 +140,11 @@ class SQLiteProbe(Probe):
             self.target.engine.url
         )
         gate = gate_for(path) if with_gate else None
-        if gate is not None and not gate.acquire(attempt.left_s() * _SHARE):
-            raise _busy()
+        if gate is not None:
+            attempt.late_code = "db.locked"
+            if not gate.acquire(attempt.left_s() * _SHARE):
+                raise _busy()
+            attempt.late_code = None
         try:
             self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"), attempt)
             try:
@@ -164,12 +167,16 @@ class SQLiteProbe(Probe):
         whole = attempt.deadline - attempt.started
         while True:
             try:
-                return ask()
+                answer = ask()
             except sqlite3.OperationalError as error:
                 if _CODES.get(_primary(error)) != "db.locked":
                     raise
+                attempt.late_code = "db.locked"
                 if attempt.overdue or attempt.left_s() < whole * (1 - _SHARE) + _RETRY_S:
                     raise
+            else:
+                attempt.late_code = None
+                return answer
             time.sleep(_RETRY_S)
 
     def _code(self, error: sqlite3.Error, path: str) -> str:
