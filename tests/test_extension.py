@@ -541,6 +541,27 @@ def test_a_late_extension_follows_the_engines_not_the_configuration(new_app: New
     assert pragma(engine_of(app, "other"), "foreign_keys") == 1
 
 
+def test_an_application_can_be_given_another_database_object(
+    new_app: NewApp, tmp_path: Path
+) -> None:
+    """Flask-SQLAlchemy allows it; its own tests reflect tables that way."""
+    app = new_app(SQLALCHEMY_DATABASE_URI=file_url(tmp_path))
+    first = DBKit(app).db
+    with app.app_context():
+        first.session.execute(text("CREATE TABLE t (id INTEGER)"))
+        first.session.commit()
+        first.engine.dispose()
+    del app.extensions["sqlalchemy"]
+    second = DBKit(app).db
+    with app.app_context():
+        second.reflect()
+    assert list(second.metadata.tables) == ["t"]
+    app.add_url_rule("/", view_func=lambda: str(second.session.execute(text("SELECT x"))))
+    answer = app.test_client().get("/")
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "internal")
+    assert app.test_client().get("/health/live").status_code == 200
+
+
 # -- requests -----------------------------------------------------------------------------
 
 

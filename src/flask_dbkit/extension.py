@@ -149,8 +149,9 @@ class DBKit:
             _install(engine, contexts[key])
         guard_sessions(db.session)
         app.cli.add_command(dbkit_group)
-        # Only for its templates: an application's own file of the same name comes first.
-        app.register_blueprint(Blueprint("flask_dbkit", __name__, template_folder="templates"))
+        if "flask_dbkit" not in app.blueprints:  # the application had another database before
+            # Only for its templates: an application's own file of the same name comes first.
+            app.register_blueprint(Blueprint("flask_dbkit", __name__, template_folder="templates"))
         exit_on_interrupt(app.cli)
         health = self._make_health(app, db, config, engines, contexts)
         app.extensions["dbkit"] = AppState(self, db, config, _surroundings(config, engines), health)

@@ -123,7 +123,7 @@ def register_health(app: Flask, prefix: str | None, aliases: Iterable[tuple[str,
         prefix: Where they are; ``None`` registers none, and no aliases.
         aliases: Further paths, each with the endpoint it stands for.
     """
-    if prefix is None:
+    if prefix is None or _NAME in app.blueprints:  # the application had another database before
         return
     app.register_blueprint(health_blueprint(url_prefix=prefix))
     for path, probe in aliases:
