@@ -1,7 +1,7 @@
 """Check style, types and layers; run every check even when an earlier one failed.
 
 The types have to be right on both SQLAlchemy lines: these spell the same statement
-differently. So mypy and pyright run twice.
+differently. So mypy and pyright run twice, as many checks at once as there are processors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+from suite import cores
 from venvs import DEFAULT, DEFAULT_LINE, ROOT, SQLALCHEMY_LINES, SetupError, ensure, say
 
 
@@ -43,14 +45,26 @@ def main() -> int:
         ]
         checks[f"pyright, SQLAlchemy {line}"] = ["pyright", "--pythonpath", str(python)]
 
-    failed = []
-    for name, (program, *arguments) in checks.items():
-        say(name)
+    def run(command: list[str]) -> tuple[subprocess.CompletedProcess[str], float]:
         begin = time.monotonic()
-        code = subprocess.run([str(tools / program), *arguments], cwd=ROOT, check=False).returncode
-        print(f"    {'ok' if code == 0 else 'FAILED'} ({time.monotonic() - begin:.1f} s)")
-        if code != 0:
-            failed.append(name)
+        done = subprocess.run(
+            [str(tools / command[0]), *command[1:]],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done, time.monotonic() - begin
+
+    failed = []
+    with ThreadPoolExecutor(cores()) as pool:
+        for name, (done, duration_s) in zip(checks, pool.map(run, checks.values()), strict=True):
+            say(name)
+            print(done.stdout, end="")
+            print(f"    {'ok' if done.returncode == 0 else 'FAILED'} ({duration_s:.1f} s)")
+            if done.returncode != 0:
+                failed.append(name)
     print(f"\nFailed: {', '.join(failed)}" if failed else "\nEvery check passed.")
     return 1 if failed else 0
 

@@ -48,14 +48,15 @@ def forget_coverage() -> None:
     COVERAGE.parent.mkdir()
 
 
-def run_pytest(python: Path, arguments: list[str]) -> Outcome:
-    """Run pytest with coverage; show its output while reading the counts from it."""
+def run_pytest(python: Path, arguments: list[str], *, coverage: bool = True) -> Outcome:
+    """Run pytest; show its output while reading the counts from it."""
     environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE), "PYTHONUNBUFFERED": "1"}
     # The tests start hundreds of processes: each would compile the library anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # A later -n among the arguments wins: "-n 0" runs everything in one process.
     workers = ["-n", str(cores())]
-    command = [str(python), "-m", "coverage", "run", "-m", "pytest", *workers, *arguments]
+    measure = ["-m", "coverage", "run"] if coverage else []
+    command = [str(python), *measure, "-m", "pytest", *workers, *arguments]
     if sys.stdout.isatty():
         command.append("--color=yes")
     begin = time.monotonic()
