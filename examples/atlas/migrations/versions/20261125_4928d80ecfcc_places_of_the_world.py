@@ -7,6 +7,7 @@ Revises:
 Create Date: 2026-11-25 20:32:36.815107
 """
 
+# dbkit: ignore DM502 on MariaDB every statement can be repeated
 import sqlalchemy as sa
 from alembic import op
 
