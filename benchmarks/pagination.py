@@ -16,6 +16,8 @@ Peers that are not installed are left out:
     python benchmarks/pagination.py --database postgresql
 """
 
+# ruff: noqa: SLF001 - the plans of a list are looked at
+
 from __future__ import annotations
 
 import argparse
@@ -200,8 +202,9 @@ def own_methods(app: Flask, database: str, page: int, after: Any) -> dict[str, M
     args = {}
     if after is not None:
         terms = SORT.parse()
-        plan, _ = EVENTS._planner.keyset(  # noqa: SLF001
-            db.session(), terms
+        plan, _ = EVENTS._planner.keyset(
+            EVENTS._planner.check(db.session()),
+            terms,
         )
         mark = fingerprint(EVENTS.name, plan.signature, (), None)
         args["cursor"] = signer.dumps(Keyset(tuple(after)), mark)
@@ -462,8 +465,9 @@ def goals(
         with app.app_context():
             first = EVENTS.paginate_keyset(args=args)
             page_2 = {**args, "cursor": first.next_cursor}
-            plan, _values = EVENTS._planner.keyset(  # noqa: SLF001
-                db.session(), SORT.parse(sort)
+            plan, _values = EVENTS._planner.keyset(
+                EVENTS._planner.check(db.session()),
+                SORT.parse(sort),
             )
             offset = min(rows * 7 // 10, 720_000) if sort != "kind" else rows * 15 // 100
             at = plan.statement.add_columns(

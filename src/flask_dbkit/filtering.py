@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy.sql.elements import ColumnElement
@@ -102,10 +103,15 @@ class Filter:
             self._converter = found
         return self._converter
 
-    @property
+    @cached_property
     def expression(self) -> ColumnElement[Any] | None:
-        """The column expression, or ``None`` for a function."""
+        """The column expression, or ``None`` for a function; needs configured mappers."""
         return None if self.is_function else element_of(self.target)
+
+    @cached_property
+    def is_aggregate(self) -> bool:
+        """Whether the expression is computed per group, so that only HAVING may see it."""
+        return self.expression is not None and is_aggregate(self.expression)
 
 
 @dataclass(frozen=True)
@@ -318,14 +324,24 @@ def add_conditions(
         The statement, and the values to bind.
     """
     values: dict[str, Any] = {}
+    rows: list[ColumnElement[bool]] = []
+    groups: list[ColumnElement[bool]] = []
+    functions: list[Condition] = []
     for place, condition in enumerate(conditions):
         entry = condition.entry
-        if entry.is_function:
-            statement = cast("Any", entry.target)(statement, condition.value)
+        if entry.expression is None:
+            functions.append(condition)
             continue
-        target = adapt(element_of(entry.target))
+        target = adapt(entry.expression)
         one = criterion(target, condition.op, condition.value, None if live else place)
-        values.update(condition.bound(place))
-        grouped = is_aggregate(target)
-        statement = statement.having(one) if grouped else statement.where(one)
+        grouped = entry.is_aggregate and (target is entry.expression or is_aggregate(target))
+        (groups if grouped else rows).append(one)
+        if not live:
+            values.update(condition.bound(place))
+    if rows:
+        statement = statement.where(*rows)
+    if groups:
+        statement = statement.having(*groups)
+    for condition in functions:
+        statement = cast("Any", condition.entry.target)(statement, condition.value)
     return statement, values

@@ -15,7 +15,6 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex
 
 from .exceptions import PlanError
-from .expressions import element_of
 from .pagination.planning import Planner
 from .shapes import Shape
 from .sorting import SortAllowlist, SortTerm, nullable
@@ -113,7 +112,7 @@ def _examine(  # noqa: PLR0917 - one finding is of all of them
 ) -> IndexFinding:
     keys: list[tuple[Column[Any], SortTerm]] = []
     for term in terms:
-        expression = element_of(term.key.expr)
+        expression = term.key.element
         if not isinstance(expression, Column) or not isinstance(expression.table, Table):
             return IndexFinding(name, label, "unchecked", reason=f"{term.name} is computed")
         if term.key.nulls and nullable(term, expression, shape):

@@ -320,8 +320,8 @@ class Listing(Generic[T]):
         if errors:
             raise ValueError(f"order is {order!r}. Use some of: {', '.join(self.sort.entries)}.")
         used = session if session is not None else current_session()
-        self._planner.check(used, statement)
-        plan, values = self._planner.keyset(used, terms, (), statement)
+        dialect = self._planner.check(used, statement)
+        plan, values = self._planner.keyset(dialect, terms, (), statement)
         return read_batches(plan, used, batch, values)
 
     def openapi_parameters(self) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Literal
 
 from flask import abort, current_app, has_app_context, has_request_context, request
@@ -24,7 +25,7 @@ from .config import Config
 from .exceptions import ConfigError
 from .filtering import FilterAllowlist
 from .pagination.cursor import Direction, Keyset, Signer, fingerprint
-from .pagination.keyset import KeysetRows
+from .pagination.keyset import KeysetPlan, KeysetRows
 from .pagination.offset import Count
 from .pagination.page import KeysetPage, Links, OffsetPage, answer
 from .pagination.planning import Planner
@@ -142,10 +143,12 @@ def read_keyset_page(
         max_age_s: Seconds a cursor stays good; ``None`` is ``DBKIT_CURSOR_MAX_AGE_S``.
     """
     _check_bind(bind)
-    signer = Signer(_secrets(secret), max_age_s=max_age_s or _config().cursor_max_age_s)
+    signer = _signer(_secrets(secret), max_age_s or _config().cursor_max_age_s)
     pairs = _pairs(args)
     used = session if session is not None else current_session()
-    planner.check(used, statement)  # before the client's mistakes: these are the developer's
+    dialect = planner.check(
+        used, statement
+    )  # before the client's mistakes: these are the developer's
     query = read_query(
         pairs,
         sort,
@@ -156,8 +159,8 @@ def read_keyset_page(
         cursor=cursor,
         check_cursor=signer.verify,
     )
-    plan, values = planner.keyset(used, query.terms, query.conditions, statement)
-    mark = _mark(name, plan.signature, query, bind)
+    plan, values = planner.keyset(dialect, query.terms, query.conditions, statement)
+    mark = _mark(name, plan, query, bind)
     at = None if query.cursor is None else signer.loads(query.cursor, mark, len(plan.keys))
     rows = plan.fetch(used, query.per_page, at, values=values)
     return KeysetPage(
@@ -202,11 +205,22 @@ def read_batches(
             return
 
 
-def _mark(name: str, signature: object, query: ListQuery, bind: object) -> str:
+@lru_cache(maxsize=64)
+def _signer(secrets: tuple[str | bytes, ...], max_age_s: int | None) -> Signer:
+    return Signer(secrets, max_age_s=max_age_s)
+
+
+def _mark(name: str, plan: KeysetPlan, query: ListQuery, bind: object) -> str:
+    if not query.conditions and bind is None:
+        # The same for every page of the order.
+        found = plan.marks.get(name)
+        if found is None:
+            found = plan.marks[name] = fingerprint(name, plan.signature, (), None)
+        return found
     asked = tuple(
         (condition.name, condition.op, repr(condition.value)) for condition in query.conditions
     )
-    return fingerprint(name, signature, asked, bind)
+    return fingerprint(name, plan.signature, asked, bind)
 
 
 def limits_of(
@@ -257,9 +271,9 @@ def _respond(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
     return response
 
 
-def _secrets(given: Secret | None) -> list[str | bytes]:
+def _secrets(given: Secret | None) -> tuple[str | bytes, ...]:
     if given is not None:
-        found = [given] if isinstance(given, (str, bytes)) else list(given)
+        found = (given,) if isinstance(given, (str, bytes)) else tuple(given)
         if not found or not all(found):
             raise ValueError("secret is empty, so anybody could sign a cursor.")
         return found
@@ -270,7 +284,7 @@ def _secrets(given: Secret | None) -> list[str | bytes]:
             " or give secret= to paginate_keyset().",
             key="SECRET_KEY",
         )
-    return [key, *(current_app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    return (key, *(current_app.config.get("SECRET_KEY_FALLBACKS") or ()))
 
 
 def _check_bind(bind: object) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy.ext.compiler import compiles
@@ -29,7 +30,7 @@ Nulls = Literal["first", "last"]
 S = TypeVar("S", bound=GenerativeSelect)
 
 _MYSQL = ("mysql", "mariadb")
-_KEPT = 64  # forms of statements, for each of which the tables are known
+_KEPT = 256  # orders of statements of one form; a client can ask for many
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class SortKey:
         if self.nullable not in (None, True, False):
             raise TypeError(f"SortKey nullable is {self.nullable!r}. Use None, True or False.")
         _check_expression("SortKey", self.expr)
+
+    @cached_property
+    def element(self) -> ColumnElement[Any]:
+        """The column expression behind the entry; asking for it needs configured mappers."""
+        return element_of(self.expr)
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ class SortAllowlist:
                 " each at most once, with '-' before a name for descending."
             )
         self.default_terms = terms
-        self._shapes: dict[object, Shape] = {}
+        self._known: dict[object, tuple[ColumnElement[Any], ...]] = {}
 
     def __repr__(self) -> str:
         return f"SortAllowlist({', '.join(self.entries)}, default={self.default!r})"
@@ -242,12 +248,7 @@ class SortAllowlist:
             PlanError: Nothing is known to be unique in each row of the statement.
         """
         terms = self.parse(text, direction=direction)
-        shape = self._shape(statement)
-        clauses = []
-        for term in self.complete(terms, shape):
-            expression = element_of(term.key.expr)
-            clauses.append(term.order(expression, nullable=nullable(term, expression, shape)))
-        return statement.order_by(None).order_by(*clauses)
+        return statement.order_by(None).order_by(*self._clauses(statement, terms))
 
     def complete(self, terms: Iterable[SortTerm], shape: Shape) -> tuple[SortTerm, ...]:
         """Append the tie-breaker, in the direction of the last term.
@@ -264,7 +265,7 @@ class SortAllowlist:
         breakers = [element_of(one) for one in self.tiebreaker] or list(shape.identity)
         if not breakers:
             raise PlanError(str(shape.reason))
-        have = [shape.adapt(element_of(term.key.expr)) for term in found]
+        have = [shape.adapt(term.key.element) for term in found]
         for breaker in breakers:
             adapted = shape.adapt(breaker) if self.tiebreaker else breaker
             if not any(_same(adapted, one) for one in have):
@@ -272,18 +273,26 @@ class SortAllowlist:
                 have.append(adapted)
         return tuple(found)
 
-    def _shape(self, statement: Any) -> Shape:
+    def _clauses(
+        self, statement: Any, terms: tuple[SortTerm, ...]
+    ) -> tuple[ColumnElement[Any], ...]:
         # Reading a FROM clause costs ten times what building an order does. SQLAlchemy's own
         # cache takes two statements with the same key for the same form.
         form = statement._generate_cache_key()  # noqa: SLF001
-        found = self._shapes.get(form.key) if form is not None else None
-        if found is None:
-            found = shape_of(statement, unique=True, told=True)
-            if form is not None and found.plain and found.lasting:
-                if len(self._shapes) >= _KEPT:
-                    self._shapes.clear()
-                self._shapes[form.key] = found
-        return found
+        key = (form.key, tuple(term.text for term in terms)) if form is not None else None
+        found = self._known.get(key)
+        if found is not None:
+            return found
+        shape = shape_of(statement, unique=True, told=True)
+        clauses = tuple(
+            term.order(term.key.element, nullable=nullable(term, term.key.element, shape))
+            for term in self.complete(terms, shape)
+        )
+        if key is not None and shape.plain and shape.lasting:
+            if len(self._known) >= _KEPT:
+                self._known.clear()
+            self._known[key] = clauses
+        return clauses
 
     def _read(self, text: str) -> tuple[tuple[SortTerm, ...], list[dict[str, Any]]]:
         terms: list[SortTerm] = []

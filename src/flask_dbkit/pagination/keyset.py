@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, and_, bindparam, false, func, literal_column, or_, select, tuple_
 from sqlalchemy.engine import Dialect
@@ -32,6 +33,7 @@ from .rows import Rows
 __all__ = ["Key", "KeysetPlan", "KeysetRows", "keys_for"]
 
 _LIMIT = "dbkit_limit"
+_VALUES = tuple(f"dbkit_k{place}" for place in range(64))
 _GUARD_ONLY = frozenset({"mysql", "mariadb"})
 _NULLS_LARGEST = frozenset({"postgresql", "oracle"})
 
@@ -146,8 +148,7 @@ def keys_for(
     return tuple(keys)
 
 
-@dataclass(frozen=True)
-class KeysetRows:
+class KeysetRows(NamedTuple):
     """What one keyset page read.
 
     Attributes:
@@ -175,6 +176,7 @@ class KeysetPlan:
         keys: The total order.
         having: Criteria on keys go into HAVING.
         dialect: The name of the database.
+        marks: What its cursors belong to, per list. Kept by the caller.
     """
 
     shape: Shape
@@ -182,9 +184,10 @@ class KeysetPlan:
     keys: tuple[Key, ...]
     having: bool
     dialect: str
+    marks: dict[str, str] = field(default_factory=dict)
     _segments: dict[tuple[object, ...], tuple[Any, ...]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def signature(self) -> tuple[object, ...]:
         """What a cursor of this order has to agree with."""
         family = "mysql" if self.dialect in _GUARD_ONLY else self.dialect
@@ -212,39 +215,41 @@ class KeysetPlan:
             values: Bound values of the statement's own criteria.
             neighbours: Look for the page before, too.
         """
-        backward = at is not None and at.direction.backward
-        bound: dict[str, Any] = {**(values or {})}
+        bound: dict[str, Any] = dict(values or {})
         placed = at is not None and bool(at.values)
         if at is not None:
-            bound.update((f"dbkit_k{n}", v) for n, v in enumerate(at.values) if v is not None)
+            for place, value in enumerate(at.values):
+                if value is not None:
+                    bound[_VALUES[place]] = value
         probing = neighbours and placed
         behind: bool | None = None
         rows = Rows(self.shape)
         for statement in self._statements(at, probing=probing):
-            bound[_LIMIT] = limit + 1 - len(rows)
+            bound[_LIMIT] = limit + 1 - len(rows.items)
             last = rows.read(session, statement, bound, len(self.keys))
             if last is not None and probing:
                 behind = last is not False
-            if len(rows) > limit:
+            if len(rows.items) > limit:
                 break
         if probing and behind is None:
             behind = self._look_behind(session, at, bound)
-        return self._page(rows, limit, at, backward=backward, behind=bool(behind))
+        return self._page(rows, limit, at, behind=bool(behind))
 
-    def _page(
-        self, rows: Rows, limit: int, at: Keyset | None, *, backward: bool, behind: bool
-    ) -> KeysetRows:
-        ahead = len(rows) > limit
-        ties = tie_depth(rows.keys[0], rows.keys[-1]) if ahead else 0
-        items, keys = rows.items[:limit], rows.keys[:limit]
+    def _page(self, rows: Rows, limit: int, at: Keyset | None, *, behind: bool) -> KeysetRows:
+        backward = at is not None and at.direction.backward
+        ahead = len(rows.items) > limit
+        ties = tie_depth(rows.key(0), rows.key(limit)) if ahead else 0
+        items = rows.items[:limit]
         if backward:
             items.reverse()
-            keys.reverse()
         has_next, has_prev = (behind, ahead) if backward else (ahead, behind)
         following = preceding = None
-        if keys:
-            following = Keyset(tuple(keys[-1]), Direction.AFTER, ties)
-            preceding = Keyset(tuple(keys[0]), Direction.BEFORE, ties)
+        if items:
+            first, last = rows.key(0), rows.key(len(items) - 1)
+            if backward:
+                first, last = last, first
+            following = Keyset(last, Direction.AFTER, ties)
+            preceding = Keyset(first, Direction.BEFORE, ties)
         elif at is not None:
             # The rows that were here are gone. The way back includes the place itself.
             following = Keyset(at.values, Direction.FROM)
@@ -329,7 +334,7 @@ class KeysetPlan:
     ) -> list[Segment]:
         """Return the criteria for the rows after a keyset, one index range each, in order."""
         values = [
-            None if value is None else bindparam(f"dbkit_k{n}", type_=RAW, required=True)
+            None if value is None else bindparam(_VALUES[n], type_=RAW, required=True)
             for n, value in enumerate(at.values)
         ]
         plain = not any(key.nullable for key in keys) and all(v is not None for v in values)

@@ -82,8 +82,8 @@ class OffsetPlan:
         deep = offset >= _DEEP and self.shape.plain
         rows = Rows(self.shape)
         rows.read(session, self._statement("deep" if deep else "page"), bound, 0)
-        items, seen = rows.items[:per_page], offset + len(rows)
-        has_next = len(rows) > per_page
+        items, seen = rows.items[:per_page], offset + len(rows.items)
+        has_next = len(rows.items) > per_page
         # The page itself tells the total, unless it is past the end.
         total = seen if not has_next and (rows.items or page == 1) else None
         if isinstance(count, int):

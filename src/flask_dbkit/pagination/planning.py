@@ -108,12 +108,15 @@ class Planner:
             _keep(self._known, form.key, shape)
         return shape
 
-    def check(self, session: Session, statement: Any = None) -> None:
+    def check(self, session: Session, statement: Any = None) -> Dialect:
         """Refuse what could not be paged by keyset, before anybody asks for it.
 
         Args:
             session: Tells the database.
             statement: In place of the list's own.
+
+        Returns:
+            The database, for :meth:`keyset`.
 
         Raises:
             PlanError: The statement or an entry is wrong, or a key has a type without a codec.
@@ -123,10 +126,11 @@ class Planner:
         if dialect.name not in self._typed:
             self._check_types(shape, dialect)
             self._typed.add(dialect.name)
+        return dialect
 
     def keyset(
         self,
-        session: Session,
+        dialect: Dialect,
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition] = (),
         statement: Any = None,
@@ -134,15 +138,14 @@ class Planner:
         """Return the plan for keyset pages, and the values to bind.
 
         Args:
-            session: Tells the database.
+            dialect: The database, from :meth:`check`.
             terms: The order, without a tie-breaker.
             conditions: The filters.
             statement: In place of the list's own.
         """
-        shape = self.shape(statement)
-        dialect = dialect_of(session, shape)
 
         def build() -> Any:
+            shape = self.shape(statement)
             built, expressions, having, full, nulls = self._ordered(shape, terms, conditions)
             with self._blaming(None):
                 keys = keys_for(full, expressions, nulls, dialect)
@@ -222,9 +225,9 @@ class Planner:
             if any(condition.entry.is_function for condition in conditions):
                 shape_of(built, told=True)
         expressions = [
-            element_of(term.key.expr)
+            term.key.element
             if term.name is None and not self._sort.tiebreaker
-            else shape.adapt(element_of(term.key.expr))
+            else shape.adapt(term.key.element)
             for term in full
         ]
         pairs = zip(full, expressions, strict=True)
@@ -268,7 +271,7 @@ class Planner:
     def _check_types(self, shape: Shape, dialect: Dialect) -> None:
         for name, key in (self._sort.entries if self._sort else {}).items():
             with self._blaming(name):
-                adapted = shape.adapt(element_of(key.expr))
+                adapted = shape.adapt(key.element)
                 if is_window(adapted):
                     raise PlanError(
                         "A window function is not known yet where the rows of a page are chosen."

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..arguments import Pairs, check_number, values_of
 from ..exceptions import QueryError, mistake
@@ -20,8 +19,7 @@ _NUMBER = re.compile(r"[1-9][0-9]*", re.ASCII)
 _MAX_DIGITS = 19
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a client may ask for.
 
     Attributes:
@@ -37,8 +35,7 @@ class Limits:
     max_offset: int | None = None
 
 
-@dataclass(frozen=True)
-class ListQuery:
+class ListQuery(NamedTuple):
     """What a request asks for.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy.engine import IteratorResult
@@ -22,19 +21,25 @@ class Rows:
 
     Attributes:
         items: Elements or rows, without the key columns.
-        keys: The key values of each.
     """
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
+        self._read: list[Any] = []
+        self._width = 0
         self.items: list[Any] = []
-        self.keys: list[tuple[Any, ...]] = []
 
-    def __len__(self) -> int:
-        return len(self.items)
+    def key(self, place: int) -> tuple[Any, ...]:
+        """Return the key values of a row.
+
+        Args:
+            place: Its place among the rows read so far.
+        """
+        size = self._shape.width
+        return tuple(self._read[place][size : size + self._width])
 
     def read(
-        self, session: Session, statement: Any, values: Mapping[str, Any], width: int
+        self, session: Session, statement: Any, values: dict[str, Any], width: int
     ) -> bool | None:
         """Run a statement whose rows end in ``width`` keys and perhaps one more column.
 
@@ -47,13 +52,14 @@ class Rows:
         Returns:
             Whether the column after the keys is not NULL; ``None`` if there was no row.
         """
-        result = session.execute(statement, dict(values))
+        result = session.execute(statement, values)
         repeats = self._shape.whole and _loads_collections(result)
         found = (result.unique() if repeats else result).all()
         if not found:
             return None
         size = self._shape.width
-        self.keys += [tuple(row[size : size + width]) for row in found]
+        self._width = width
+        self._read += found
         if self._shape.scalar:
             self.items += [row[0] for row in found]
         else:
