@@ -44,9 +44,9 @@ docs: ## Build the documentation into docs/_build/html; a warning is an error
 	@echo "==> docs/_build/html/index.html"
 
 benchmarks: ## Run every benchmark
-	@$(PYTHON) tools/venvs.py tests
+	@$(PYTHON) tools/venvs.py --into .venvs/benchmarks benchmarks
 	@set -e; for script in benchmarks/[a-z]*.py; do \
-		echo "==> $$script"; $(VENV_PYTHON) $$script; done
+		echo "==> $$script"; .venvs/benchmarks/bin/python $$script; done
 
 build: ## Build the wheel and the source archive into dist/
 	@$(PYTHON) tools/venvs.py tests

@@ -43,6 +43,7 @@ PURPOSES = {
     "tests": Packages(extras=_EVERY_EXTRA, groups=("tests",)),
     "lint": Packages(extras=_EVERY_EXTRA, groups=("lint",)),
     "docs": Packages(extras=_EVERY_EXTRA, groups=("tests", "docs")),
+    "benchmarks": Packages(extras=_EVERY_EXTRA, groups=("benchmarks",)),
 }
 
 
@@ -162,12 +163,13 @@ def _short(path: Path) -> str:
 
 
 def main() -> int:
-    """Bring ``.venv`` up to date for the purposes on the command line."""
-    parser = argparse.ArgumentParser(description="Make .venv, or bring it up to date.")
+    """Bring an environment up to date for the purposes on the command line."""
+    parser = argparse.ArgumentParser(description="Make an environment, or bring it up to date.")
     parser.add_argument("purposes", nargs="+", choices=sorted(PURPOSES))
+    parser.add_argument("--into", type=Path, default=DEFAULT, help="where it is; .venv if left out")
     arguments = parser.parse_args()
     try:
-        ensure(purposes=tuple(arguments.purposes))
+        ensure(arguments.into.absolute(), purposes=tuple(arguments.purposes))
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
