@@ -198,6 +198,89 @@ def test_the_keyboard_reaches_the_content_first(address: str, page: Page) -> Non
     assert page.evaluate("document.activeElement.id") == "main"
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("path", ["/?sort=-population", "/feed?sort=-population"])
+def test_the_pager_is_walked_by_keyboard(
+    address: str, page: Page, path: str, width: str, tmp_path: Path
+) -> None:
+    """Both kinds of pages: one landmark, the current page said, every link reached by Tab."""
+    w, h = WIDTHS[width]
+    page.set_viewport_size({"width": w, "height": h})
+    page.goto(address + path)
+    by_number = path.startswith("/?")
+    pager = page.get_by_role("navigation", name="Pages")
+    assert pager.count() == 1
+    names = [item.inner_text() for item in page.locator("tbody th").all()]
+    disabled = pager.locator("[aria-disabled=true]")
+    if by_number:
+        current = pager.locator("[aria-current=page]")
+        assert current.get_attribute("aria-label") == "Page 1"
+        assert disabled.all_inner_texts() == ["Previous"]
+        assert pager.get_by_role("link", name="Page 2", exact=True).count() == 1
+    else:
+        assert disabled.all_inner_texts() == ["First", "Previous"]
+        assert pager.get_by_role("link", name="Last", exact=True).count() == 1
+    check_layout(page)
+    pager.scroll_into_view_if_needed()
+    pager.screenshot(path=tmp_path / f"pager-{width}.png")
+
+    # What leads nowhere is no stop of the Tab key; everything else is, in the order it is read.
+    links = pager.locator("a")
+    links.first.focus()
+    for place in range(links.count()):
+        assert links.nth(place).evaluate("link => link === document.activeElement")
+        outline = links.nth(place).evaluate("link => getComputedStyle(link).outlineStyle")
+        assert outline != "none"
+        page.keyboard.press("Tab")
+    pager.get_by_role("link", name="Next", exact=True).focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**page=2*" if by_number else "**cursor=*")
+    assert not set(names) & {item.inner_text() for item in page.locator("tbody th").all()}
+    assert "sort=-population" in page.url
+    pager.get_by_role("link", name="Previous", exact=True).click()
+    page.wait_for_load_state()
+    assert [item.inner_text() for item in page.locator("tbody th").all()] == names
+    pager.get_by_role("link", name="Last", exact=True).click() if not by_number else (
+        pager.locator("li > a:not([rel])").last.click()
+    )
+    page.wait_for_load_state()
+    assert page.locator("tbody tr").count() > 0
+    assert "Next" in pager.locator("[aria-disabled=true]").all_inner_texts()
+
+
+@pytest.mark.browser
+def test_a_visitor_sorts_filters_and_sees_the_queries(
+    address: str, page: Page, tmp_path: Path
+) -> None:
+    """A plain form and the heads of the columns; the foot shows the SQL and its time."""
+    page.goto(address)
+    page.get_by_label("Name contains").fill("springfield")
+    page.get_by_label("Country").select_option("US")
+    page.get_by_label("Population from").fill("1000")
+    page.get_by_label("to", exact=True).fill("200000")
+    page.get_by_role("button", name="Filter").click()
+    page.wait_for_url("**name__icontains=springfield*")
+    rows = page.locator("tbody tr")
+    assert rows.count() > 5
+    assert all("Springfield" in text for text in rows.all_inner_texts())
+    page.get_by_role("link", name="Population").click()
+    page.wait_for_url("**sort=-population*")
+    assert "name__icontains=springfield" in page.url
+    assert page.locator("th[aria-sort=descending]").inner_text().startswith("Population")
+    numbers = [
+        int(re.sub(r"\D", "", text)) for text in page.locator("tbody td.number").all_inner_texts()
+    ]
+    assert numbers == sorted(numbers, reverse=True)
+    queries = page.locator("details.queries")
+    assert re.fullmatch(
+        r"\d queries, \d+\.\d ms in the database", queries.locator("summary").inner_text()
+    )
+    queries.locator("summary").click()
+    assert "ORDER BY place.population DESC" in " ".join(queries.locator("pre").all_inner_texts())
+    page.screenshot(path=tmp_path / "filtered.png", full_page=True)
+
+
 def check_layout(page: Page) -> None:
     """Nothing sticks out to the right, and what can be touched is big enough to touch."""
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
