@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import random
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as clock
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask import Flask, render_template_string, request
@@ -29,6 +35,7 @@ from flask_dbkit import (
     Filter,
     FilterAllowlist,
     Listing,
+    OffsetPage,
     PlanError,
     QueryError,
     SortAllowlist,
@@ -460,6 +467,78 @@ def test_cursors_expire_and_keys_rotate(app: Flask) -> None:
     for empty in ("", b"", [], ["s", ""]):
         with pytest.raises(ValueError, match="secret is empty"):
             NOTES.paginate_keyset(args={}, secret=empty)
+
+
+@quick
+def test_a_cursor_of_another_list_is_refused(app: Flask) -> None:
+    """Two lists of the same order tell their cursors apart by name."""
+    other = Listing(NOTES.statement, sort=SORT, filter=FILTER, name="others")
+    cursor = NOTES.paginate_keyset(args={"per_page": "5"}).next_cursor
+    assert len(NOTES.paginate_keyset(args={}, cursor=cursor).items) == 10
+    with pytest.raises(QueryError) as caught:
+        other.paginate_keyset(args={}, cursor=cursor)
+    assert [error["code"] for error in caught.value.errors] == ["query.cursor_mismatch"]
+
+
+@quick
+def test_the_age_of_a_cursor_is_limited(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the listing; its own limit comes before the configuration's."""
+    short = Listing(Note, sort=SORT_OF_NOTE, cursor_max_age=60)
+    cursor = short.paginate_keyset(args={"per_page": "5"}).next_cursor
+    now = time.time()
+    monkeypatch.setattr("flask_dbkit.pagination.cursor.time.time", lambda: now + 50)
+    assert short.paginate_keyset(args={}, cursor=cursor).items
+    monkeypatch.setattr("flask_dbkit.pagination.cursor.time.time", lambda: now + 70)
+    with pytest.raises(QueryError) as caught:
+        short.paginate_keyset(args={}, cursor=cursor)
+    assert [error["code"] for error in caught.value.errors] == ["query.cursor_expired"]
+
+
+@quick
+def test_a_list_may_fall_back_to_its_default_order(app: Flask) -> None:
+    """``on_invalid="default"``, for a repeated parameter too; filters stay strict."""
+    sort = SortAllowlist({"rank": Note.rank}, default="-rank", on_invalid="default")
+    listing = Listing(Note, sort=sort, filter=FilterAllowlist({"rank": Note.rank}))
+    expected = listing.paginate(args={}).items
+    for args in ({"sort": "nope"}, {"sort": ["rank", "rank"]}, {"direction": "up"}):
+        assert listing.paginate(args=args).items == expected
+        assert listing.paginate_keyset(args=args).items == expected
+    with pytest.raises(QueryError):
+        listing.paginate(args={"sort": "nope", "rank": "x"})
+
+
+@quick
+def test_other_pages_keep_the_size_of_this_one(app: Flask) -> None:
+    """Also above the default maximum, when the caller allowed it."""
+    page = paginate(select(Note).order_by(Note.id), page=2, per_page=30, max_per_page=200, args={})
+    assert (len(page.items), page.max_per_page) == (15, 200)
+    assert (page.prev().per_page, page.prev().max_per_page) == (30, 200)
+    assert page.prev().next().items == page.items
+
+
+@quick
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (datetime(2026, 1, 31, 12, tzinfo=UTC), "2026-01-31T12:00:00+00:00"),
+        (date(2026, 1, 31), "2026-01-31"),
+        (clock(12, 30), "12:30:00"),
+        (Decimal("1.50"), "1.50"),
+        (UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (catalog.Mood.angry, "angry"),
+        (b"\x00\xff", "AP8="),
+        (timedelta(minutes=1.5), 90.0),
+        (math.nan, None),
+        ({"a": [Decimal(1), None, True]}, {"a": ["1", None, True]}),
+        ((1, {2}), [1, [2]]),
+    ],
+)
+def test_each_type_has_a_form_in_json(app: Flask, value: Any, shown: Any) -> None:
+    """The forms that filters read, so that what is shown can be asked for."""
+    page = OffsetPage(items=[value], per_page=1, has_next=False, has_prev=False)
+    assert page.to_dict()["items"] == [shown]
+    with app.test_request_context("/"):
+        assert json.loads(page.to_response().get_data())["items"] == [shown]
 
 
 @quick

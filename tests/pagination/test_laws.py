@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import itertools
 import random
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import (
+    Column,
     Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
     case,
     collate,
     func,
+    insert,
     literal,
     select,
     union,
@@ -36,6 +43,9 @@ from .catalog import (
     read,
     walk_forward,
 )
+
+# The two kinds of SQLite differ in connections only.
+pytestmark = pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
 
 SAMPLES = Listing(
     Sample,
@@ -448,7 +458,7 @@ def test_iterating_in_batches_reads_every_row_once(session: Session, order: str 
     assert list(none) == []
 
 
-@pytest.mark.backends("sqlite-memory", "postgresql")
+@pytest.mark.backends("sqlite-file", "postgresql")
 def test_collations_decide_equality_and_order_alike(session: Session) -> None:
     """What a collation takes for equal is a tie, on pages as in the order."""
     fill_books(session)
@@ -461,6 +471,42 @@ def test_collations_decide_equality_and_order_alike(session: Session) -> None:
     )
     for sort, size in itertools.product(("title", "-title"), (1, 4)):
         assert_walks(listing, session, sort, size)
+
+
+def test_a_long_run_of_equal_keys_is_walked_exactly(session: Session) -> None:
+    """Thousands of rows of one key end, and so does the walk through them."""
+    fill_books(session, books=1)
+    rows = [
+        {"id": n, "title": "same", "shelf": 1, "score": None if n % 2 else 3, "author_id": 1}
+        | {"added": datetime(2026, 1, 1, tzinfo=UTC)}
+        for n in range(2, 3_001)
+    ]
+    session.execute(insert(Book), rows)
+    for sort in ("-title", "score,-shelf"):
+        seen = [
+            book.id
+            for page in walk_forward(BOOKS, session, sort=sort, per_page="100", shelf__in="1")
+            for book in page.items
+        ]
+        assert sorted(seen) == sorted(set(seen))
+        assert len(seen) >= 2_999
+
+
+@pytest.mark.backends("mariadb")
+def test_a_collation_that_ignores_case_and_spaces_makes_ties(session: Session) -> None:
+    """'a', 'A', 'ä' and 'a ' are one value there, and every emoji is like any other."""
+    words = Table(
+        "words",
+        MetaData(),
+        Column("id", Integer, primary_key=True),
+        Column("word", String(20, collation="utf8mb4_general_ci")),
+    )
+    words.create(session.connection())
+    texts = ["a", "A", "ä", "a ", "b", "😀", "🦊", "", " ", "B", "z"]
+    session.execute(words.insert(), [{"id": n, "word": w} for n, w in enumerate(texts * 3)])
+    listing = Listing(words, sort=SortAllowlist({"word": words.c.word}, default="word"))
+    for sort, size in itertools.product(("word", "-word"), (1, 4)):
+        assert len(assert_walks(listing, session, sort, size)) == 33
 
 
 @settings(

@@ -59,7 +59,7 @@ from . import catalog
 from .catalog import SECRET, Author, Book, Reading, assert_walks, fill_books
 
 ROWS = 19
-pytestmark = pytest.mark.backends("sqlite-memory", "postgresql", "mariadb")
+pytestmark = pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
 
 
 class Base(DeclarativeBase):
@@ -504,7 +504,7 @@ def test_a_registry_of_sessions_is_a_session(engine: Any) -> None:
         (Doc.data["a"], "JSON"),
     ],
 )
-@pytest.mark.backends("sqlite-memory")
+@pytest.mark.backends("sqlite-file")
 def test_keys_that_order_nothing_are_refused(session: Session, entry: Any, reason: str) -> None:
     """Before the first page, naming the entry."""
     listing = Listing(Doc, sort=SortAllowlist({"it": entry}, default="it"))
@@ -514,7 +514,7 @@ def test_keys_that_order_nothing_are_refused(session: Session, entry: Any, reaso
 
 
 @pytest.mark.parametrize("relation", [Book.author, Book.tags])
-@pytest.mark.backends("sqlite-memory")
+@pytest.mark.backends("sqlite-file")
 def test_a_relationship_is_no_key_and_no_filter(session: Session, relation: Any) -> None:
     """Its columns are."""
     catalog.Base.registry.configure()
