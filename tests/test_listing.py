@@ -481,6 +481,28 @@ def test_a_cursor_of_another_list_is_refused(app: Flask) -> None:
 
 
 @quick
+def test_a_cursor_belongs_to_what_a_filter_asks_for(app: Flask) -> None:
+    """The value, however it was written; or its text, if the application makes an object of it."""
+
+    class Band:
+        def __init__(self, text: str) -> None:
+            self.low, self.high = (int(part) for part in text.split("-"))
+
+    def within(statement: Any, band: Band) -> Any:
+        return statement.where(Note.rank.between(band.low, band.high))
+
+    bands = FilterAllowlist({"band": Filter(within, type=Band)})
+    listing = Listing(Note, sort=SORT_OF_NOTE, filter=bands)
+    first = listing.paginate_keyset(args={"band": "1-20", "per_page": "5"})
+    args = {"band": "1-20", "cursor": first.next_cursor}
+    assert {note.rank for note in listing.paginate_keyset(args=args)} <= set(range(1, 21))
+    with pytest.raises(QueryError):
+        listing.paginate_keyset(args=args | {"band": "1-21"})
+    cursor = NOTES.paginate_keyset(args={"rank__gte": "5", "per_page": "5"}).next_cursor
+    assert NOTES.paginate_keyset(args={"rank__gte": "005", "cursor": cursor}).items
+
+
+@quick
 def test_the_age_of_a_cursor_is_limited(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the listing; its own limit comes before the configuration's."""
     short = Listing(Note, sort=SORT_OF_NOTE, cursor_max_age=60)

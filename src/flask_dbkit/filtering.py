@@ -123,12 +123,14 @@ class Condition:
         op: The operator.
         value: The converted value; a list for ``in`` and ``not_in``.
         entry: The entry of the allowlist.
+        text: As the client wrote it.
     """
 
     name: str
     op: str
     value: Any
     entry: Filter
+    text: str = ""
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -272,9 +274,9 @@ class FilterAllowlist:
             return None
         try:
             if op == "isnull":
-                return Condition(name, op, boolean_of(text), entry)
+                return Condition(name, op, boolean_of(text), entry, text)
             if op not in LISTS:
-                return Condition(name, op, entry.converter.convert(text), entry)
+                return Condition(name, op, entry.converter.convert(text), entry, text)
             most = entry.max_values or self.max_values
             text = ",".join(value for _, value in given)
             words = [word for _, value in given if value for word in value.split(",")]
@@ -285,7 +287,8 @@ class FilterAllowlist:
                 allowed = "one value or more, with commas between"
                 errors.append(mistake(parameter, "bad_value", text, allowed))
                 return None
-            return Condition(name, op, [entry.converter.convert(word) for word in words], entry)
+            values = [entry.converter.convert(word) for word in words]
+            return Condition(name, op, values, entry, text)
         except BadValue as error:
             errors.append(mistake(parameter, "bad_value", text, error.allowed))
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
@@ -23,7 +23,7 @@ from sqlalchemy.sql.selectable import GenerativeSelect
 from .arguments import Pairs, check_number, pairs_of
 from .config import Config
 from .exceptions import ConfigError
-from .filtering import FilterAllowlist
+from .filtering import Condition, FilterAllowlist
 from .pagination.cursor import Direction, Keyset, Signer, fingerprint
 from .pagination.keyset import KeysetPlan, KeysetRows
 from .pagination.offset import Count
@@ -46,7 +46,10 @@ __all__ = [
 
 Secret = str | bytes | Sequence[str | bytes]
 
-_STABLE = (str, int, float, bytes, uuid.UUID, date, datetime, Decimal, Enum, type(None))
+_STABLE = (
+    *(str, int, float, bytes, uuid.UUID, Decimal, Enum),
+    *(date, datetime, time, timedelta, type(None)),
+)
 
 
 def read_page(
@@ -217,9 +220,7 @@ def _mark(name: str, plan: KeysetPlan, query: ListQuery, bind: object) -> str:
         if found is None:
             found = plan.marks[name] = fingerprint(name, plan.signature, (), None)
         return found
-    asked = tuple(
-        (condition.name, condition.op, repr(condition.value)) for condition in query.conditions
-    )
+    asked = tuple((one.name, one.op, _written(one)) for one in query.conditions)
     return fingerprint(name, plan.signature, asked, bind)
 
 
@@ -285,6 +286,13 @@ def _secrets(given: Secret | None) -> tuple[str | bytes, ...]:
             key="SECRET_KEY",
         )
     return (key, *(current_app.config.get("SECRET_KEY_FALLBACKS") or ()))
+
+
+def _written(condition: Condition) -> str:
+    value = condition.value
+    values = value if isinstance(value, list) else [value]
+    # What a function of the application returns may have another repr() in every process.
+    return repr(value) if all(isinstance(one, _STABLE) for one in values) else condition.text
 
 
 def _check_bind(bind: object) -> None:

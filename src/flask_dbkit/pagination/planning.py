@@ -58,7 +58,7 @@ class Planner:
         self._statement: Any = None
         self._shape: Shape | None = None
         self._typed: set[str] = set()
-        self._plans: dict[tuple[object, ...], tuple[Any, ...]] = {}
+        self._plans: dict[tuple[object, ...], Any] = {}
         self._known: dict[object, Shape] = {}
 
     @property
@@ -210,9 +210,12 @@ class Planner:
             tuple((term.name, term.descending) for term in terms),
             tuple(condition.signature for condition in conditions),
         )
-        if form not in self._plans:
-            _keep(self._plans, form, build())
-        return self._plans[form], values_of_conditions(conditions)
+        # Not looked up twice: another thread may put it out in between.
+        plan = self._plans.get(form)
+        if plan is None:
+            plan = build()
+            _keep(self._plans, form, plan)
+        return plan, values_of_conditions(conditions)
 
     def _ordered(
         self, shape: Shape, terms: Sequence[SortTerm], conditions: Sequence[Condition]
