@@ -107,6 +107,18 @@ def test_without_the_extension_its_functions_say_what_to_do(new_app: NewApp) -> 
         current_state()
 
 
+def test_what_is_no_application_and_no_database_object_is_refused(new_app: NewApp) -> None:
+    """``DBKit(db)`` is the mistake people make; it is told apart from the others."""
+    refused: list[tuple[Callable[[], object], str]] = [
+        (lambda: DBKit(SQLAlchemy()), r"Write DBKit\(db=db\)"),  # type: ignore[arg-type]
+        (lambda: DBKit().init_app("shop"), "takes a Flask application, not 'shop'"),  # type: ignore[arg-type]
+        (lambda: DBKit(db=new_app()), "takes a Flask-SQLAlchemy object, not <Flask 'shop'>"),  # type: ignore[arg-type]
+    ]
+    for attempt, message in refused:
+        with pytest.raises(TypeError, match=message):
+            attempt()
+
+
 def test_a_second_init_app_is_refused(new_app: NewApp) -> None:
     """Listeners would be there twice."""
     app = new_app(SQLALCHEMY_DATABASE_URI="sqlite://")
@@ -373,6 +385,42 @@ def test_an_engine_option_that_sqlalchemy_refuses_leaves_nothing_behind(new_app:
     assert app.config["SQLALCHEMY_ENGINE_OPTIONS"] == {"pool_sise": 3}
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 3}
     DBKit(app)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("SQLALCHEMY_BINDS", ["sqlite://:s3cret@/a.db"]),
+        ("SQLALCHEMY_BINDS", "sqlite://:s3cret@/a.db"),
+        ("SQLALCHEMY_BINDS", ""),
+        ("SQLALCHEMY_ENGINE_OPTIONS", ["s3cret"]),
+        ("SQLALCHEMY_ENGINE_OPTIONS", 0),
+    ],
+)
+def test_a_key_that_wants_a_dict_says_so(new_app: NewApp, key: str, value: object) -> None:
+    """Flask-SQLAlchemy's own answer would be an ``AttributeError`` about ``items``."""
+    app = new_app(SQLALCHEMY_DATABASE_URI="sqlite:///shop.db", **{key: value})
+    with pytest.raises(
+        ConfigError, match=f"{key} is of type {type(value).__name__}. Use a dict"
+    ) as e:
+        DBKit(app)
+    assert e.value.key == key
+    assert "s3cret" not in str(e.value)
+    assert app.extensions == {}
+
+
+def test_connect_args_that_are_no_dict_are_refused(new_app: NewApp) -> None:
+    """Wherever they stand."""
+    options = {"connect_args": ["timeout", 3]}
+    for config, db in (
+        ({"SQLALCHEMY_ENGINE_OPTIONS": options}, None),
+        ({"SQLALCHEMY_BINDS": {"other": {"url": "sqlite:///o.db", **options}}}, None),
+        ({}, SQLAlchemy(engine_options=options)),
+    ):
+        app = new_app(SQLALCHEMY_DATABASE_URI="sqlite:///shop.db", **config)
+        with pytest.raises(ConfigError, match="connect_args is of type list. Use a dict such as"):
+            DBKit(app, db=db)
+        assert app.extensions == {}
 
 
 # -- the application's own options --------------------------------------------------------

@@ -74,6 +74,8 @@ class DBKit:
     """
 
     def __init__(self, app: Flask | None = None, *, db: SQLAlchemy | None = None) -> None:
+        if db is not None and not isinstance(db, SQLAlchemy):
+            raise TypeError(f"DBKit(db=…) takes a Flask-SQLAlchemy object, not {db!r}.")
         self._given_db = db
         self._own_db: SQLAlchemy | None = None
         self.errors = Errors()
@@ -129,6 +131,10 @@ class DBKit:
             RuntimeError: The application has a DBKit already, or its registered
                 Flask-SQLAlchemy object is another one than ``db=``.
         """
+        if isinstance(app, SQLAlchemy):
+            raise TypeError("DBKit takes the Flask application first. Write DBKit(db=db).")
+        if not isinstance(app, Flask):
+            raise TypeError(f"init_app takes a Flask application, not {app!r}.")
         registered = app.extensions.get("sqlalchemy")
         state = app.extensions.get("dbkit")
         if state is not None and state.db is registered:

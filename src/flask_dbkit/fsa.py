@@ -63,15 +63,31 @@ def given_options(app: Flask, db: SQLAlchemy) -> dict[str | None, dict[str, Any]
     # The one private attribute of Flask-SQLAlchemy we read; there is no public door to it.
     constructor: Mapping[str, Any] = db._engine_options
     given: dict[str | None, dict[str, Any]] = {}
-    for key, value in (app.config.get(BINDS) or {}).items():
+    for key, value in _dict_at(app, BINDS, '{"archive": "sqlite:///archive.db"}').items():
         own = value if isinstance(value, Mapping) else {"url": value}
         given[key] = merge_options(constructor, own)
-    default = merge_options(constructor, app.config.get(OPTIONS) or {})
+    default = merge_options(constructor, _dict_at(app, OPTIONS, '{"pool_size": 5}'))
     if app.config.get(URI) is not None:
         default["url"] = app.config[URI]
     if "url" in default:
         given[None] = merge_options(given.get(None, {}), default)
     return given
+
+
+def _dict_at(app: Flask, key: str, example: str) -> Mapping[Any, Any]:
+    return _as_dict(app.config.get(key), key, example)
+
+
+def _as_dict(value: object, key: str, example: str) -> Mapping[Any, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return value
+    # Only its type is told: it may hold a URL with a password.
+    allowed = f"a dict such as {example}"
+    raise ConfigError(
+        f"{key} is of type {type(value).__name__}. Use {allowed}.", key=key, allowed=allowed
+    )
 
 
 def plan_binds(
@@ -117,7 +133,8 @@ def merge_options(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             if name == "connect_args" and value is not None:
-                merged[name] = {**(merged.get(name) or {}), **value}
+                own = _as_dict(value, "The engine option connect_args", '{"timeout": 10}')
+                merged[name] = {**(merged.get(name) or {}), **own}
             else:
                 merged[name] = value
     return merged

@@ -83,3 +83,24 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     assert typed == "True"
     assert extras == "[]"
     assert place.startswith(str(tmp_path))
+
+    # No driver is there but Python's own: what a URL would need is named, with its extra.
+    code = (
+        "import flask, flask_dbkit, sys;"
+        "app = flask.Flask('shop', instance_path=sys.argv[2]);"
+        "app.config['SQLALCHEMY_DATABASE_URI'] = sys.argv[1];"
+        "dbkit = flask_dbkit.DBKit()\n"
+        "try: dbkit.init_app(app)\n"
+        "except flask_dbkit.ConfigError as error: print(error)\n"
+        "else: print(app.test_cli_runner().invoke(args=['dbkit', 'info']).exit_code)\n"
+    )
+    for url, answer in {
+        "sqlite:///shop.db": "0",
+        "postgres://me@localhost/shop": "pip install 'flask-dbkit[postgresql]'",
+        "postgresql+psycopg2://me@localhost/shop": "pip install 'flask-dbkit[postgresql]'",
+        "mysql://me@localhost/shop": "pip install 'flask-dbkit[mysql]'",
+        "mariadb+pymysql://me@localhost/shop": "pip install 'flask-dbkit[mysql]'",
+    }.items():
+        printed = _run(python, "-I", "-W", "error", "-c", code, url, tmp_path, cwd=tmp_path)
+        assert answer in printed.rstrip(), url
+        assert "Traceback" not in printed
