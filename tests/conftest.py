@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -88,7 +89,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers."""
+    """Declare the markers, and hear Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background by a shell: the tests of Ctrl-C, and their programs, would
+        # not hear it either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in (
         "requires(*capabilities): run on the backends that have all of these: "
         + ", ".join(CAPABILITIES),

@@ -19,7 +19,7 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 from flask import globals as globals_
 from sqlalchemy.orm import Session
 
-from .exceptions import NoTransaction
+from .exceptions import NoTransaction, OwnershipError
 from .state import current_state, only_application
 from .transactions import (
     PLAIN,
@@ -107,13 +107,19 @@ class Scope:
         traceback: TracebackType | None,
     ) -> bool | None:
         # True for Rollback only; said as "bool", a checker would miss a return behind every block.
-        frame = self._frames.pop(get_ident(), None)
+        me = get_ident()
+        frame = self._frames.pop(me, None)
         if frame is None:
-            # Left by another thread than the one that entered: the tree refuses it.
-            frame = self._frames.popitem()[1]
-        elif frame.same_scope is not None:
-            self._frames[get_ident()] = frame.same_scope
+            return leave(self._frame_of_another(), error)
+        if frame.same_scope is not None:
+            self._frames[me] = frame.same_scope
         return leave(frame, error)
+
+    def _frame_of_another(self) -> Frame:
+        """Return what another thread has entered, for the tree to refuse its end."""
+        for frame in list(self._frames.values()):
+            return frame  # it stays, for the thread that it belongs to
+        raise OwnershipError("This scope is not open: it was left already, or never entered.")
 
     def _check(self) -> None:
         """Look for what a scope needs around it."""

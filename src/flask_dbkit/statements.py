@@ -20,7 +20,8 @@ class Kind(Enum):
 
 # The first word behind white space, semicolons, comments and opening brackets. Each branch
 # begins with another character, so that a long indentation is looked at once.
-_BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+# MySQL and MariaDB run what is inside /*! and /*M!, and take # for a comment too.
+_BEFORE = r"(?:[\s;(]|(?:--|#)[^\n]*(?:\n|$)|/\*M?!\d*|/\*(?!M?!).*?\*/)*"
 _FIRST_WORD = re.compile(_BEFORE + r"([A-Za-z]+)", re.DOTALL)
 _NO_WORD = re.compile(_BEFORE, re.DOTALL)
 # SQLite's pragmas that change the file, or that end with the transaction they were set in.
@@ -32,6 +33,13 @@ _WRITING_PRAGMA = re.compile(
     re.IGNORECASE,
 )
 _WRITING_WORD = re.compile(r"\b(?:insert|update|delete|replace|merge)\b", re.IGNORECASE)
+_PREPARED = re.compile(r"prepare\s+transaction\b", re.IGNORECASE)
+# What may hold a semicolon that ends no statement: text, names, bodies of functions, comments.
+_QUOTED = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*(?!M?!).*?\*/""",
+    re.DOTALL,
+)
+_BODIES = frozenset({"CREATE", "ALTER", "DO"})
 _QUOTES = """["`]?"""
 _NAME = rf"(?:{_QUOTES}\w+{_QUOTES}\s*\.\s*)?{_QUOTES}(\w+){_QUOTES}"
 _WRITTEN_TABLE = re.compile(
@@ -42,7 +50,7 @@ _WRITTEN_COLUMN = re.compile(rf"(?:\bSET|,)\s*{_NAME}\s*=", re.IGNORECASE)
 _KINDS = {
     **dict.fromkeys(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC"), Kind.READ),
     **dict.fromkeys(("SAVEPOINT", "RELEASE", "ROLLBACK"), Kind.SAVEPOINT),
-    **dict.fromkeys(("BEGIN", "COMMIT", "END", "START", "ABORT"), Kind.CONTROL),
+    **dict.fromkeys(("BEGIN", "COMMIT", "END", "START", "ABORT", "XA"), Kind.CONTROL),
     **dict.fromkeys(("EXPLAIN", "ATTACH", "DETACH", "SET", "USE"), Kind.NEUTRAL),
 }
 _KEPT = 1024  # statements; longer ones than this many characters are not kept
@@ -85,6 +93,20 @@ def written_columns(statement: str) -> frozenset[str]:
 
 
 def _look(statement: str) -> Kind:
+    kind = _look_at_first(statement)
+    if ";" in statement and kind in (Kind.READ, Kind.WRITE, Kind.NEUTRAL):
+        # PostgreSQL's drivers send several statements at once, if there are no parameters.
+        if first_word(statement) in _BODIES:
+            return kind
+        pieces = _QUOTED.sub(" ", statement).split(";")[1:]
+        others = {_look_at_first(piece) for piece in pieces}
+        for worse in (Kind.CONTROL, Kind.SAVEPOINT, Kind.WRITE):
+            if worse in others:
+                return worse
+    return kind
+
+
+def _look_at_first(statement: str) -> Kind:
     match = _FIRST_WORD.match(statement)
     if match is None:
         return Kind.NEUTRAL if _NO_WORD.fullmatch(statement) else Kind.WRITE
@@ -95,4 +117,6 @@ def _look(statement: str) -> Kind:
         if _WRITING_PRAGMA.match(statement, match.start(1)):
             return Kind.WRITE
         return Kind.NEUTRAL if "=" in statement else Kind.READ
+    if word == "PREPARE" and _PREPARED.match(statement, match.start(1)):
+        return Kind.CONTROL
     return _KINDS.get(word, Kind.WRITE)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import InvalidRequestError
 
 from flask_dbkit import (
@@ -16,6 +17,7 @@ from flask_dbkit import (
     savepoint,
     transaction,
 )
+from flask_dbkit.transactions import engine_guards
 
 from .conftest import Entry, Ledger
 
@@ -155,7 +157,8 @@ def test_commit_on_the_connections_transaction_saves_nothing(ledger: Ledger) -> 
     [
         "COMMIT", "commit;", " /* now */ COMMIT", "-- now\nCOMMIT", "ROLLBACK", "BEGIN",
         "SAVEPOINT mine", "RELEASE SAVEPOINT mine", "ROLLBACK TO SAVEPOINT mine",
-        "START TRANSACTION", "END", "ABORT",
+        "START TRANSACTION", "END", "ABORT", "# now\nCOMMIT", "/*!50000 COMMIT */", ";ROLLBACK",
+        "SELECT 1; COMMIT", "PREPARE TRANSACTION 'mine'", "Commit Work", "XA COMMIT 'mine'",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("way", ["session", "driver"])
@@ -192,6 +195,62 @@ def test_a_commit_through_the_drivers_cursor_is_noticed_at_the_end(
         cursor = ledger.db.session.connection().connection.cursor()
         cursor.execute(statement)
         cursor.close()
+
+
+@pytest.mark.backends("mariadb")
+@pytest.mark.parametrize(
+    "statement", ["SET autocommit=1", "SET SESSION autocommit = 1", "UNLOCK TABLES"]
+)
+def test_what_commits_by_the_way_is_refused_on_mariadb(ledger: Ledger, statement: str) -> None:
+    """These commit without saying so."""
+    with transaction():
+        ledger.insert(1)
+        with pytest.raises(OwnershipError):
+            ledger.db.session.execute(text(statement))
+        ledger.insert(2)
+    assert ledger.saved() == [1, 2]
+
+
+@pytest.mark.backends("sqlite-file", "sqlite-memory")
+@pytest.mark.parametrize("on", ["connection", "cursor"])
+def test_a_script_of_the_driver_is_refused_before_it_commits(ledger: Ledger, on: str) -> None:
+    """``executescript()`` commits first; outside a scope it does what it always did."""
+    script = "INSERT INTO entry (n) VALUES (2); INSERT INTO entry (n) VALUES (3);"
+
+    def run() -> None:
+        raw: Any = ledger.db.session.connection().connection.dbapi_connection
+        if on == "connection":
+            raw.executescript(script)
+        else:
+            cursor = raw.cursor()
+            try:
+                cursor.executescript(script)
+            finally:
+                cursor.close()
+
+    with transaction():
+        ledger.insert(1)
+        with pytest.raises(OwnershipError, match="executescript"):
+            run()
+    assert ledger.saved() == [1]
+    run()
+    ledger.db.session.rollback()
+    assert ledger.saved() == [1, 2, 3]
+
+
+def test_a_locking_read_outside_a_scope_is_told_of_once(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has said when its lock ends. Inside a scope there is nothing to tell."""
+    engine_guards._told.clear()
+    statement = select(Entry.note).where(Entry.n == 1).with_for_update()
+    with transaction():
+        ledger.db.session.execute(statement)
+    assert "locking read" not in caplog.text
+    for _ in range(2):
+        ledger.db.session.execute(statement)
+        ledger.db.session.rollback()
+    assert caplog.text.count("locking read") == 1
 
 
 def test_begin_inside_a_scope_is_an_error_and_the_scope_usable(ledger: Ledger) -> None:

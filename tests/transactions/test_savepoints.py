@@ -16,7 +16,7 @@ from flask_dbkit import (
     transaction,
 )
 
-from .conftest import Entry, Ledger
+from .conftest import Copy, Entry, Ledger
 
 pytestmark = pytest.mark.requires("savepoint")
 
@@ -362,3 +362,44 @@ def test_a_joined_scope_that_fails_in_an_own_begin_nested_is_contained(ledger: L
                 raise ValueError
         ledger.insert(4)
     assert ledger.saved() == [1, 4]
+
+
+def test_a_bind_first_touched_in_a_savepoint_counts(two: Ledger) -> None:
+    """Its transaction begins there, and is the scope's."""
+    with pytest.raises(TransactionError, match="several databases"), transaction():
+        two.insert(1)
+        with savepoint():
+            two.session.add(Copy(n=1))
+    assert (two.saved(), two.copies()) == ([], [])
+    with transaction(multi_bind="best_effort"):
+        with savepoint():
+            two.session.add(Copy(n=1))
+        with pytest.raises(ZeroDivisionError), savepoint():
+            two.session.add(Copy(n=2))
+            two.insert(2)
+            raise ZeroDivisionError
+        two.insert(1)
+    assert (two.saved(), two.copies()) == ([1], [1])
+
+
+def test_an_error_of_one_bind_undoes_the_savepoint_on_both(two: Ledger) -> None:
+    """A savepoint is one, however many databases it spans."""
+    with transaction(multi_bind="best_effort"):
+        two.insert(1)
+        two.session.add(Copy(n=1))
+        two.session.flush()
+        with pytest.raises(IntegrityError), savepoint():
+            two.insert(2)
+            two.session.add(Copy(n=1))
+            two.session.flush()
+        two.insert(3)
+    assert (two.saved(), two.copies()) == ([1, 3], [1])
+
+
+def test_asking_for_a_bind_begins_nothing_and_tells_the_right_one(two: Ledger) -> None:
+    """``get_bind()`` is the session's own."""
+    with transaction():
+        assert two.session.get_bind(Copy) is two.db.engines["second"]
+        assert two.session.get_bind(Entry) is two.db.engine
+        two.insert(1)
+    assert two.saved() == [1]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import event, select, text
+from sqlalchemy import delete, event, insert, select, text
+from sqlalchemy import inspect as sa_inspect
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from flask_dbkit import (
     DBKit,
@@ -18,6 +22,8 @@ from flask_dbkit import (
     OwnershipError,
     Retry,
     Rollback,
+    UnexpectedRollback,
+    after_end,
     current_transaction,
     in_transaction,
     on_commit,
@@ -466,3 +472,89 @@ def test_a_pending_rollback_of_the_session_is_no_scope(ledger: Ledger) -> None:
     with transaction():
         ledger.insert(3)
     assert ledger.saved() == [1, 3]
+
+
+def test_a_failing_after_commit_listener_undoes_nothing(ledger: Ledger) -> None:
+    """The work is saved, and the hooks are told so; the listener's error arrives."""
+    calls: list[str] = []
+
+    def fail(session: Session) -> None:
+        raise RuntimeError("listener")
+
+    event.listen(ledger.db.session, "after_commit", fail)
+    try:
+        with pytest.raises(RuntimeError, match="listener") as caught, transaction():
+            ledger.insert(1)
+            on_commit(calls.append, "hook")
+            after_end(calls.append)
+    finally:
+        event.remove(ledger.db.session, "after_commit", fail)
+    assert any("committed" in note for note in caught.value.__notes__)
+    assert calls == ["hook", "committed"]
+    with transaction():
+        ledger.insert(2)
+    assert ledger.saved() == [1, 2]
+
+
+def test_before_commit_listeners_of_the_application_are_part_of_the_scope(ledger: Ledger) -> None:
+    """What they write is saved, what they raise rolls back."""
+
+    def write(session: Session) -> None:
+        session.execute(insert(Entry).values(n=7))
+
+    def fail(session: Session) -> None:
+        raise RuntimeError("listener")
+
+    def swallow(session: Session) -> None:
+        with suppress(IntegrityError):
+            session.execute(insert(Entry).values(n=7))
+
+    def during(listener: Any) -> None:
+        event.listen(ledger.db.session, "before_commit", listener)
+        try:
+            with transaction():
+                ledger.insert(1)
+        finally:
+            event.remove(ledger.db.session, "before_commit", listener)
+
+    with pytest.raises(RuntimeError, match="listener"):
+        during(fail)
+    assert ledger.saved() == []
+    during(write)
+    assert ledger.saved() == [1, 7]
+    with transaction():
+        ledger.session.execute(delete(Entry).where(Entry.n == 1))
+    with pytest.raises(UnexpectedRollback):
+        during(swallow)
+    assert ledger.saved() == [7]
+
+
+@pytest.mark.requires("several_connections")
+def test_an_engine_in_autocommit_mode_is_refused(make_ledger: Any) -> None:
+    """Every statement would commit by itself, and a rollback undo nothing."""
+    ledger = make_ledger(SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "AUTOCOMMIT"})
+    with ledger.app.app_context():
+        with pytest.raises(OptionMismatch, match="AUTOCOMMIT"), transaction():
+            ledger.insert(1)
+        ledger.session.rollback()
+        assert ledger.saved() == []
+
+
+def test_work_left_to_the_end_by_no_autoflush_is_part_of_the_block(ledger: Ledger) -> None:
+    """The flush at the exit fails as any other."""
+    with pytest.raises(IntegrityError), transaction(), ledger.session.no_autoflush:
+        ledger.add(1, 1)
+        ledger.read()
+    assert ledger.saved() == []
+
+
+def test_bulk_operations_are_work_as_any_other(ledger: Ledger) -> None:
+    """Saved with the block, and their swallowed errors undo it."""
+    with transaction():
+        ledger.session.bulk_save_objects([Entry(n=1), Entry(n=2)])
+        ledger.session.bulk_insert_mappings(sa_inspect(Entry), [{"n": 3}])
+    with pytest.raises(UnexpectedRollback), transaction():
+        ledger.insert(4)
+        with pytest.raises(IntegrityError):
+            ledger.session.bulk_insert_mappings(sa_inspect(Entry), [{"n": 5}, {"n": 5}])
+    assert ledger.saved() == [1, 2, 3]

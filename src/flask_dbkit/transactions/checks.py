@@ -94,9 +94,9 @@ def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> No
             _refuse_write(tree, "A statement that writes")
     elif kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
         raise OwnershipError(
-            f"{first_word(statement)} as text inside a transaction() scope: the"
-            " scope begins and ends the transaction. Nothing was sent. Use savepoint() for a"
-            " savepoint."
+            f"Transaction control as text, {statement.strip()[:40]!r}, inside a transaction()"
+            " scope: the scope begins and ends the transaction. Nothing was sent. Use savepoint()"
+            " for a savepoint."
         )
     if database.commits_by_itself(statement):
         raise OwnershipError(

@@ -72,15 +72,26 @@ def commit(tree: ScopeTree) -> None:
             # Or the session would think for ever that it is inside a with block.
             with suppress(Exception):
                 tree.root.__exit__(type(error), error, error.__traceback__)
+        works = tree.works.values()
+        committed = bool(works) and all(work.committed for work in works)
         give_up(tree, error)
-        _commit_failed(tree, error, [original for _, original, _ in tree.errors[before:]])
+        if not committed:
+            _commit_failed(tree, error, [original for _, original, _ in tree.errors[before:]])
+        # A listener of the application's, after the COMMIT: it has undone nothing.
+        error.add_note("The transaction was committed before this error.")
+        _committed(tree)
+        raise
     detach(tree)
-    hooks = tree.registered
-    if hooks is not None:
-        try:
-            run_after_commit(hooks.on_commit)
-        finally:
-            run_logged(hooks.after_end, "after_end", "committed")
+    if tree.registered is not None:
+        _committed(tree)
+
+
+def _committed(tree: ScopeTree) -> None:
+    hooks = tree.hooks
+    try:
+        run_after_commit(hooks.on_commit)
+    finally:
+        run_logged(hooks.after_end, "after_end", "committed")
 
 
 def _commit_failed(tree: ScopeTree, error: BaseException, recorded: list[BaseException]) -> None:

@@ -18,6 +18,7 @@ from ..dialects.sqlite.control import (
     READ_ONLY_OPTION,
     control_of,
 )
+from ..dialects.sqlite.scripts import GuardedConnection
 from ..faults import Faults, faults_for
 from ..statements import first_word
 from .options import Timeouts
@@ -36,14 +37,18 @@ _COMMITTING = frozenset(
         "DROP",
         "FLUSH",
         "GRANT",
+        "INSTALL",
         "LOCK",
         "OPTIMIZE",
         "RENAME",
         "REPAIR",
         "REVOKE",
         "TRUNCATE",
+        "UNINSTALL",
+        "UNLOCK",
     }
 )
+_AUTOCOMMIT = re.compile(r"\bautocommit\s*:?=", re.IGNORECASE)
 _TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
 _RESTORE_KEY = "flask_dbkit.restore"
 
@@ -92,6 +97,9 @@ class DatabaseScopes:
     def set_read_only(self, connection: Connection, read_only: bool) -> None:
         """Make the rest of the transaction, or of the savepoint, read-only; or writable again."""
 
+    def owned(self, raw: Any, *, owned: bool) -> None:
+        """Take notice that a scope owns the transaction of a connection, or no longer."""
+
     def state(self, connection: Connection, *, wrote: bool) -> DriverState:
         """Ask the driver whether its transaction is still the one that was begun."""
         return DriverState.OPEN
@@ -109,6 +117,10 @@ class SQLiteScopes(DatabaseScopes):
     """SQLite through the transaction control of :mod:`flask_dbkit.dialects.sqlite`."""
 
     can_turn_read_only = True
+
+    def owned(self, raw: Any, *, owned: bool) -> None:
+        if isinstance(raw, GuardedConnection):
+            raw.scopes += 1 if owned else -1
 
     def begin_options(
         self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -215,7 +227,10 @@ class MySQLScopes(DatabaseScopes):
 
     def commits_by_itself(self, statement: str) -> bool:
         # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
-        return first_word(statement) in _COMMITTING and not _TEMPORARY.match(statement)
+        word = first_word(statement)
+        if word == "SET":
+            return _AUTOCOMMIT.search(statement) is not None
+        return word in _COMMITTING and not _TEMPORARY.match(statement)
 
     def begun(self, connection: Connection, *, read_only: bool) -> None:
         if read_only:

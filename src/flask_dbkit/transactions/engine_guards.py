@@ -9,6 +9,7 @@ pool in transaction, and the next request commits what leaked.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sqlalchemy import event
@@ -23,6 +24,10 @@ from .work import work_of, work_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]
 
+logger = logging.getLogger("flask_dbkit.transactions")
+
+_told: set[str] = set()
+_MOST_TOLD = 100
 GUARDED = "_dbkit_guarded"
 """Attribute of a dialect object whose engine has the listeners."""
 
@@ -49,9 +54,28 @@ def _before_statement(cursor: Any, statement: str, parameters: Any, context: Any
     kind = classify(statement)
     if work.tree is not None:
         check_statement(work.tree, kind, statement, context, work)
+    elif kind is Kind.READ and context.compiled is not None:
+        _look_for_lock(context.compiled.statement, statement)
     work.executed = True
     if kind is Kind.WRITE and work.first_write is None:
         work.first_write = statement[:120]
+
+
+def _look_for_lock(clause: Any, statement: str) -> None:
+    """Tell of a locking read that no scope is around, once per statement.
+
+    Its lock lasts until whoever comes next commits or rolls back. And SQLite has no such
+    clause: a scope that begins IMMEDIATE is what takes its place.
+    """
+    lock = getattr(clause, "_for_update_arg", None)
+    if lock is None or lock.read or statement in _told or len(_told) >= _MOST_TOLD:
+        return
+    _told.add(statement)
+    logger.warning(
+        "A locking read (with_for_update) outside any transaction() scope: it is not said when"
+        " the lock ends. Put it into a scope. The statement begins: %s",
+        statement[:120],
+    )
 
 
 def _before_plain_statement(cursor: Any, statement: str, context: Any) -> None:
@@ -90,6 +114,7 @@ def _guard_endings(dialect: Dialect) -> None:
             plain_rollback(checkout)
             raise
         plain_commit(checkout)
+        work.committed = True
 
     def do_rollback(checkout: Any) -> None:
         work = work_of_checkout(checkout)

@@ -39,11 +39,13 @@ class Work:
 
     Attributes:
         checkout: Its pooled connection, while a scope owns it.
+        committed: Its COMMIT went well.
         connection: The SQLAlchemy connection that began it.
         database: What can be asked of its database.
         executed: Whether any statement was sent.
         first_write: The beginning of the first statement that writes.
         hook_marks: How many hooks there were when each savepoint was sent.
+        raw: The driver's connection, while a scope owns it.
         rolled_back: A ROLLBACK was sent, by whomever.
         surely_open: The database must have opened its transaction: it said so, or a row was
             written.
@@ -52,11 +54,13 @@ class Work:
 
     __slots__ = (
         "checkout",
+        "committed",
         "connection",
         "database",
         "executed",
         "first_write",
         "hook_marks",
+        "raw",
         "rolled_back",
         "surely_open",
         "tree",
@@ -64,6 +68,8 @@ class Work:
 
     def __init__(self, connection: Connection) -> None:
         self.checkout: Any = None
+        self.raw: Any = None
+        self.committed = False
         self.connection = connection
         self.database = scopes_for(connection.dialect)
         self.executed = False
@@ -113,14 +119,16 @@ def work_of(connection: Connection) -> Work | None:
 
 def own_checkout(work: Work, checkout: Any) -> None:
     """Let the pooled connection of a work be found by :func:`work_of_checkout`."""
-    work.checkout = checkout
+    work.checkout, work.raw = checkout, checkout.dbapi_connection
     checkout.__dict__[_WORK] = work
+    work.database.owned(work.raw, owned=True)
 
 
 def free_checkout(work: Work) -> None:
     """Part a pooled connection from its work, which a scope has ended."""
     work.checkout.__dict__.pop(_WORK, None)
-    work.checkout = None
+    work.database.owned(work.raw, owned=False)
+    work.checkout = work.raw = None
 
 
 def work_of_checkout(checkout: Any) -> Work | None:

@@ -21,6 +21,7 @@ from .connecting import apply_pragmas, explain, network_file_system, optimize, r
 from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
 from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
 from .identity import note_file
+from .scripts import guard_scripts
 from .wiring import control_factory, install_control
 
 __all__ = ["BEGIN_OPTION", "SIDE_FILE_SUFFIX", "SQLite", "file_of"]
@@ -81,6 +82,7 @@ class SQLite(DatabaseSupport):
 
         if path is not None and pragmas.get("journal_mode") == "WAL":
             _warn_of_network(engine, path)
+        guard_scripts(engine)
         install_control(engine, wants_write=context.wants_write)
         if context.late and isinstance(engine.pool, StaticPool):
             # The one connection holds the whole database: prepare it instead of dropping it.
