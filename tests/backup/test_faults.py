@@ -17,6 +17,7 @@ import pytest
 from flask_dbkit import BackupError
 from flask_dbkit.backup import LocalStore, Packing, create, database_at, restore, verify
 
+from .conftest import without_coverage
 from .test_sqlite import make_file
 
 CREATE = """
@@ -43,7 +44,9 @@ ROWS = (
 
 def start(script: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)], start_new_session=True
+        [sys.executable, "-c", script, *map(str, arguments)],
+        start_new_session=True,
+        env=without_coverage(),
     )
 
 
@@ -181,6 +184,7 @@ sys.exit(result.exit_code)
         text=True,
         check=False,
         timeout=60,
+        env=without_coverage(),
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stdout.startswith("Error: ")

@@ -19,7 +19,7 @@ from flask_dbkit.backup.mysql_catalog import option_file
 from flask_dbkit.backup.tools import find_program, run_program
 from tests.support.databases import Database
 
-from .conftest import Shop, database_names, drop, watching_command_lines
+from .conftest import Shop, database_names, drop, watching_command_lines, without_coverage
 
 pytestmark = pytest.mark.backends("mariadb")
 
@@ -227,7 +227,8 @@ def test_a_restore_in_place_that_is_killed_can_be_repeated(
     before = database_names(database)
     script = (
         'case "$1" in --version) exec "$REAL" "$@";; esac; echo x >> "$NOTES/runs";'
-        f' if [ "$(wc -l < "$NOTES/runs")" = {round_} ]; then kill -9 $PPID; fi; exec "$REAL" "$@"'
+        f' if [ "$(wc -l < "$NOTES/runs")" = {round_} ]; then kill -9 $PPID; exit 1; fi;'
+        ' exec "$REAL" "$@"'
     )
     fake_program("mariadb", script)
     restoring = f"""
@@ -236,7 +237,8 @@ from flask_dbkit.backup import LocalStore, database_at, restore_in_place
 store = LocalStore(Path({str(odd_shop.folder)!r}))
 restore_in_place(store, {made!r}, database_at({database.url!r}))
 """
-    done = subprocess.run([sys.executable, "-c", restoring], check=False)
+    command = [sys.executable, "-c", restoring]
+    done = subprocess.run(command, check=False, env=without_coverage())
     assert done.returncode == -signal.SIGKILL
     assert len(odd_shop.rows()) == (4 if round_ == 1 else 3)
     odd_shop.dispose()

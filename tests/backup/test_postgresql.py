@@ -21,7 +21,7 @@ from flask_dbkit.backup.servers import fit_name, left_over, passing_name
 from tests.support.databases import Database
 from tests.support.postgres import PostgresServer
 
-from .conftest import Shop, database_names, drop, watching_command_lines
+from .conftest import Shop, database_names, drop, watching_command_lines, without_coverage
 
 pytestmark = pytest.mark.backends("postgresql")
 
@@ -231,7 +231,8 @@ def test_a_restore_in_place_that_is_killed_leaves_the_live_database(
     shop.dispose()
     script = (
         'case "$1" in --version) exec "$REAL" "$@";; esac;'
-        ' if [ ! -e "$NOTES/on" ]; then touch "$NOTES/on"; kill -9 $PPID; fi; exec "$REAL" "$@"'
+        ' if [ ! -e "$NOTES/on" ]; then touch "$NOTES/on"; kill -9 $PPID; exit 1; fi;'
+        ' exec "$REAL" "$@"'
     )
     fake_program("pg_restore", script)
     restoring = f"""
@@ -239,7 +240,8 @@ from pathlib import Path
 from flask_dbkit.backup import LocalStore, database_at, restore_in_place
 restore_in_place(LocalStore(Path({str(shop.folder)!r})), {made!r}, database_at({database.url!r}))
 """
-    done = subprocess.run([sys.executable, "-c", restoring], check=False)
+    command = [sys.executable, "-c", restoring]
+    done = subprocess.run(command, check=False, env=without_coverage())
     assert done.returncode == -signal.SIGKILL
     assert len(shop.rows()) == 4
     assert f"{made} is good" in shop.done("verify", made)

@@ -210,11 +210,13 @@ def _out_of(command: Sequence[str], source: IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _started(command: Sequence[str], **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+def _started(
+    command: Sequence[str], *, stdin: IO[bytes] | int, stdout: int
+) -> Iterator[subprocess.Popen[bytes]]:
     with tempfile.TemporaryFile() as words:
         try:
             process = subprocess.Popen(  # noqa: S603 - the developer's own setting
-                list(command), stderr=words, **streams
+                list(command), stdin=stdin, stdout=stdout, stderr=words
             )
         except OSError as error:
             raise BackupError(

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Self
 
@@ -152,15 +151,20 @@ class LocalStore(Store):
         self._make()
         self.clean()
         with _Folder(self.directory) as folder:
-            for number in count(1):
-                moment = datetime.now(UTC)
-                backup_id = make_id(bind, moment, number)
-                # A folder that is not empty is never replaced: two of us never get one id.
-                if folder.rename_to(self.directory / f"{_MAKING}{backup_id}"):
-                    if not self._manifest_path(backup_id).exists():
-                        break
-                    folder.rename_to(self.directory / _fresh(_WORKING))
+            backup_id, moment = self._take_id(folder, bind)
             yield Reservation(backup_id, moment, folder.path)
+
+    def _take_id(self, folder: _Folder, bind: str) -> tuple[str, datetime]:
+        number = 0
+        while True:
+            number += 1
+            moment = datetime.now(UTC)
+            backup_id = make_id(bind, moment, number)
+            # A folder that is not empty is never replaced: two of us never get one id.
+            if folder.rename_to(self.directory / f"{_MAKING}{backup_id}"):
+                if not self._manifest_path(backup_id).exists():
+                    return backup_id, moment
+                folder.rename_to(self.directory / _fresh(_WORKING))
 
     def publish(self, data: Path, manifest: Manifest) -> None:
         """Move a finished backup in; its manifest comes last."""
@@ -263,6 +267,7 @@ class _Folder:
         # The lock is there before the folder gets a name that others look at.
         self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if _HAS_LOCKS:
+            assert fcntl is not None
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def rename_to(self, path: Path) -> bool:
@@ -296,6 +301,7 @@ def _is_left_over(path: Path) -> bool:
     except OSError:
         return _is_old(path)  # its maker is removing it
     try:
+        assert fcntl is not None
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

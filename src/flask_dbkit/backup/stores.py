@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import import_module
-from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -89,19 +88,24 @@ class RemoteStore(Store):
     def reserve(self, bind: str) -> Iterator[Reservation]:
         """Yield an id and a temporary folder of this machine."""
         self._files.makedirs(self._path, exist_ok=True)
-        for number in count(1):
+        backup_id, moment = self._take_id(bind)
+        try:
+            with tempfile.TemporaryDirectory(prefix="dbkit-backup-") as directory:
+                yield Reservation(backup_id, moment, Path(directory))
+        finally:
+            self._remove(self._at(f"{_MAKING}{backup_id}"))
+
+    def _take_id(self, bind: str) -> tuple[str, datetime]:
+        number = 0
+        while True:
+            number += 1
             moment = datetime.now(UTC)
             backup_id = make_id(bind, moment, number)
             marker = self._at(f"{_MAKING}{backup_id}")
             if self._take(marker):
                 if not self._files.exists(self._at(f"{backup_id}.json")):
-                    break
+                    return backup_id, moment
                 self._remove(marker)
-        try:
-            with tempfile.TemporaryDirectory(prefix="dbkit-backup-") as directory:
-                yield Reservation(backup_id, moment, Path(directory))
-        finally:
-            self._remove(marker)
 
     def _take(self, marker: str) -> bool:
         """Make a marker, unless somebody else did."""
