@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -158,6 +158,51 @@ def test_a_file_without_content_is_empty(make_kit: MakeKit) -> None:
     assert made.get()[0] == 503
     made.create_tables()
     assert made.codes() == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda path: _overwrite(path, b"no database at all" * 6), "db.corrupt"),
+        (lambda path: os.truncate(path, path.stat().st_size // 2), "db.corrupt"),
+        (lambda path: os.truncate(path, 0), "db.empty"),
+    ],
+)
+def test_what_happens_to_a_file_in_use_is_told_although_its_log_has_everything(
+    make_kit: MakeKit, change: Callable[[Path], None], code: str
+) -> None:
+    """Connections read the log, and nothing is wrong with that until it is written back."""
+    made = make_kit()
+    _use(made)
+    assert made.codes() == set()
+    change(made.path)
+    _use(made)
+    assert made.codes() == {code}
+    assert made.get()[0] == 503
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    # In another process: closing the file would take this one's locks away.
+    code = "import sys; open(sys.argv[1], 'r+b').write(bytes.fromhex(sys.argv[2]))"
+    subprocess.run([sys.executable, "-c", code, str(path), data.hex()], check=True)
+
+
+def test_probing_takes_no_lock_away_from_the_application(make_kit: MakeKit) -> None:
+    """A file that is closed past SQLite costs its process every lock on it."""
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.2)
+    with made.app.app_context(), transaction():
+        made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
+        assert made.codes() == {"db.locked"}
+        code = (
+            "import sqlite3, sys\n"
+            "raw = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
+            "try: raw.execute('BEGIN IMMEDIATE')\n"
+            "except sqlite3.OperationalError as error: print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(made.path)], capture_output=True, text=True, check=True
+        )
+    assert done.stdout == "database is locked\n"
 
 
 def test_a_damaged_page_is_found_in_the_background(make_kit: MakeKit) -> None:

@@ -38,6 +38,7 @@ T = TypeVar("T")
 _SHARE = 0.8  # of the time given, for waiting: the answer shall be "locked", not "too late"
 _BUSY_S = 0.02  # SQLite's own waiting, which cannot be told of a deadline that comes nearer
 _RETRY_S = 0.005
+_BLOCK_BYTES = 4096  # a larger page may be seen half written
 _NO_SPACE_BYTES = 1_000_000
 _CODES = {
     sqlite3.SQLITE_BUSY: "db.locked",
@@ -99,24 +100,53 @@ class SQLiteProbe(Probe):
         if open_files(self.target.engine) - {identity}:
             return "db.replaced"
         try:
-            return self._ask(path, attempt) or self._damage(path, identity)
+            return self._ask(path, status.st_size, attempt) or self._damage(path, identity)
         except sqlite3.Error as error:
             return self._code(error, path)
 
-    def _ask(self, path: str, attempt: Attempt) -> str | None:
-        with self._connection(path, attempt) as raw:
+    def _ask(self, path: str, size: int, attempt: Attempt) -> str | None:
+        if size == 0 and self.target.has_models():
+            return "db.empty"  # also when the write-ahead log still has everything
+        if self._has_log(path):
+            self._read_header(path, attempt)
+        with self._connection(path, self._mode(), attempt) as raw:
             version = self._patiently(
                 lambda: raw.execute("PRAGMA schema_version").fetchone()[0], attempt
             )
             if version == 0 and self.target.has_models():
                 return "db.empty"
+            page_bytes = raw.execute("PRAGMA page_size").fetchone()[0]
+            if size % min(page_bytes, _BLOCK_BYTES):
+                return "db.corrupt"  # cut inside a page
             if self.target.writable:
                 self._try_to_write(raw, path, attempt)
         return None
 
+    @staticmethod
+    def _has_log(path: str) -> bool:
+        try:
+            return Path(f"{path}-wal").stat().st_size > 0
+        except OSError:
+            return False
+
+    def _read_header(self, path: str, attempt: Attempt) -> None:
+        """Read the first page from the file itself; it may be in the log as well.
+
+        Through SQLite, with the log left aside: a file that this process opens and closes past
+        SQLite loses every lock that its other connections hold on it.
+        https://www.sqlite.org/howtocorrupt.html#posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+        """
+        with self._connection(path, "ro&immutable=1", attempt) as raw:
+            try:
+                raw.execute("PRAGMA schema_version").fetchone()
+            except sqlite3.DatabaseError as error:
+                # Without the log the file may be older than it says, which is no damage.
+                if _primary(error) == sqlite3.SQLITE_NOTADB:
+                    raise
+
     @contextlib.contextmanager
-    def _connection(self, path: str, attempt: Attempt) -> Iterator[sqlite3.Connection]:
-        raw = _open(path, self._mode())
+    def _connection(self, path: str, mode: str, attempt: Attempt) -> Iterator[sqlite3.Connection]:
+        raw = _open(path, mode)
         attempt.release_with(raw.interrupt)
         try:
             yield raw
