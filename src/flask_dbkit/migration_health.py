@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from flask import current_app
+
 from .health.checks import Check
 from .health.probes import Probe
 from .health.report import FAIL, Result
 from .health.runner import Attempt, Outcome
+from .migrations_path import migrations_path
 
 __all__ = ["CodeRevisions", "migration_check"]
 
@@ -64,12 +67,13 @@ class CodeRevisions:
 
 
 def _read() -> _Known | None:
+    app: Any = current_app
+    if not (migrations_path(app) / "env.py").is_file():
+        return None
     from .migrations import find_folder  # noqa: PLC0415 - Alembic is an extra
     from .migrations.state import compare  # noqa: PLC0415
 
     folder = find_folder()
-    if not folder.exists:
-        return None
     script = folder.script()
     table = str(folder.version_table.get("version_table", "alembic_version"))
     schema = folder.version_table.get("version_table_schema")

@@ -126,7 +126,7 @@ def test_a_server_that_freezes_while_it_is_asked_lets_the_thread_go(
 
 def _probe_of(made: Kit) -> Any:
     health = made.app.extensions["dbkit"].health
-    return next(check.work for check in health._checks if check.name == "db:default")
+    return next(check.work._probe for check in health._checks if check.name == "db:default")
 
 
 def test_a_server_that_stopped_and_came_back_is_told(made: Kit, server: PostgresServer) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy.pool import QueuePool
 
 from ..config import Config
 from ..exceptions import ConfigError
-from .checks import GROUPS, Check
+from .checks import GROUPS, Check, log_error
 from .probes import Probe, Target, probe_for
-from .report import WARN, Result
+from .report import FAIL, WARN, Result
 from .runner import Attempt, Outcome
 
 __all__ = ["bind_checks", "check_bind_names", "name_of"]
@@ -61,7 +61,8 @@ def bind_checks(
         app_name: Shown by the server's list of sessions.
         has_models: Whether the application has tables on this bind.
         background: Whether a long check may be started now.
-        further: Makes one more check, from a probe of its own and whether the bind is critical.
+        further: Makes one more check of the database, from its probe and whether the bind is
+            critical. It is run when the database has answered, in the same thread.
     """
     name = name_of(bind_key)
     own = config.health_binds.get(name, {})
@@ -82,25 +83,46 @@ def bind_checks(
     if config.health_readiness_db == "warn":
         failing -= {"readiness"}
     probe = probe_for(target)
+    more = further(probe, critical) if further is not None else None
     checks = [
         Check(
             probe.name,
-            probe,
+            _InTurn(probe, more) if more is not None else probe,
             groups=groups,
             critical=failing,
+            critical_by_name={more.name: more.critical} if more is not None else {},
             timeout_s=own.get("timeout"),
             timeout_code="db.timeout",
             component="datastore",
         )
     ]
-    if further is not None:
-        checks.append(further(probe_for(target), critical))
     if isinstance(engine.pool, QueuePool):
         overflow = options.get("max_overflow", _DEFAULT_OVERFLOW)
         checks.append(
             Check(f"pool:{name}", _PoolWatch(name, engine, overflow, config), at_once=True)
         )
     return checks
+
+
+class _InTurn:
+    """Asks a database, and when it has answered, one thing more about it.
+
+    One after the other, so that a database that hangs takes one thread and one connection.
+    """
+
+    def __init__(self, probe: Probe, more: Check) -> None:
+        self._probe, self._more = probe, more
+
+    def __call__(self, attempt: Attempt) -> Outcome:
+        found = self._probe(attempt)
+        if found[self._probe.name].status == FAIL:
+            return found
+        attempt.found, attempt.late_name = found, self._more.name
+        try:
+            return {**found, **self._more.work(attempt)}
+        except Exception as error:
+            log_error(self._more.name, error)
+            return {**found, self._more.name: Result(FAIL, "check.error", component="datastore")}
 
 
 class _PoolWatch:

@@ -20,7 +20,7 @@ from ..dialects.forking import after_fork_in_child
 from .report import FAIL, WARN, Report, Result, _Finding, worst
 from .runner import Attempt, Outcome, Rules, Runner, Ticket
 
-__all__ = ["GROUPS", "AppHealth", "Check", "Incident", "Registry"]
+__all__ = ["GROUPS", "AppHealth", "Check", "Incident", "Registry", "log_error"]
 
 logger = logging.getLogger("flask_dbkit.health")
 
@@ -42,6 +42,7 @@ class Check:
             of its own, without an application context, and never twice at the same time.
         groups: The groups it belongs to.
         critical: The groups in which its failure is one of the group; elsewhere it is a warning.
+        critical_by_name: The same for further names of what ``work`` returns.
         timeout_s: Its deadline; ``None`` for the application's.
         ttl_s: How long its answer is kept; ``None`` for the application's.
         timeout_code: The code when it does not answer.
@@ -53,6 +54,7 @@ class Check:
     work: Callable[[Attempt], Outcome]
     groups: frozenset[str] = frozenset({"readiness"})
     critical: frozenset[str] = frozenset(GROUPS)
+    critical_by_name: Mapping[str, frozenset[str]] = field(default_factory=dict)
     timeout_s: float | None = None
     ttl_s: float | None = None
     timeout_code: str = "check.timeout"
@@ -245,7 +247,8 @@ class AppHealth:
             outcome = ticket.answer if runner is None else runner.finish(ticket)
             assert outcome is not None
             for name, result in outcome.items():
-                soft = group not in check.critical and result.status == FAIL
+                critical = check.critical_by_name.get(name, check.critical)
+                soft = group not in critical and result.status == FAIL
                 statuses.append(WARN if soft else result.status)
                 entries.setdefault(name, []).append(result.as_dict())
         return Report(worst(statuses), entries)
@@ -270,12 +273,16 @@ class AppHealth:
         timeout_s = config.health_timeout if check.timeout_s is None else check.timeout_s
 
         def late(attempt: Attempt) -> Outcome:
-            code = attempt.late_code or check.timeout_code
+            name = attempt.late_name or check.name
+            code = check.timeout_code if name == check.name else "check.timeout"
             took_ms = attempt.elapsed_ms()
-            return {check.name: Result(FAIL, code, took_ms, "ms", {}, check.component, took_ms)}
+            result = Result(
+                FAIL, attempt.late_code or code, took_ms, "ms", {}, check.component, took_ms
+            )
+            return {**attempt.found, name: result}
 
         def failed(error: BaseException) -> Outcome:
-            _log_error(check.name, error)
+            log_error(check.name, error)
             return {check.name: Result(FAIL, "check.error", component=check.component)}
 
         return Runner(
@@ -342,7 +349,8 @@ _DRAINING = Check(
 )
 
 
-def _log_error(name: str, error: BaseException) -> None:
+def log_error(name: str, error: BaseException) -> None:
+    """Log that a check raised, without the text of the exception."""
     # The text of an exception may hold a URL or a password; its class and place do not.
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "no line known"

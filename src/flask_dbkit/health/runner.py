@@ -49,6 +49,8 @@ class Attempt:
     Attributes:
         started: In seconds of ``time.monotonic()``.
         deadline: The same.
+        found: What is known already, and stands if the rest is late.
+        late_name: The check that would be late; ``None`` for the one that is run.
         late_code: What it waits for, as the code of the answer if it is still waiting at the
             deadline; ``None`` if it does not know.
     """
@@ -56,6 +58,8 @@ class Attempt:
     def __init__(self, timeout_s: float) -> None:
         self.started = time.monotonic()
         self.deadline = self.started + timeout_s
+        self.found: Outcome = {}
+        self.late_name: str | None = None
         self.late_code: str | None = None
         self.waiting = 0
         self.overdue = False

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, MetaData
 
 from ..exceptions import MigrationError
 from ..fsa import current_engines
+from ..migrations_path import migrations_path
 
 __all__ = ["Folder", "bind_names", "find_folder", "suffix_of"]
 
@@ -158,9 +159,7 @@ def find_folder(
     """Find the migrations folder of the current application. Touches no database.
 
     Args:
-        directory: Where it is. Without it: what the application gave to Flask-Migrate's
-            ``Migrate(directory=...)``, else ``DBKIT_MIGRATIONS_DIR``. A relative one is looked
-            for in the working directory, then beside the application's package, then in it.
+        directory: Where it is, as :func:`~flask_dbkit.migrations_path.migrations_path` takes it.
         x_arguments: Values of ``-x``.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
@@ -168,19 +167,5 @@ def find_folder(
     options: dict[str, Any] = {"compare_type": True, "render_as_batch": True}
     if migrate is not None:
         options |= migrate.configure_args
-    if directory is None and migrate is not None:
-        directory = migrate.directory
-    if directory is None:
-        state = app.extensions.get("dbkit")
-        directory = state.config.migrations_dir if state is not None else "migrations"
-    return Folder(_locate(Path(directory), app), _current_db(), options, x_arguments)
-
-
-def _locate(path: Path, app: Flask) -> Path:
-    if path.is_absolute():
-        return path
-    root = Path(app.root_path)
-    for parent in (Path.cwd(), root.parent, root):
-        if (parent / path / "env.py").is_file():
-            return parent / path
-    return Path.cwd() / path
+    path = migrations_path(app, directory)
+    return Folder(path, _current_db(), options, x_arguments)

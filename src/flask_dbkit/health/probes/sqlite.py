@@ -86,7 +86,7 @@ class SQLiteProbe(Probe):
         if self._path is None:
             yield None
             return
-        with self._connection(self._path, attempt) as raw:
+        with self._connection(self._path, self._mode(), attempt) as raw:
             yield raw
 
     # -- the file ---------------------------------------------------------------------------
