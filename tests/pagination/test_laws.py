@@ -503,7 +503,7 @@ def test_a_collation_that_ignores_case_and_spaces_makes_ties(session: Session) -
     )
     words.create(session.connection())
     texts = ["a", "A", "ä", "a ", "b", "😀", "🦊", "", " ", "B", "z"]
-    session.execute(words.insert(), [{"id": n, "word": w} for n, w in enumerate(texts * 3)])
+    session.execute(words.insert(), [{"id": n, "word": w} for n, w in enumerate(texts * 3, 1)])
     listing = Listing(words, sort=SortAllowlist({"word": words.c.word}, default="word"))
     for sort, size in itertools.product(("word", "-word"), (1, 4)):
         assert len(assert_walks(listing, session, sort, size)) == 33
