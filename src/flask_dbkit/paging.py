@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from flask import abort, current_app, has_app_context, has_request_context, request
 from sqlalchemy import Table, inspect
@@ -254,7 +255,12 @@ def _config() -> Config:
 
 def _pairs(args: Mapping[str, Any] | None) -> Pairs:
     if args is None and has_request_context():
-        args = request.args
+        try:
+            args = request.args
+        except UnicodeDecodeError:
+            # Bytes that are neither UTF-8 nor quoted: no browser sends them, and Werkzeug fails.
+            text = request.query_string.decode("utf-8", "replace")
+            return pairs_of(parse_qsl(text, keep_blank_values=True))
     return pairs_of(args)
 
 
