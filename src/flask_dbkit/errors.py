@@ -53,6 +53,7 @@ The sender is the application; the arguments are ``problem``, a :exc:`DBProblem`
 _REQUEST_ID_KEY = "flask_dbkit.request_id"
 _REPORTED_KEY = "flask_dbkit.reported"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
+_DEFAULT_STATUS = 409
 _JITTER_S = 2
 _VALIDATION = frozenset({"invalid.null", "invalid.check"})
 
@@ -84,7 +85,8 @@ class Errors:
             name: Of a constraint or a unique index, as the models or the database call it.
             message: The ``detail`` of the problem.
             field: The one entry of ``fields``, in place of the attributes of the constraint.
-            status: The HTTP status, from 400 to 599.
+            status: The HTTP status, from 400 to 599. 409 is what these errors have unless the
+                settings say otherwise, so the settings still do.
 
         Raises:
             ValueError: A name or a message is empty, or the status is no error.
@@ -96,13 +98,16 @@ class Errors:
         self._rules[name] = _Rule(message, field, status)
 
     def apply(self, problem: DBProblem) -> bool:
-        """Put the application's words into a problem; tell whether there were any."""
+        """Put the application's words into a problem; tell whether they came with a status."""
         rule = self._rules.get(problem.constraint) if problem.constraint is not None else None
         if rule is None:
             return False
-        problem.detail, problem.status = rule.message, rule.status
+        problem.detail = rule.message
         if rule.field is not None:
             problem.fields = (rule.field,)
+        if rule.status == _DEFAULT_STATUS:
+            return False
+        problem.status = rule.status
         return True
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header, parse_options_header
+from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header, parse_options_header
 from werkzeug.wrappers import Response
 
 if TYPE_CHECKING:
@@ -38,18 +37,11 @@ def head_of_problem(code: str, status: int, detail: str, base: str | None) -> di
     """
     return {
         "type": "about:blank" if base is None else base + code,
-        "title": _phrase(status),
+        "title": HTTP_STATUS_CODES.get(status, "Error"),
         "status": status,
         "detail": detail,
         "code": code,
     }
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
 
 
 def prefers_page(environ: WSGIEnvironment | None) -> bool:

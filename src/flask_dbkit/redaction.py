@@ -50,8 +50,7 @@ _PATTERNS = (
     (r'connection to server (?:at|on socket) ".*', "the server was not reached"),
     (r"Can't connect to MySQL server on .*", "the server was not reached"),
 )
-_REPLACED = tuple((re.compile(pattern, re.DOTALL), new) for pattern, new in _PATTERNS)
-_MARKS = re.compile(
+_MARKS = (
     rf"{_CLASS}|\[SQL: |\[parameters: |\(Background on this error |Original exception was: "
     rf"|{_LINE}(?:DETAIL|CONTEXT|HINT|QUERY|WHERE):  |{_LINE}LINE \d+: |Failing row contains \("
     r"|Key \(.*\)=\(|Duplicate entry |ncorrect [\w ]+ value: |invalid (?:input|byte) "
@@ -60,12 +59,12 @@ _MARKS = re.compile(
 _TEXT = "_dbkit_text"
 _SHORTEST = 8  # characters of a text worth looking for inside another
 # What names the schema and holds no value, by the driver's code: a developer needs to read it.
-_PLAIN = {
-    "42P01": re.compile(r'relation "[\w.]+" does not exist'),
-    "42703": re.compile(r'column (?:"\w+"|[\w.]+)(?: of relation "\w+")? does not exist'),
-    1146: re.compile(r"Table '[\w.]+' doesn't exist"),
-    1054: re.compile(r"Unknown column '[\w.]+' in '[\w ]+'"),
-    "SQLITE_ERROR": re.compile(r"no such (?:table|column): [\w.]+"),
+_PLAIN: dict[object, str] = {
+    "42P01": r'relation "[\w.]+" does not exist',
+    "42703": r'column (?:"\w+"|[\w.]+)(?: of relation "\w+")? does not exist',
+    1146: r"Table '[\w.]+' doesn't exist",
+    1054: r"Unknown column '[\w.]+' in '[\w ]+'",
+    "SQLITE_ERROR": r"no such (?:table|column): [\w.]+",
 }
 
 
@@ -123,9 +122,20 @@ def _filter_loggers(names: tuple[str, ...]) -> None:
 
 def redact_text(text: str) -> str:
     """Take values, SQL and hosts out of a text that quotes a database error."""
-    for pattern, new in _REPLACED:
+    for pattern, new in _replacements():
         text = pattern.sub(new, text)
     return text
+
+
+# Compiled when they are needed: an application that starts has no errors yet.
+@functools.cache
+def _replacements() -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern, re.DOTALL), new) for pattern, new in _PATTERNS)
+
+
+def _is_marked(text: str) -> bool:
+    """Tell whether a text seems to quote a database error."""
+    return re.search(_MARKS, text) is not None
 
 
 def redact_exception(error: BaseException) -> BaseException:
@@ -220,8 +230,8 @@ def _describe(error: BaseException) -> str:
         "statement": problem.statement_hash,
     }
     told = "".join(f", {name} {value}" for name, value in facts.items() if value is not None)
-    plain = _PLAIN.get(problem.vendor_code) if problem.vendor_code is not None else None
-    said = plain.search(str(driver)) if plain is not None else None
+    plain = _PLAIN.get(problem.vendor_code)
+    said = re.search(plain, str(driver)) if plain is not None else None
     return f"{lead}{problem.code}{told}" + (f": {said[0]}" if said is not None else "")
 
 
@@ -243,7 +253,7 @@ def _quotes(errors: Iterable[BaseException]) -> dict[str, str]:
 def _clean(text: str, quoted: dict[str, str]) -> str:
     for found, safe in quoted.items():
         text = text.replace(found, safe)
-    return redact_text(text) if _MARKS.search(text) is not None else text
+    return redact_text(text) if _is_marked(text) else text
 
 
 def _values(args: Any) -> Iterator[object]:
@@ -252,7 +262,7 @@ def _values(args: Any) -> Iterator[object]:
 
 def _redacted(value: Any, quoted: dict[str, str]) -> Any:
     if isinstance(value, BaseException):
-        return redact_exception(value) if quoted or _MARKS.search(str(value)) else value
+        return redact_exception(value) if quoted or _is_marked(str(value)) else value
     return _clean(value, quoted) if isinstance(value, str) else value
 
 

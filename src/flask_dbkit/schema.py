@@ -122,7 +122,12 @@ class Schema:
         columns = target.columns or tuple(column.name for column in _columns(rule, table))
         name = str(rule.name) if rule.name is not None else target.constraint
         found = replace(target, constraint=name, table=table.name, columns=columns)
-        return _with_info(self._with_fields(found, table), rule.info)
+        found = self._with_fields(found, table)
+        # A ForeignKey() of a column has an info of its own, beside that of the constraint.
+        keys = rule.elements if isinstance(rule, ForeignKeyConstraint) else ()
+        for info in (*(key.info for key in keys), rule.info):
+            found = _with_info(found, info)
+        return found
 
     def _foreign_key(self, target: Target, tables: list[Table], statement: str) -> Target:
         """Look at the statement for what SQLite does not tell."""

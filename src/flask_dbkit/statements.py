@@ -42,11 +42,11 @@ _QUOTED = re.compile(
 _BODIES = frozenset({"CREATE", "ALTER", "DO"})
 _QUOTES = """["`]?"""
 _NAME = rf"(?:{_QUOTES}\w+{_QUOTES}\s*\.\s*)?{_QUOTES}(\w+){_QUOTES}"
-_WRITTEN_TABLE = re.compile(
-    r"(?:INSERT(?:\s+OR\s+\w+|\s+IGNORE)?\s+INTO|REPLACE\s+INTO|UPDATE|DELETE\s+FROM)\s+" + _NAME,
-    re.IGNORECASE,
+_WRITTEN_TABLE = (
+    r"(?i)(?:INSERT(?:\s+OR\s+\w+|\s+IGNORE)?\s+INTO|REPLACE\s+INTO|UPDATE|DELETE\s+FROM)\s+"
+    + _NAME
 )
-_WRITTEN_COLUMN = re.compile(rf"(?:\bSET|,)\s*{_NAME}\s*=", re.IGNORECASE)
+_WRITTEN_COLUMN = rf"(?i)(?:\bSET|,)\s*{_NAME}\s*="
 _KINDS = {
     **dict.fromkeys(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC"), Kind.READ),
     **dict.fromkeys(("SAVEPOINT", "RELEASE", "ROLLBACK"), Kind.SAVEPOINT),
@@ -83,13 +83,13 @@ def first_word(statement: str) -> str:
 def written_table(statement: str) -> str | None:
     """Return the table that an INSERT, UPDATE or DELETE names, without its schema."""
     match = _FIRST_WORD.match(statement)
-    found = _WRITTEN_TABLE.match(statement, match.start(1)) if match is not None else None
+    found = re.match(_WRITTEN_TABLE, statement[match.start(1) :]) if match is not None else None
     return found[1] if found is not None else None
 
 
 def written_columns(statement: str) -> frozenset[str]:
     """Return the columns that an UPDATE sets, as far as a look at its text can tell."""
-    return frozenset(_WRITTEN_COLUMN.findall(statement.partition(" WHERE ")[0]))
+    return frozenset(re.findall(_WRITTEN_COLUMN, statement.partition(" WHERE ")[0]))
 
 
 def _look(statement: str) -> Kind:

@@ -29,10 +29,12 @@ from flask_dbkit.arguments import RESERVED
 from flask_dbkit.cli import dbkit_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.exceptions import ConfigError, DBKitError
+from flask_dbkit.faults import faults_for
 from flask_dbkit.migrations.lint import RULES
 from flask_dbkit.operators import OPERATORS
 from flask_dbkit.pagination.page import Links
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
+from flask_dbkit.problem_codes import PROBLEMS
 from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages
 
 FROM_CODE = load_from_code()
@@ -179,6 +181,17 @@ def test_the_example_of_a_code_is_refused_with_it(code: str, example: str) -> No
     with Session(create_engine("sqlite://")) as session, pytest.raises(QueryError) as caught:
         read(args=args, session=session, **options)  # type: ignore[operator]
     assert code in {error["code"] for error in caught.value.errors}
+
+
+def test_the_page_of_problems_holds_every_code_with_its_status() -> None:
+    """Programs are written for them, and so are the drivers' codes behind them."""
+    table, sources = FROM_CODE.problems(), FROM_CODE.problem_sources()
+    for code, row in PROBLEMS.items():
+        assert f"| `{code}` | {row.status} |" in table
+    for name in ("postgresql", "mysql", "sqlite"):
+        assert set(faults_for(name).meanings.values()) <= set(PROBLEMS)
+    for code in ("`23505`", "`1062`", "`SQLITE_CONSTRAINT_UNIQUE`", "`22…`", "`SQLITE_BUSY`"):
+        assert code in sources
 
 
 def test_the_markup_of_the_pager_is_what_the_macro_renders() -> None:

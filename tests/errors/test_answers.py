@@ -168,8 +168,7 @@ def test_a_setting_that_cannot_be_used_is_refused(
 def test_an_application_gives_its_own_words_for_a_constraint(site: Site) -> None:
     """The name is the model's on every database; words on the model are for those without."""
     site.kit.errors.constraint("uq_account_email", "Taken.", field="address", status=422)
-    site.models.note.__table__.foreign_keys  # noqa: B018 - the table is there
-    (key,) = site.models.note.__table__.foreign_key_constraints
+    (key,) = site.models.note.__table__.foreign_keys
     key.info["dbkit"] = {"message": "There is no such account.", "field": "account"}
     site.models.account.__table__.c.email.info["dbkit"] = {"message": "Say an address."}
     client = site.app.test_client()
@@ -180,6 +179,17 @@ def test_an_application_gives_its_own_words_for_a_constraint(site: Site) -> None
     assert got["fields"] == ["account"]
     got = client.get("/null").get_json()
     assert (got["detail"], got["fields"]) == ("Say an address.", ["mail"])
+
+
+def test_words_without_a_status_of_their_own_leave_it_to_the_settings(new_site: NewSite) -> None:
+    """409 is what a broken constraint is anyway."""
+    site = new_site(DBKIT_ERROR_VALIDATION_STATUS=422, DBKIT_ERROR_STATUS={"conflict.unique": 400})
+    site.kit.errors.constraint("ck_account_age", "Not so young.")
+    site.kit.errors.constraint("uq_account_email", "Taken.", status=403)
+    client = site.app.test_client()
+    answer = client.get("/check")
+    assert (answer.status_code, answer.get_json()["detail"]) == (422, "Not so young.")
+    assert client.get("/unique").status_code == 403
 
 
 @pytest.mark.parametrize(

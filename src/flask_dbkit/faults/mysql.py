@@ -17,23 +17,19 @@ __all__ = ["MySQLFaults"]
 _DRIVERS = ("pymysql", "MySQLdb", "mysql", "mariadb")
 _DUPLICATE = frozenset({1062, 1586})
 # The value comes first and may hold anything, so the name is looked for from the end.
-_DUPLICATE_KEY = re.compile(r".*for key '(?:([^'.]+)\.)?([^']+)'\Z", re.DOTALL)
-_FOREIGN_KEY = re.compile(
+_DUPLICATE_KEY = r"(?s).*for key '(?:([^'.]+)\.)?([^']+)'\Z"
+_FOREIGN_KEY = (
     r"\((?:`[^`]+`\.)?`(?P<table>[^`]+)`, CONSTRAINT `(?P<constraint>[^`]+)`"
     r" FOREIGN KEY \((?P<columns>[^)]+)\)"
 )
-_CHECK = re.compile(
+_CHECK = (
     r"CONSTRAINT `(?P<constraint>[^`]+)` failed for (?:`[^`]+`\.)?`(?P<table>[^`]+)`\Z"
     r"|Check constraint '(?P<theirs>[^']+)' is violated"
 )
-_NULL = re.compile(
-    r"\A(?:Column|Field) (?P<columns>'[^']+')(?: cannot be null| doesn't have a default value)"
-)
+_NULL = r"\A(?:Column|Field) (?P<columns>'[^']+')(?: cannot be null| doesn't have a default value)"
 # In MariaDB's words: Incorrect integer value … for column, then database, table and column.
-_VALUE = re.compile(
-    r".*for column (?:`[^`]+`\.`(?P<table>[^`]+)`\.)?(?P<columns>`[^`]+`|'[^']+')", re.DOTALL
-)
-_NAMES = re.compile(r"[`']([^`']+)[`']")
+_VALUE = r"(?s).*for column (?:`[^`]+`\.`(?P<table>[^`]+)`\.)?(?P<columns>`[^`]+`|'[^']+')"
+_NAMES = r"[`']([^`']+)[`']"
 
 
 class MySQLFaults(Faults):
@@ -91,13 +87,13 @@ class MySQLFaults(Faults):
         """Read the names from the message."""
         text = str(error.args[1]) if len(error.args) > 1 else ""
         if self.code(error) in _DUPLICATE:
-            found = _DUPLICATE_KEY.match(text)
+            found = re.match(_DUPLICATE_KEY, text)
             return Place(found[2], found[1]) if found else Place()
         for pattern in (_FOREIGN_KEY, _CHECK, _NULL, _VALUE):
-            found = pattern.search(text)
+            found = re.search(pattern, text)
             if found is not None:
                 names = found.groupdict()
-                columns = tuple(_NAMES.findall(names.get("columns") or ""))
+                columns = tuple(re.findall(_NAMES, names.get("columns") or ""))
                 return Place(
                     names.get("constraint") or names.get("theirs"), names.get("table"), columns
                 )

@@ -19,8 +19,8 @@ __all__ = ["PostgreSQLFaults"]
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _FOREIGN_KEY = "23503"
 # "Key (a, b)=(1, 2) already exists." The names come before the values, in every language.
-_KEY = re.compile(r"\(([^()]*)\)=\(")
-_QUOTED = re.compile(r'"[^"]+"|«[^»]+»|»[^«]+«|„[^“]+“|「[^」]+」')
+_KEY = r"\(([^()]*)\)=\("
+_QUOTED = r'"[^"]+"|«[^»]+»|»[^«]+«|„[^“]+“|「[^」]+」'
 
 
 class PostgreSQLFaults(Faults):
@@ -98,7 +98,7 @@ class PostgreSQLFaults(Faults):
 
 
 def _key(detail: str | None) -> tuple[str, ...]:
-    found = _KEY.search(detail or "")
+    found = re.search(_KEY, detail or "")
     return tuple(name.strip().strip('"') for name in found[1].split(",")) if found else ()
 
 
@@ -111,7 +111,7 @@ def _foreign_key(error: BaseException, statement: str | None) -> str:
     primary = getattr(getattr(error, "diag", None), "message_primary", None) or ""
     if primary.startswith("insert or update"):
         return "conflict.reference"
-    named = len(_QUOTED.findall(primary))
+    named = len(re.findall(_QUOTED, primary))
     if named in (2, 3):
         return "conflict.referenced" if named == 3 else "conflict.reference"
     word = first_word(statement or "")

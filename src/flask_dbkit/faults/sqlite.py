@@ -26,10 +26,10 @@ _LOCKS = (
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_LOCKED_SHAREDCACHE,
 )
-_NAME = re.compile(r"CHECK constraint failed: ([A-Za-z_]\w*)\Z", re.ASCII)
-_INDEX = re.compile(r"UNIQUE constraint failed: index '(.+)'\Z")
-_COLUMNS = re.compile(r"(?:UNIQUE|NOT NULL) constraint failed: (.+)\Z")
-_STRICT = re.compile(r"cannot store \w+ value in \w+ column (.+)\Z")
+_NAME = r"(?a)CHECK constraint failed: ([A-Za-z_]\w*)\Z"
+_INDEX = r"UNIQUE constraint failed: index '(.+)'\Z"
+_COLUMNS = r"(?:UNIQUE|NOT NULL) constraint failed: (.+)\Z"
+_STRICT = r"cannot store \w+ value in \w+ column (.+)\Z"
 
 
 class SQLiteFaults(Faults):
@@ -90,10 +90,10 @@ class SQLiteFaults(Faults):
     def place(self, error: BaseException) -> Place:
         """Read table and columns, or the name of a constraint, from the message."""
         text = str(error)
-        check, index = _NAME.match(text), _INDEX.match(text)
+        check, index = re.match(_NAME, text), re.match(_INDEX, text)
         if check is not None or index is not None:
             return Place(constraint=(check or index)[1])  # type: ignore[index]
-        found = _COLUMNS.match(text) or _STRICT.match(text)
+        found = re.match(_COLUMNS, text) or re.match(_STRICT, text)
         if found is None:
             return Place()
         pairs = [name.strip().rpartition(".") for name in found[1].split(",")]
