@@ -168,6 +168,7 @@ BAD = [
         "op.add_column('team', sa.Column('b', sa.Integer))",
     ),
     Case("DM503", MY, "op.create_index('ix', 'team', ['note'])"),
+    Case("DM503", MY, "op.create_table('a', sa.Column('n', sa.String(900), unique=True))"),
 ]
 NOT_VALID = (
     "op.create_check_constraint('ck', 'team', 'size IS NOT NULL', postgresql_not_valid=True)"

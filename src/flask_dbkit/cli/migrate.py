@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backups import create_backup
@@ -353,7 +353,7 @@ def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | N
         from ..migrations.environment import bind_title, sqlite_file
 
         file = sqlite_file(engine)
-        if engine.dialect.name == "sqlite" and (file is None or not _holds_data(file)):
+        if engine.dialect.name == "sqlite" and (file is None or not _holds_data(file, engine)):
             return
         if wanted is None and file is None:
             return
@@ -370,8 +370,8 @@ def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | N
     return back_up
 
 
-def _holds_data(file: Path) -> bool:
-    return file.is_file() and file.stat().st_size > 0
+def _holds_data(file: Path, engine: Engine) -> bool:
+    return file.is_file() and bool(inspect(engine).get_table_names())
 
 
 def _tell_idle(done: dict[str, list[str]]) -> None:

@@ -20,7 +20,7 @@ from .upgrading import run_environment, translated
 
 __all__ = ["TEMPLATE", "autogenerate", "create_folder", "create_revision"]
 
-TEMPLATE = files(__package__) / "template"
+TEMPLATE = files("flask_dbkit.migrations") / "template"
 _FILES = {
     "env.py": "env.py.txt",
     "script.py.mako": "script.py.mako",

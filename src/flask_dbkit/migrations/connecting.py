@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ class Limits:
         wait_s: For another upgrade to end; and, over all tries, for the locks of one revision.
         lock_timeout_s: One statement for a row that somebody else changes.
         queue_s: One statement for a whole table, which makes readers wait behind it. MariaDB
-            and MySQL count whole seconds.
+            and MySQL count whole seconds: there it is 0 for half of ``wait_s``, then 1.
         statement_timeout_s: One statement in all; ``None`` is no limit, whatever the
             application has set for its requests.
     """
@@ -161,6 +162,7 @@ class _Patience:
         self._postgresql = connection.dialect.name == "postgresql"
         self._session, self._limits = session, limits
         self._in_force: float | None = None
+        self._since = time.monotonic()
 
     def forget(self, connection: Connection) -> None:
         """Set it anew: a rollback has undone it."""
@@ -176,10 +178,10 @@ class _Patience:
             if self._postgresql:
                 raw.execute(f"SET lock_timeout = {math.ceil(wanted * 1000)}")
             else:
-                seconds = max(1, math.ceil(wanted))
+                seconds = math.ceil(wanted)
                 raw.execute(
                     f"SET SESSION lock_wait_timeout = {seconds},"
-                    f" SESSION innodb_lock_wait_timeout = {seconds}"
+                    f" SESSION innodb_lock_wait_timeout = {max(1, seconds)}"
                 )
         finally:
             raw.close()
@@ -193,4 +195,10 @@ class _Patience:
             # https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
             return 0 if _CONCURRENTLY.search(statement) else self._limits.queue_s
         # What was applied cannot be rolled back, so the revision cannot be tried again.
-        return self._limits.wait_s if self._session.statements else self._limits.queue_s
+        if self._session.statements:
+            return self._limits.wait_s
+        # It counts whole seconds, which are too long for readers. Not waiting at all may find the
+        # table in use each time, so that is no longer tried when half of the time is over.
+        # https://mariadb.com/kb/en/server-system-variables/#lock_wait_timeout
+        patient = time.monotonic() - self._since > self._limits.wait_s / 2
+        return self._limits.queue_s if patient else 0

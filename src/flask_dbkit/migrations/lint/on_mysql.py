@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from alembic.operations import ops
-from sqlalchemy import Column, types
+from sqlalchemy import Index, PrimaryKeyConstraint, UniqueConstraint, types
 
 from .recording import Recorded
 from .view import (
@@ -17,6 +17,7 @@ from .view import (
 
 __all__ = ["mysql"]
 
+_INDEXED = (PrimaryKeyConstraint, UniqueConstraint, Index)
 _LARGEST_INDEX = 768  # characters of four bytes: 3072, InnoDB's limit
 
 
@@ -47,28 +48,20 @@ def _is_in_place(before: Any, after: Any) -> bool:
 def _long_indexes(each: Recorded, view: View) -> Iterator[Hit]:
     op: Any = each.operation
     if isinstance(op, ops.CreateTableOp):
-        lengths = {c.name: c.type for c in op.columns if isinstance(c, Column)}
-        for column in op.columns:
-            if isinstance(column, Column):
-                if (column.unique or column.index or column.primary_key) and _is_long(
-                    [column.type]
-                ):
-                    yield Hit("DM503", each.line, f"column {op.table_name}.{column.name}")
-            elif hasattr(column, "_pending_colargs") and not hasattr(column, "elements"):
-                names = [getattr(a, "name", a) for a in column._pending_colargs]  # noqa: SLF001
-                if _is_long([lengths.get(str(name)) for name in names]):
-                    yield Hit(
-                        "DM503", each.line, f"{', '.join(map(str, names))} of {op.table_name}"
-                    )
+        table = op.to_table()
+        for item in (*table.constraints, *table.indexes):
+            if isinstance(item, _INDEXED) and _is_long([one.type for one in item.columns]):
+                columns = ", ".join(one.name for one in item.columns)
+                yield Hit("DM503", each.line, f"{columns} of {op.table_name}")
     if isinstance(op, (ops.CreateIndexOp, ops.CreateUniqueConstraintOp)):
         if getattr(op, "kw", {}).get("mysql_length"):
             return
         names = [str(each) for each in op.columns]
         if _is_long([view.schema.type_of(op.table_name, name) for name in names]):
             yield Hit("DM503", each.line, f"{', '.join(names)} of {op.table_name}")
-    indexed = isinstance(op, ops.AddColumnOp) and (op.column.unique or op.column.index)
-    if indexed and _is_long([op.column.type]):
-        yield Hit("DM503", each.line, f"column {op.table_name}.{op.column.name}")
+    added: Any = getattr(op, "column", None)
+    if added is not None and (added.unique or added.index) and _is_long([added.type]):
+        yield Hit("DM503", each.line, f"column {op.table_name}.{added.name}")
 
 
 def _is_long(kinds: list[Any]) -> bool:

@@ -68,9 +68,13 @@ def _batch(each: Recorded, view: View) -> Iterator[Hit]:
     ):
         if isinstance(op, kind) and op.constraint_name is None and prefix not in conventions:
             yield Hit("DM402", each.line, f"{kind.__name__.removesuffix('Op')} on {batch.table}")
-    added = op.column.foreign_keys if isinstance(op, ops.AddColumnOp) else ()
-    if "fk" not in conventions and any(key.name is None for key in added):
-        yield Hit("DM402", each.line, f"foreign key of {batch.table}.{op.column.name}")
+    column: Any = getattr(op, "column", None)
+    if (
+        column is not None
+        and "fk" not in conventions
+        and any(key.name is None for key in column.foreign_keys)
+    ):
+        yield Hit("DM402", each.line, f"foreign key of {batch.table}.{column.name}")
     if batch.table in view.created or batch.table in view.checks or not _recreates(each):
         return
     view.checks[batch.table] = True
