@@ -2,6 +2,9 @@
 
 Each function needs an application context. Where backups are kept, compressed, encrypted and
 for how long is configured by the ``DBKIT_BACKUP_*`` settings.
+
+The core in :mod:`flask_dbkit.backup` is imported at the first use: few processes ever make a
+backup, and all of them import the library.
 """
 
 from __future__ import annotations
@@ -9,15 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import URL
 
-from . import backup
-from .backup import Manifest, Packing, Restored, Store, Verification
-from .backup.database import Database, Progress
-from .backup.pruning import Listed
 from .config import Config
 from .exceptions import BackupError, closest
 from .fsa import current_engines, given_options
@@ -25,6 +25,11 @@ from .health.checks import Check
 from .health.report import PASS, WARN, Result
 from .state import current_state
 from .urls import without_secrets
+
+if TYPE_CHECKING:
+    from .backup import Manifest, Packing, Restored, Store, Verification
+    from .backup.database import Database, Progress
+    from .backup.pruning import Listed
 
 __all__ = [
     "age_check",
@@ -77,6 +82,8 @@ def create_backup(
 
     .. versionadded:: 0.1
     """
+    from . import backup
+
     store, database = _store(to), _database(bind)
     made = backup.create(
         database,
@@ -104,6 +111,8 @@ def list_backups(*, at: str | None = None) -> list[Listed]:
 
     .. versionadded:: 0.1
     """
+    from . import backup
+
     return backup.list_all(_store(at))
 
 
@@ -122,6 +131,8 @@ def verify_backup(backup_id: str, *, at: str | None = None) -> Verification:
 
     .. versionadded:: 0.1
     """
+    from . import backup
+
     store = _store(at)
     return backup.verify(store, backup_id, _scratch_place(store, backup_id), packing=_packing())
 
@@ -149,6 +160,8 @@ def restore_backup(
 
     .. versionadded:: 0.1
     """
+    from . import backup
+
     store = _store(at)
     target = None if into is None else backup.database_at(into)
     try:
@@ -188,6 +201,8 @@ def restore_backup_in_place(
 
     .. versionadded:: 0.1
     """
+    from . import backup
+
     store = _store(at)
     bind = store.read_manifest(backup_id).bind
     database = _own(bind)
@@ -216,6 +231,8 @@ def prune_backups(*, at: str | None = None, dry_run: bool = False) -> list[Manif
 
     .. versionadded:: 0.1
     """
+    from . import backup
+
     return backup.prune(_store(at), current_state().config.backup_keep, dry_run=dry_run)
 
 
@@ -245,6 +262,8 @@ def age_check(config: Config, instance_path: str, binds: Iterable[str]) -> Check
         instance_path: The folder a relative ``DBKIT_BACKUP_DIR`` is relative to.
         binds: The names of the binds that should have backups.
     """
+    from . import backup
+
     limit_s, names = config.backup_max_age_s, tuple(binds)
     assert limit_s is not None
 
@@ -269,13 +288,17 @@ def _db() -> SQLAlchemy:
 
 
 def _store(place: str | None) -> Store:
+    from . import backup
+
     folder = Path(current_app.instance_path)
     return backup.store_at(place or current_state().config.backup_dir, relative_to=folder)
 
 
 def _packing() -> Packing:
+    from . import backup
+
     config = current_state().config
-    return Packing(
+    return backup.Packing(
         config.backup_compression, config.backup_filter or (), config.backup_unfilter or ()
     )
 
@@ -296,6 +319,8 @@ def _database(bind: str | None) -> Database:
 
 def _own(name: str) -> Database | None:
     """Return a database of the current application by the name of its bind."""
+    from . import backup
+
     engines = current_engines(_db())
     # An application may have called a bind "default" itself; then that one is meant.
     key = name if name in engines else None
@@ -308,6 +333,8 @@ def _own(name: str) -> Database | None:
 
 def _scratch_place(store: Store, backup_id: str) -> Database:
     """Return the database beside which a scratch database is made to verify a backup."""
+    from . import backup
+
     url = current_state().config.backup_scratch_url
     try:
         manifest = store.read_manifest(backup_id)

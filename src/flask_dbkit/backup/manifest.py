@@ -154,11 +154,17 @@ class Manifest:
             )
         known = {each.name for each in fields(cls)}
         values = {name: value for name, value in content.items() if name in known}
-        values["views"] = tuple(values["views"])
-        values["created_at"] = datetime.fromisoformat(values["created_at"])
-        if values["verified_at"] is not None:
-            values["verified_at"] = datetime.fromisoformat(values["verified_at"])
-        return cls(**values)
+        try:
+            values["views"] = tuple(values["views"])
+            values["created_at"] = datetime.fromisoformat(values["created_at"])
+            if values["verified_at"] is not None:
+                values["verified_at"] = datetime.fromisoformat(values["verified_at"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BackupError(
+                f"The manifest of {backup_id} is not complete: {error!r}. Use another backup.",
+                code="manifest.unreadable",
+            ) from error
 
 
 def _parse(text: bytes, backup_id: str) -> dict[str, Any]:

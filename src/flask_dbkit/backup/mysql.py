@@ -61,6 +61,12 @@ class MySQLDatabase(Database):
                 " has neither.",
                 code="option.unusable",
             )
+        if not self.name:
+            raise BackupError(
+                "The URL of this bind names no database, and a whole server is not backed up."
+                " Add the name to the URL.",
+                code="database.missing",
+            )
         self._program("dump")
         with explaining(self.name, "The server"), self.engine.connect():
             pass

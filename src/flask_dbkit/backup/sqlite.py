@@ -29,6 +29,7 @@ from .sqlite_contents import examine
 from .sqlite_copying import (
     PAUSE_S,
     SIDE_FILES,
+    compact_file,
     copy_pages,
     exchange,
     explained,
@@ -38,9 +39,6 @@ from .sqlite_copying import (
     take_after,
     vacuum_into,
     write_over,
-)
-from .sqlite_copying import (
-    compact as compact_file,
 )
 from .store import sync
 
@@ -79,26 +77,17 @@ class SQLiteDatabase(Database):
     def dump(self, directory: Path, *, compact: bool, jobs: int, progress: Progress) -> DumpedFile:
         """Copy the database as it is at one moment."""
         target = directory / "copy.sqlite3"
-        journal_mode = "memory"
-        if self.path is None:
-            with self._memory() as source:
-                copy_pages(source, target, progress, pause_s=0.0)
-        else:
-            with explaining(self.path), closing(open_file(self.path)) as source:
-                journal_mode = source.execute("PRAGMA journal_mode").fetchone()[0]
+        with explaining(self.path or Path(self.name)):
+            if self.path is None:
+                journal_mode = "memory"
+                with self._memory() as source:
+                    copy_pages(source, target, progress, pause_s=0.0)
                 if compact:
-                    vacuum_into(source, target, progress)
-                else:
-                    # With a rollback journal nobody can commit while the source is pinned, so
-                    # there a pause would only make the wait longer.
-                    pause_s = PAUSE_S if journal_mode == "wal" else 0.0
-                    source.execute("BEGIN")
-                    source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-                    copy_pages(source, target, progress, pause_s=pause_s)
-        if compact and self.path is None:
-            compact_file(target)
-        make_plain(target)
-        contents = examine(target)
+                    compact_file(target)
+            else:
+                journal_mode = self._copy_file(self.path, target, progress, compact=compact)
+            make_plain(target)
+            contents = examine(target)
         if contents.problems:
             raise BackupError(
                 f"{self.name} is damaged itself: {contents.problems[0]}. A copy of it would be no"
@@ -115,6 +104,22 @@ class SQLiteDatabase(Database):
             server_version=sqlite3.sqlite_version,
             contents=_with_details(contents, journal_mode=journal_mode),
         )
+
+    @staticmethod
+    def _copy_file(path: Path, target: Path, progress: Progress, *, compact: bool) -> str:
+        """Copy a live file, and return its journal mode."""
+        with closing(open_file(path)) as source:
+            journal_mode = str(source.execute("PRAGMA journal_mode").fetchone()[0])
+            if compact:
+                vacuum_into(source, target, progress)
+            else:
+                # Pinned: what others commit from here on is not copied. With a rollback journal
+                # they cannot commit meanwhile, so there a pause would only make them wait longer.
+                source.execute("BEGIN")
+                source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                pause_s = PAUSE_S if journal_mode == "wal" else 0.0
+                copy_pages(source, target, progress, pause_s=pause_s)
+        return journal_mode
 
     @contextmanager
     def _memory(self) -> Iterator[sqlite3.Connection]:

@@ -19,7 +19,7 @@ from .store import sync
 __all__ = [
     "PAUSE_S",
     "SIDE_FILES",
-    "compact",
+    "compact_file",
     "copy_pages",
     "exchange",
     "explained",
@@ -103,7 +103,7 @@ def vacuum_into(source: sqlite3.Connection, target: Path, progress: Progress) ->
     source.set_progress_handler(None, 0)
 
 
-def compact(path: Path) -> None:
+def compact_file(path: Path) -> None:
     """Leave out the free pages of a copy."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("VACUUM")

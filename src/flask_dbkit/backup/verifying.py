@@ -101,6 +101,7 @@ def verify(
         findings.append(Finding(error.code, str(error)))
     else:
         if not findings:
+            store.read_manifest(backup_id)  # it may have been pruned meanwhile
             store.write_manifest(manifest.verified_now())
     return Verification(backup_id, tuple(findings), round(time.monotonic() - started, 3))
 

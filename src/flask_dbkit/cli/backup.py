@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from flask.cli import AppGroup
 
 from .. import backups
-from ..backup import Manifest
-from ..backup.pruning import Listed
 from ..exceptions import BackupError, ConfigError
 from .group import FAILED, as_json_option, dbkit_group, print_json
+
+if TYPE_CHECKING:
+    from ..backup import Manifest
+    from ..backup.pruning import Listed
 
 __all__ = ["backup"]
 
