@@ -139,9 +139,9 @@ def drain_on_sigterm(health: AppHealth) -> None:
     The handler that was there, a server's, is called afterwards. Without one, which would be
     the end of the process at once, the first SIGTERM only drains, and a second one ends it.
     """
-    first = not _draining
     _draining.add(health)
-    if not first:
+    before = signal.getsignal(signal.SIGTERM)
+    if getattr(before, "drains_dbkit", False):
         return
     if threading.current_thread() is not threading.main_thread():
         logger.warning(
@@ -149,7 +149,6 @@ def drain_on_sigterm(health: AppHealth) -> None:
             " main thread. Call dbkit.health.drain() where the server tells that it stops."
         )
         return
-    before = signal.getsignal(signal.SIGTERM)
 
     def drain(number: int, frame: FrameType | None) -> None:
         for each in list(_draining):
@@ -159,4 +158,5 @@ def drain_on_sigterm(health: AppHealth) -> None:
         elif before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
 
+    setattr(drain, "drains_dbkit", True)
     signal.signal(signal.SIGTERM, drain)

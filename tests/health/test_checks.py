@@ -9,11 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask import current_app
 
+from flask_dbkit.config import Config
+from flask_dbkit.health import Attempt
+from flask_dbkit.health.probes import Target
+from flask_dbkit.health.probes.integrity import IntegrityCheck
+from flask_dbkit.health.probes.server import ServerProbe
 from tests.health.conftest import MakeKit
 
 
@@ -121,6 +128,51 @@ def test_a_check_that_hangs_is_answered_at_its_deadline_and_not_started_again(
     go_on.set()
     _until(lambda: made.get()[0] == 200)
     assert len(started) == 2
+
+
+def test_a_check_without_a_thread_is_a_failure_and_not_an_error(
+    make_kit: MakeKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that may start no more threads is asked all the same, and again later."""
+    made = make_kit()
+
+    def refuse(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert made.codes() == {"check.error"}
+        assert made.get()[0] == 503
+    assert made.get()[0] == 200
+
+
+def test_a_pool_of_another_kind_is_never_full(make_kit: MakeKit) -> None:
+    """Nor is one without a limit."""
+    unlimited = make_kit(SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 1, "max_overflow": -1})
+    assert "pool:default" not in unlimited.get()[1]["checks"]
+    plain = make_kit(SQLALCHEMY_ENGINE_OPTIONS={"poolclass": sa.NullPool})
+    assert "pool:default" not in plain.get()[1]["checks"]
+
+
+def test_a_database_we_do_not_know_is_pinged_by_its_own_dialect() -> None:
+    """With its driver, and without a socket that could be shut."""
+    engine = sa.create_engine("sqlite://")
+    probe = ServerProbe(Target("default", engine, Config()))
+    assert probe(Attempt(5))["db:default"].status == "pass"
+    own = Target("default", engine, Config(), creator=lambda: 1 / 0)
+    assert ServerProbe(own)(Attempt(5))["db:default"].code == "db.refused"
+
+
+def test_a_large_file_is_not_read_from_end_to_end(tmp_path: Path) -> None:
+    """That is left to whoever can wait for it."""
+    path = tmp_path / "large.db"
+    path.touch()
+    os.truncate(path, 1_100_000_000)
+    status = path.stat()
+    check = IntegrityCheck(0.001)
+    check.start_if_due(str(path), (status.st_dev, status.st_ino))
+    assert [thread for thread in threading.enumerate() if "quick" in thread.name] == []
+    assert not check.is_damaged((status.st_dev, status.st_ino))
 
 
 def _until(condition: Any, seconds: float = 5) -> None:
@@ -314,10 +366,12 @@ def test_sigterm_drains_if_asked_and_the_server_hears_of_it(make_kit: MakeKit) -
     heard = []
     signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
     made = make_kit(DBKIT_HEALTH_DRAIN_ON_SIGTERM=True)
+    second = make_kit(DBKIT_HEALTH_DRAIN_ON_SIGTERM=True)
     other = make_kit()
     assert made.get()[0] == 200
     os.kill(os.getpid(), signal.SIGTERM)
     assert made.codes() == {"draining"}
+    assert second.codes() == {"draining"}
     assert heard == [1]
     assert other.get()[0] == 200
 

@@ -67,6 +67,16 @@ def test_an_alias_may_name_its_probe(make_kit: MakeKit) -> None:
     assert made.client.get("/ping").status_code == 200
 
 
+def test_the_settings_may_come_as_text(make_kit: MakeKit) -> None:
+    """As environment variables do, when they are no JSON."""
+    made = make_kit(DBKIT_HEALTH_ALIASES="/livez, /up", DBKIT_HEALTH_BINDS="all")
+    for path in ("/livez", "/up"):
+        assert made.client.get(path).status_code == 200
+    assert made.client.get("/healthz").status_code == 404
+    none = make_kit(DBKIT_HEALTH_ALIASES=None)
+    assert none.client.get("/livez").status_code == 404
+
+
 def test_without_a_prefix_nothing_is_registered(make_kit: MakeKit) -> None:
     """``None`` leaves the paths to the application."""
     made = make_kit(DBKIT_HEALTH_PREFIX=None)

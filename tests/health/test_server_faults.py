@@ -321,6 +321,14 @@ def test_the_probe_connects_as_the_application_does(
         options["user"] = "postgres"
 
     assert made.codes() == set()
+    taken = make_kit("postgresql+psycopg://nobody@127.0.0.1:1/nowhere", tables=False)
+    with taken.app.app_context():
+        sa.event.listen(
+            taken.kit.db.engine,
+            "do_connect",
+            lambda *_: psycopg.connect(server.url().replace("+psycopg", "")),
+        )
+    assert taken.codes() == set()
     own = make_kit(
         "postgresql+psycopg://nobody@127.0.0.1:1/nowhere",
         tables=False,
