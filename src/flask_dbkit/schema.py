@@ -99,8 +99,10 @@ class Schema:
 
     def _rule(self, place: Place, code: str, tables: list[Table]) -> tuple[Rule, Table] | None:
         if place.constraint is not None:
-            # The table of the statement may be the parent of the one whose constraint it is.
-            candidates = tables if place.table else [*tables, *self._tables]
+            # The table of the statement may be the parent of the one whose constraint it is. A
+            # primary key of MariaDB says nothing of its table.
+            here = place.table is not None or place.constraint == _PRIMARY
+            candidates = tables if here else [*tables, *self._tables]
             for table in candidates:
                 for rule in _rules(table):
                     if _has_name(rule, table, place.constraint):

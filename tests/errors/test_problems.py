@@ -133,6 +133,22 @@ def test_an_error_can_be_classified_in_a_job(new_site: NewSite) -> None:
 
 
 @pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
+def test_the_driver_alone_never_names_another_table(new_site: NewSite) -> None:
+    """Without its statement MariaDB's PRIMARY could be the key of any of them."""
+    site = new_site()
+    error = error_of(site, "primary_key")
+    assert isinstance(error, sa.exc.DBAPIError)
+    assert error.orig is not None
+    with site.app.app_context():
+        whole, alone = classify(error), classify(error.orig)
+    assert whole is not None
+    assert (whole.constraint, whole.table) == ("pk_account", "account")
+    assert alone is not None
+    assert alone.code == "conflict.unique"
+    assert alone.table in (None, "account")
+
+
+@pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
 def test_an_error_of_an_engine_without_a_kit_is_classified(engine: sa.Engine) -> None:
     """The codes come from the driver; names too, as far as it tells them."""
     table = sa.Table(
