@@ -6,6 +6,8 @@ import copy
 import gc
 import logging
 import sqlite3
+import subprocess
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -669,3 +671,21 @@ def test_nested_contexts_in_memory_do_not_destroy_each_other(new_app: NewApp) ->
     client = app.test_client()
     assert client.post("/").text == "written"
     assert client.get("/").text == "2"
+
+
+def test_importing_the_library_imports_no_command_and_nothing_for_lists() -> None:
+    """They come when they are asked for, by their public names or as modules."""
+    code = (
+        "import sys, flask_dbkit\n"
+        "late = ['backups', 'backup', 'cli.info', 'listing', 'pagination', 'sorting']\n"
+        "assert not [name for name in late if f'flask_dbkit.{name}' in sys.modules]\n"
+        "assert set(flask_dbkit.__all__) <= set(dir(flask_dbkit))\n"
+        "assert flask_dbkit.sorting.SortAllowlist is flask_dbkit.SortAllowlist\n"
+        "for name in flask_dbkit.__all__: getattr(flask_dbkit, name)\n"
+        "from flask_dbkit import *\n"
+        "try: flask_dbkit.nothing\n"
+        "except AttributeError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "module 'flask_dbkit' has no attribute 'nothing'\n"

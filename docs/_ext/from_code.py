@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 
 import flask_dbkit
 from flask_dbkit import exceptions
-from flask_dbkit.cli import dbkit_group
+from flask_dbkit.cli import complete_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.dialects import EngineContext, support_for
 from flask_dbkit.faults import faults_for
@@ -168,7 +168,7 @@ def _code(key: object) -> str:
 def commands() -> str:
     """Show the help of every command below ``flask dbkit``."""
     parts = []
-    for path, command in _commands("flask dbkit", dbkit_group):
+    for path, command in _commands("flask dbkit", complete_group()):
         context = click.Context(command, info_name=path, terminal_width=80, max_content_width=80)
         parts.append(f"**`{path}`**\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)

@@ -11,6 +11,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import Config
 from .errors import Errors, classify, db_error
 from .exceptions import (
@@ -35,9 +38,7 @@ from .exceptions import (
     UnexpectedRollback,
 )
 from .extension import DBKit
-from .filtering import Filter, FilterAllowlist
 from .health_views import health_blueprint
-from .listing import Listing, paginate, paginate_keyset
 from .models import (
     NAMING_CONVENTION,
     Base,
@@ -46,7 +47,6 @@ from .models import (
     Versioned,
     declarative_base,
 )
-from .pagination import KeysetPage, OffsetPage
 from .problems import (
     ConflictProblem,
     DBProblem,
@@ -75,9 +75,14 @@ from .scopes import (
     transaction,
 )
 from .shortcuts import get_or_create, upsert
-from .sorting import SortAllowlist, SortKey
 from .transactions import Retry, TransactionInfo
 from .types import UTCDateTime
+
+if TYPE_CHECKING:
+    from .filtering import Filter, FilterAllowlist
+    from .listing import Listing, paginate, paginate_keyset
+    from .pagination import KeysetPage, OffsetPage
+    from .sorting import SortAllowlist, SortKey
 
 __all__ = [
     "NAMING_CONVENTION",
@@ -149,3 +154,27 @@ __all__ = [
     "transaction",
     "upsert",
 ]
+
+# An application without lists does not wait for what lists are made of.
+# https://peps.python.org/pep-0562/
+_ON_DEMAND = {
+    **dict.fromkeys(("Filter", "FilterAllowlist"), "filtering"),
+    **dict.fromkeys(("Listing", "paginate", "paginate_keyset"), "listing"),
+    **dict.fromkeys(("KeysetPage", "OffsetPage"), "pagination"),
+    **dict.fromkeys(("SortAllowlist", "SortKey"), "sorting"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        value = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    elif name in _ON_DEMAND.values():
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

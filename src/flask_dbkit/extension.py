@@ -17,7 +17,6 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from . import fsa
-from .backups import age_check
 from .cli import dbkit_group, exit_on_interrupt
 from .config import Config
 from .dialects import EngineContext, support_for
@@ -206,6 +205,8 @@ class DBKit:
             ):
                 health.add(check)
         if config.backup_max_age_s is not None:
+            from .backups import age_check  # noqa: PLC0415 - only if used
+
             lasting = [
                 key or "default"
                 for key, engine in engines.items()

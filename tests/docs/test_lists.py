@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-import click
 import pytest
 from jinja2 import Environment, PackageLoader
 from sqlalchemy import Column, DateTime, Integer, MetaData, String, Table, create_engine
@@ -26,7 +25,7 @@ from flask_dbkit import (
     SortAllowlist,
 )
 from flask_dbkit.arguments import RESERVED
-from flask_dbkit.cli import dbkit_group
+from flask_dbkit.cli import complete_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.exceptions import ConfigError, DBKitError
 from flask_dbkit.faults import faults_for
@@ -253,8 +252,7 @@ def test_the_tree_of_errors_holds_every_error() -> None:
 def test_the_command_page_holds_the_help_of_every_command() -> None:
     """The help a terminal shows and the help on the page are one text."""
     page = FROM_CODE.commands()
-    assert isinstance(dbkit_group, click.Group)
-    for name, command in dbkit_group.commands.items():
+    for name, command in complete_group().commands.items():
         assert f"Usage: flask dbkit {name}" in page
         assert str(command.help).splitlines()[0] in page
 
@@ -269,7 +267,7 @@ def test_the_page_of_lint_rules_holds_every_rule() -> None:
 def test_every_command_a_page_names_exists() -> None:
     """``flask dbkit …`` in the text is a command of this version."""
     for name in re.findall(r"flask (?:--app \S+ )?dbkit ([a-z]+)", _text(README, *pages())):
-        assert name in dbkit_group.commands, name
+        assert name in complete_group().commands, name
 
 
 def test_the_changelog_names_every_public_name() -> None:
@@ -282,7 +280,7 @@ def test_the_changelog_names_every_setting_and_command() -> None:
     """Who upgrades learns of everything there is."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert [key for key in sorted(KEYS) if key not in changelog] == []
-    for name in dbkit_group.commands:
+    for name in complete_group().commands:
         assert f"flask dbkit {name}" in changelog
 
 

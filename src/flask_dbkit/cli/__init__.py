@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from . import backup, health, indexes, info, migrate
-from .group import dbkit_group
+from importlib import import_module
+
+from .group import COMMANDS, DBKitGroup, dbkit_group
 from .interrupts import exit_on_interrupt
 
-__all__ = ["backup", "dbkit_group", "exit_on_interrupt", "health", "indexes", "info", "migrate"]
+__all__ = ["complete_group", "dbkit_group", "exit_on_interrupt"]
+
+
+def complete_group() -> DBKitGroup:
+    """Import every command and return their group, for the documentation and its tests."""
+    for name in COMMANDS:
+        import_module(f"{__package__}.{name}")
+    return dbkit_group

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import Any
 
 import click
 from flask.cli import AppGroup
 
-__all__ = ["FAILED", "as_json_option", "dbkit_group", "print_json"]
+__all__ = ["COMMANDS", "FAILED", "DBKitGroup", "as_json_option", "dbkit_group", "print_json"]
 
 FAILED = 1
 """Exit code for a finding, a failure, or a lock held elsewhere; 0 is success, 2 wrong usage."""
 
-dbkit_group = AppGroup("dbkit", help="Look after the application's databases.")
+COMMANDS = ("backup", "health", "indexes", "info", "migrate")
+"""The commands; each is added by the module of its name."""
+
+
+class DBKitGroup(AppGroup):
+    """Imports a command when it is asked for: an application that serves requests needs none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted({*COMMANDS, *super().list_commands(ctx)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return one command, or ``None`` if there is none of this name."""
+        if cmd_name in COMMANDS:
+            import_module(f"{__package__}.{cmd_name}")
+        return super().get_command(ctx, cmd_name)
+
+
+dbkit_group = DBKitGroup("dbkit", help="Look after the application's databases.")
 
 as_json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print JSON instead of a table."

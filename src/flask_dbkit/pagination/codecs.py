@@ -9,6 +9,7 @@ without the column type's conversions.
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,8 +18,6 @@ from uuid import UUID
 
 from sqlalchemy import Column, Double, cast, literal_column, type_coerce
 from sqlalchemy import types as sqltypes
-from sqlalchemy.dialects.mysql import ENUM as MYSQL_ENUM
-from sqlalchemy.dialects.mysql import SET as MYSQL_SET
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.visitors import iterate
@@ -95,7 +94,7 @@ def raw_key(expression: ColumnElement[Any], dialect: Dialect) -> ColumnElement[A
     elif not (isinstance(found, _KNOWN) or isinstance(expression.type, _KNOWN)):
         raise PlanError(f"The type {expression.type!r} cannot be a key of an order.")
     if dialect.name in _MYSQL:
-        if isinstance(found, (MYSQL_ENUM, MYSQL_SET)):
+        if _is_mysqls(found, "ENUM", "SET"):
             # Sorted by position, so compared by position: as text, rows are lost.
             # https://mariadb.com/docs/server/reference/data-types/string-data-types/enum
             return _plus(expression, "0")
@@ -109,6 +108,12 @@ def raw_key(expression: ColumnElement[Any], dialect: Dialect) -> ColumnElement[A
         # https://www.postgresql.org/docs/current/btree.html#BTREE-BEHAVIOR
         return type_coerce(cast(expression, Double()), RAW)
     return type_coerce(expression, RAW)
+
+
+def _is_mysqls(found: object, *names: str) -> bool:
+    # Whoever made such a type has imported its module; for all others that would be in vain.
+    module = sys.modules.get("sqlalchemy.dialects.mysql")
+    return module is not None and isinstance(found, tuple(getattr(module, n) for n in names))
 
 
 def _bare(expression: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -132,7 +137,7 @@ def compared_key(
         dialect: The database.
     """
     found = implementation(expression.type, dialect)
-    if isinstance(found, MYSQL_ENUM) or _is_float(expression.type, found):
+    if _is_mysqls(found, "ENUM") or _is_float(expression.type, found):
         return type_coerce(expression, RAW)
     return raw
 
