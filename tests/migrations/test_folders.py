@@ -10,9 +10,11 @@ from typing import Any
 import flask_migrate
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from flask_migrate import Migrate
 
-from flask_dbkit import UTCDateTime, declarative_base
+from flask_dbkit import UTCDateTime, declarative_base, state
 from flask_dbkit.migrations import find_folder
 from flask_dbkit.migrations.logs import undisturbed_logging
 from tests.migrations.conftest import MakeProject, Project
@@ -255,8 +257,6 @@ def test_no_logger_is_silenced_by_an_upgrade_in_process(project: Project) -> Non
 @pytest.mark.backends("sqlite-file")
 def test_a_given_connection_is_the_only_one_used(project: Project, tmp_path: Path) -> None:
     """A test of migrations never touches the application's database."""
-    from alembic import command
-
     project.write("op.create_table('a', sa.Column('id', sa.Integer, primary_key=True))")
     other = sa.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
     with project.app.app_context(), other.connect() as connection:
@@ -268,6 +268,24 @@ def test_a_given_connection_is_the_only_one_used(project: Project, tmp_path: Pat
     database = project.engine().url.database
     assert database is not None
     assert not Path(database).exists()
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_test_that_drives_alembic_needs_no_application_context(
+    project: Project, tmp_path: Path
+) -> None:
+    """As pytest-alembic does: the one application of the process is meant."""
+    state._applications.clear()
+    state.remember(project.app)
+    project.write("op.create_table('a', sa.Column('id', sa.Integer, primary_key=True))")
+    other = sa.create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    config = Config(project.path / "alembic.ini")
+    config.set_main_option("script_location", str(project.path))
+    with other.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    assert set(sa.inspect(other).get_table_names()) == {"alembic_version", "a"}
+    other.dispose()
 
 
 @pytest.mark.backends("sqlite-file")
@@ -296,8 +314,8 @@ def test_a_database_newer_than_the_code_is_left_alone(project: Project) -> None:
     project.ok("upgrade")
     text = path.read_text()
     path.unlink()
-    for command in ("upgrade", "downgrade"):
-        result = project.run(command)
+    for name in ("upgrade", "downgrade"):
+        result = project.run(name)
         assert result.exit_code == 1
         assert "at revision 001, which the folder" in result.output
         assert "newer than this code" in result.output
@@ -347,9 +365,9 @@ def test_without_a_folder_every_command_says_how_to_make_one(
 ) -> None:
     """One sentence, exit code 1."""
     project = make_project(f"sqlite:///{tmp_path / 'a.db'}", init=False)
-    for command in (["upgrade"], ["status"], ["check"], ["adopt", "--yes"], ["new", "-m", "x"]):
-        result = project.run(*command)
-        assert result.exit_code == 1, command
+    for each in (["upgrade"], ["status"], ["check"], ["adopt", "--yes"], ["new", "-m", "x"]):
+        result = project.run(*each)
+        assert result.exit_code == 1, each
         assert "flask dbkit migrate init" in result.output
     assert project.run("new").exit_code == 2
     assert project.run("upgrade", "--wait", "soon").exit_code == 2

@@ -350,7 +350,7 @@ def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | N
         return None
 
     def back_up(key: str | None, engine: Engine) -> None:
-        from ..migrations.environment import bind_title, sqlite_file
+        from ..migrations.binds import bind_title, sqlite_file
 
         file = sqlite_file(engine)
         if engine.dialect.name == "sqlite" and (file is None or not _holds_data(file, engine)):

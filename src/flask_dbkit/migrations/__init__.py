@@ -11,8 +11,9 @@ from .connecting import Limits
 from .environment import run_env
 from .folder import Folder, bind_names, find_folder
 from .lint import assured
+from .previewing import dry_run
 from .state import BindState, examine
-from .upgrading import downgrade, dry_run, stamp, upgrade
+from .upgrading import downgrade, stamp, upgrade
 
 __all__ = [
     "BindState",

@@ -11,8 +11,9 @@ from alembic.autogenerate import RevisionContext
 from alembic.script import ScriptDirectory
 
 from ..exceptions import MigrationError
+from .binds import suffix_of
 from .environment import Report
-from .folder import Folder, suffix_of
+from .folder import Folder
 from .logs import undisturbed_logging
 from .revisions import concerns
 from .state import examine

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.schema import Constraint, Index
 
 from .authoring import autogenerate
-from .environment import bind_title
-from .folder import Folder, suffix_of
+from .binds import bind_title, suffix_of
+from .folder import Folder
 from .state import BindState, examine
 from .upgrading import translated
 

@@ -20,27 +20,27 @@ from pathlib import Path
 from typing import Any
 
 from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from ..dialects.sqlite import file_of
-from ..exceptions import MigrationError, RowsLost
-from ..statements import first_word
+from ..exceptions import MigrationError
+from .binds import bind_title, suffix_of
 from .connecting import Limits, Session, is_lock_timeout, migration_session
-from .folder import Folder, find_folder, suffix_of
+from .failures import explained, locked_out
+from .folder import Folder, application_context, find_folder
 from .locking import upgrade_lock
 from .logs import configure_logging, undisturbed_logging
-from .revisions import Direction, concerns, function_for, title_of
-from .sqlite import describe_losses, read_references, read_versions
+from .rendering import rendering
+from .sqlite import read_versions
+from .steps import Steps
 
-__all__ = ["MIGRATOR", "Migrator", "bind_title", "run_env"]
+__all__ = ["MIGRATOR", "Migrator", "run_env"]
 
 MIGRATOR = "flask_dbkit.migrator"
 """Where Alembic's configuration keeps the :class:`Migrator` of a command of ours."""
 
 _CHECKS = "alembic.ext.checkconstraint_byname"
-_DDL = frozenset({"ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE"})
 
 NO_OPTIONS: Mapping[str, Any] = {}
 
@@ -61,7 +61,8 @@ def run_env(context: Any, **options: Any) -> None:
     the database has transactions for DDL. On SQLite foreign keys are off meanwhile, references
     are counted before and after, and a revision that loses any is rolled back. A connection in
     ``config.attributes["connection"]`` is used instead of those of the application. Logging that
-    the application has set up is left alone.
+    the application has set up is left alone. Outside an application context, as in tests that
+    drive Alembic themselves, it is for the one application of this process.
 
     Args:
         context: ``alembic.context``.
@@ -77,6 +78,11 @@ def run_env(context: Any, **options: Any) -> None:
     .. versionadded:: 0.1
     """
     environment: EnvironmentContext = getattr(context, "_proxy", context)
+    with application_context():
+        _run(environment, options)
+
+
+def _run(environment: EnvironmentContext, options: Mapping[str, Any]) -> None:
     migrator: Migrator | None = environment.config.attributes.get(MIGRATOR)
     if migrator is not None:
         migrator.run(options)
@@ -85,11 +91,6 @@ def run_env(context: Any, **options: Any) -> None:
     with undisturbed_logging():
         configure_logging(environment.config.config_file_name)
         Migrator(environment, find_folder(path)).run(options)
-
-
-def bind_title(bind_key: str | None) -> str:
-    """Return the name of a database in messages."""
-    return "default" if bind_key is None else bind_key
 
 
 class Migrator:
@@ -263,11 +264,18 @@ class Migrator:
         if self._session is not None and self._session.connection.dialect.name == "sqlite":
             options["transactional_ddl"] = True
         options["transaction_per_migration"] = True
-        options["render_item"] = _rendering(options.get("render_item"))
+        options["render_item"] = rendering(options.get("render_item"))
         options["process_revision_directives"] = self._directives(
             key, options.get("process_revision_directives")
         )
-        options["fn"] = _Steps(self, key, self._plain_fn)
+        options["fn"] = Steps(
+            key,
+            self._plain_fn,
+            authors=self._authors,
+            session=lambda: self._session,
+            applied=self.done.setdefault(key, []).append,
+            report=self._report,
+        )
         if not self._writes:
             options["dont_mutate"] = True
         return options
@@ -310,7 +318,7 @@ class Migrator:
         """Apply the revisions of one database; try again when somebody else held a lock."""
         session, key = self._session, self._bind
         assert session is not None
-        steps: _Steps = self._environment.context_opts["fn"]
+        steps: Steps = self._environment.context_opts["fn"]
         if self._writes and not session.is_external and not self._has_work(session, steps):
             return
         deadline, tries, before = time.monotonic() + self._limits.wait_s, 0, 0
@@ -319,7 +327,7 @@ class Migrator:
                 run()
             except (DBAPIError, sqlite3.OperationalError) as error:
                 if not self._may_retry(error, session):
-                    raise _explained(error, session, steps.running, key) from error
+                    raise explained(error, session, steps.running, key) from error
                 if steps.finished > before:
                     deadline, tries, before = (
                         time.monotonic() + self._limits.wait_s,
@@ -327,21 +335,21 @@ class Migrator:
                         steps.finished,
                     )
                 if time.monotonic() > deadline:
-                    raise _locked_out(steps.running, key, self._limits) from error
+                    raise locked_out(steps.running, key, self._limits) from error
                 tries += 1
                 if tries == 1:
                     self._report(f"{bind_title(key)}: waiting for a lock …")
                 # Full jitter, so that two upgrades or a busy table do not meet again and again.
                 time.sleep(random.uniform(0.05, min(1.0, 0.1 * 2**tries)))  # noqa: S311
             except Exception as error:
-                explained = _explained(error, session, steps.running, key)
-                if explained is error:
+                better = explained(error, session, steps.running, key)
+                if better is error:
                     raise
-                raise explained from error
+                raise better from error
             else:
                 return
 
-    def _has_work(self, session: Session, steps: _Steps) -> bool:
+    def _has_work(self, session: Session, steps: Steps) -> bool:
         """Look whether there is anything to do, before SQLite's write lock is waited for."""
         context = self._environment.get_context()
         if context.purge or context.dialect.name != "sqlite":
@@ -354,152 +362,3 @@ class Migrator:
             return False
         applied = session.connection.dialect.name in ("mysql", "mariadb") and session.statements
         return not applied and is_lock_timeout(error, session.connection)
-
-
-class _Steps:
-    """Stands in for the function that tells Alembic which revisions to apply.
-
-    It asks that function once, and goes on where it stopped when a revision is tried again.
-    """
-
-    def __init__(self, migrator: Migrator, key: str | None, plain: Callable[..., Any]) -> None:
-        self._migrator, self._key, self._plain = migrator, key, plain
-        self._suffix = suffix_of(key)
-        self._plan: list[Any] | None = None
-        self.finished = 0
-        self.running: Any = None
-
-    def plan(self, heads: Any, context: MigrationContext) -> bool:
-        """Ask, unless it was asked already, and tell whether there is anything to do."""
-        if self._plan is None:
-            if self._migrator._authors:  # noqa: SLF001 - one class in two parts
-                heads = self._virtual_heads(heads, context)
-            self._plan = list(self._plain(heads, context) or ())
-        return bool(self._plan)
-
-    def __call__(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
-        self.plan(heads, context)
-        assert self._plan is not None
-        for step in self._plan[self.finished :]:
-            if isinstance(step, RevisionStep):
-                yield from self._guarded(step, context)
-            else:
-                yield step
-            self.finished += 1
-
-    def _virtual_heads(self, heads: Any, context: MigrationContext) -> Any:
-        """Count a database as up to date when what it lacks has nothing to do with it.
-
-        A database that was added later has seen no revision at all.
-        """
-        script = context.script
-        assert script is not None
-        current = tuple(heads) if isinstance(heads, (tuple, list, set)) else heads
-        missing = script.iterate_revisions("heads", current or "base")
-        if any(concerns(revision, self._suffix) for revision in missing):
-            return heads
-        return tuple(script.get_heads())
-
-    def _guarded(self, step: RevisionStep, context: MigrationContext) -> Iterator[RevisionStep]:
-        self.running = step
-        direction: Direction = "upgrade" if step.is_upgrade else "downgrade"
-        function = function_for(step.revision.module, direction, self._suffix)
-
-        def migrate(**_: Any) -> None:
-            self._call(function, step, context)
-
-        migrate.__name__ = direction  # Alembic logs it
-        step.migration_fn = migrate
-        started = time.monotonic()
-        yield step
-        seconds = time.monotonic() - started
-        migrator = self._migrator
-        migrator.done[self._key].append(step.revision.revision)
-        sign = "+" if step.is_upgrade else "-"
-        note = f"{seconds:.2f} s" if function is not None else "nothing to do here"
-        migrator._report(  # noqa: SLF001
-            f"{bind_title(self._key)}: {sign} {title_of(step.revision)}, {note}"
-        )
-        self.running = None
-
-    def _call(
-        self, function: Callable[[], object] | None, step: RevisionStep, context: MigrationContext
-    ) -> None:
-        session = self._migrator._session  # noqa: SLF001
-        if session is not None:
-            session.start()
-        if function is None:
-            return
-        if context.as_sql or session is None or context.dialect.name != "sqlite":
-            function()
-            return
-        assert context.connection is not None
-        before = read_references(context.connection)
-        function()
-        after = read_references(context.connection, also=before.rows)
-        losses = describe_losses(before, after, session.statements)
-        if losses:
-            raise RowsLost(str(step.revision.revision), losses)
-
-
-def _rendering(plain: Any) -> Any:
-    """Add the import of a type's module to the revision that uses it."""
-
-    def render_item(kind: str, item: Any, context: Any) -> Any:
-        if plain is not None:
-            rendered = plain(kind, item, context)
-            if rendered is not False:
-                return rendered
-        if kind == "type":
-            module = type(item).__module__
-            if not module.startswith(("sqlalchemy.", "builtins")):
-                context.imports.add(f"import {module}")
-        return False
-
-    return render_item
-
-
-def _explained(error: Exception, session: Session, step: Any, key: str | None) -> Exception:
-    """Say what a failed revision has left behind."""
-    if step is None or session.is_external or isinstance(error, MigrationError):
-        return error
-    rolls_back = session.connection.dialect.name not in ("mysql", "mariadb")
-    last = 0 if rolls_back else _last_commit(session.statements)
-    if last == 0 and not isinstance(error, (DBAPIError, sqlite3.Error)):
-        return error
-    reason = " ".join(str(getattr(error, "orig", None) or error).split()).rstrip(".")
-    failed = (
-        f"Revision {title_of(step.revision)} failed in the database {bind_title(key)!r}: {reason}."
-    )
-    if last == 0:
-        return MigrationError(
-            f"{failed} Nothing of it was applied. The revisions before it stay applied."
-        )
-    listed = "\n".join(f"  {' '.join(text.split())}" for text in session.statements[:last])
-    return MigrationError(
-        f"{failed}\nMariaDB and MySQL commit each of these statements by itself. This was applied"
-        f" and stays:\n{listed}\nThe version table still names the revision before. Undo these"
-        " statements by hand, or take them out of the revision, before you upgrade again. One"
-        " statement per revision avoids this."
-    )
-
-
-def _last_commit(statements: list[str]) -> int:
-    """Return how many statements are committed: all up to the last that commits by itself."""
-    committing = (number for number, text in enumerate(statements, 1) if first_word(text) in _DDL)
-    return max(committing, default=0)
-
-
-def _locked_out(step: Any, key: str | None, limits: Limits) -> MigrationError:
-    revision = f"Revision {title_of(step.revision)}" if step is not None else "The upgrade"
-    return MigrationError(
-        f"{revision} got no lock in the database {bind_title(key)!r} within {limits.wait_s:g}"
-        " seconds: another transaction uses the table, or writes. Nothing of it was applied. End"
-        " that transaction, or wait longer with --wait."
-    )
-
-
-def sqlite_file(engine: Engine) -> Path | None:
-    """Return the file of a SQLite engine; ``None`` for memory and for servers."""
-    path = file_of(engine.url) if engine.dialect.name == "sqlite" else None
-    return Path(path) if path is not None else None

@@ -13,31 +13,39 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from flask import Flask, current_app
+from flask import Flask, current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, MetaData
 
 from ..exceptions import MigrationError
 from ..fsa import current_engines
 from ..migrations_path import migrations_path
+from ..state import only_application
+from .binds import suffix_of
 
-__all__ = ["Folder", "bind_names", "find_folder", "suffix_of"]
+__all__ = ["Folder", "application_context", "bind_names", "find_folder"]
 
 _OWN_ENV = re.compile(r"\brun_env\s*\(")
 _MULTIDB_ENV = re.compile(r"\bengine_name\s*=")
 
 
-def suffix_of(bind_key: str | None) -> str:
-    """Return what ``upgrade_`` of a revision file ends with for one database.
-
-    That of the default database is empty, as in Flask-Migrate's template for several databases.
-    """
-    return "" if bind_key is None else re.sub(r"\W", "_", bind_key)
-
-
 def bind_names() -> list[str]:
     """Return the suffixes of the current application's databases; for ``script.py.mako``."""
     return [suffix_of(key) for key in current_engines(_current_db())]
+
+
+@contextmanager
+def application_context() -> Iterator[None]:
+    """Enter the context of the one application of this process, unless there is one.
+
+    Raises:
+        RuntimeError: There is none, or there are several.
+    """
+    if has_app_context():
+        yield
+        return
+    with only_application().app_context():
+        yield
 
 
 def _current_db() -> SQLAlchemy:

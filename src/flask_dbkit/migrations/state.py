@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .environment import bind_title, sqlite_file
+from .binds import bind_title, sqlite_file
 from .folder import Folder
 
 __all__ = ["BindState", "Pending", "compare", "examine", "read_current"]

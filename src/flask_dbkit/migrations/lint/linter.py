@@ -10,8 +10,8 @@ from typing import Any
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.orm import Mapper
 
-from ..environment import bind_title
-from ..folder import Folder, suffix_of
+from ..binds import bind_title, suffix_of
+from ..folder import Folder
 from ..history import AppliedRevisions, changed_since
 from ..revisions import function_for
 from ..upgrading import translated
