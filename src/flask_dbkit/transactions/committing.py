@@ -13,6 +13,7 @@ from .ending import detach, give_up, run_rollback_hooks
 from .failures import unexpected
 from .frames import Frame
 from .hooks import run_after_commit, run_logged
+from .options import PLAIN
 from .tree import ScopeTree
 from .work import Work
 
@@ -60,7 +61,9 @@ def commit(tree: ScopeTree) -> None:
     exits = False
     before = len(tree.errors)
     try:
-        if tree.options.read_only:
+        if tree.options is PLAIN:
+            pass
+        elif tree.options.read_only:
             # A rollback of nothing: unlike a commit it leaves the objects loaded.
             tree.root.close()
         elif tree.options.multi_bind == "best_effort" and len(tree.works) > 1:

@@ -9,6 +9,7 @@ from ..exceptions import Rollback
 from .checks import orm_write_guard
 from .failures import note_failure
 from .hooks import run_logged
+from .options import PLAIN
 from .tree import ScopeTree
 from .work import free_checkout, open_trees
 
@@ -40,7 +41,7 @@ def detach(tree: ScopeTree) -> None:
     if tree.guards_orm_writes:
         event.remove(session, "do_orm_execute", orm_write_guard)
         tree.guards_orm_writes = False
-    if session.twophase is not tree.plain_twophase:
+    if tree.options is not PLAIN:
         session.twophase = tree.plain_twophase
     tree.marks.tree = None
     tree.frames.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
@@ -34,8 +35,10 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
         UnexpectedRollback: A caught error had undone the work.
     """
     tree = frame.tree
-    tree.check_owner()
-    if not tree.frames or tree.frames[-1] is not frame:
+    if tree.owner != get_ident():
+        tree.check_owner()
+    frames = tree.frames
+    if not frames or frames[-1] is not frame:
         return _leave_out_of_order(tree, frame, error)
     if error is not None or frame.savepoint is not None:
         _notice_rollback(tree)

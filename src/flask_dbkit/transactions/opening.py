@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from threading import get_ident
 
 from sqlalchemy.orm import Session
 
@@ -42,14 +42,16 @@ def open_scope(
     marks = marks_of(session)
     if marks.tree is not None:
         return _nest(marks.tree, options)
-    if open_trees.get():
-        _check_other_trees(session, options, surroundings)
+    outer = open_trees.get()
+    if outer:
+        _check_other_trees(outer, options, surroundings)
     return begin_tree(session, marks, options, surroundings, attempt=attempt)
 
 
 def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     """Open a block inside the tree: join it, or open a savepoint."""
-    tree.check_owner()
+    if tree.owner != get_ident():
+        tree.check_owner()
     if options.durable:
         raise DurabilityError
     tree.check()
@@ -107,9 +109,11 @@ def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
             raise OptionMismatch(name, seconds, most)
 
 
-def _check_other_trees(session: Session, options: ScopeOptions, surroundings: Surroundings) -> None:
-    me = threading.get_ident()
-    for tree in open_trees.get():
+def _check_other_trees(
+    trees: tuple[ScopeTree, ...], options: ScopeOptions, surroundings: Surroundings
+) -> None:
+    me = get_ident()
+    for tree in trees:
         if tree.surroundings.key != surroundings.key or tree.owner not in (me, None):
             continue
         if not tree.frames:

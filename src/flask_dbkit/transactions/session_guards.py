@@ -56,7 +56,8 @@ def _after_begin(session: Session, transaction: SessionTransaction, connection: 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
     marks = marks_of(session)
     tree = marks.tree
-    if tree is not None and not (tree.ending and transaction is tree.root):
+    # Not those of a flush, which are neither.
+    if tree is not None and (transaction.nested or (transaction is tree.root and not tree.ending)):
         tree.noticed_end(transaction)
     if transaction.parent is None and marks.works:
         for work in marks.works:
