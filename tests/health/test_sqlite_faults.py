@@ -244,16 +244,50 @@ def test_a_url_that_opens_the_file_read_only_is_told(make_kit: MakeKit) -> None:
     assert reader.codes() == set()
 
 
-@pytest.mark.parametrize("journal", JOURNALS)
-def test_a_file_without_permission_to_write_is_told(make_kit: MakeKit, journal: str) -> None:
-    """To a process that is not root."""
-    made = make_kit(DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
-    _stop_using(made)
+def test_a_file_that_may_no_longer_be_written_is_told_while_it_is_in_use(
+    make_kit: MakeKit,
+) -> None:
+    """Open descriptors go on, and a log that may be written hides it until it is full.
+
+    Root may write everything but what is immutable, where the file system knows such a thing.
+    """
+    made = make_kit()
+    _use(made)
+    assert made.codes() == set()
     made.path.chmod(0o444)
-    made.path.parent.chmod(0o555)
-    for folder in list(made.path.parents)[1:-1]:
-        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o055)
+    immutable = ["chattr", "+i", str(made.path)]
+    with suppress(FileNotFoundError):
+        subprocess.run(immutable, capture_output=True, check=False)
+    try:
+        may_write = os.access(made.path, os.W_OK)
+        assert made.codes() == (set() if may_write else {"db.readonly"})
+    finally:
+        with suppress(FileNotFoundError):
+            subprocess.run(["chattr", "-i", str(made.path)], capture_output=True, check=False)
+        made.path.chmod(0o644)
+    assert made.codes() == set()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter; other runs of pytest close theirs again and again."""
+    folder = Path(tempfile.mkdtemp(prefix="dbkit-health-"))
+    folder.chmod(0o755)
+    yield folder
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_a_file_without_permission_to_write_is_told(
+    make_kit: MakeKit, open_folder: Path, journal: str
+) -> None:
+    """To a process that is not root."""
+    path = open_folder / "shop.db"
+    made = make_kit(f"sqlite:///{path}", DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
+    _stop_using(made)
+    path.chmod(0o444)
+    open_folder.chmod(0o555)
     script = (
         "import os, sys\n"
         "from flask import Flask\n"
@@ -269,12 +303,11 @@ def test_a_file_without_permission_to_write_is_told(make_kit: MakeKit, journal: 
         "['db:default'][0]['code'])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, f"sqlite:///{made.path}"],
+        [sys.executable, "-c", script, f"sqlite:///{path}"],
         capture_output=True,
         text=True,
         check=False,
     )
-    made.path.parent.chmod(0o755)
     assert done.stdout == "503 db.readonly\n", done.stderr
 
 
@@ -431,12 +464,15 @@ def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_nothing_is_left_open_after_a_thousand_probes(make_kit: MakeKit) -> None:
-    """No descriptor and no thread."""
+@pytest.mark.parametrize("in_use", [False, True])
+def test_nothing_is_left_open_after_many_probes(make_kit: MakeKit, in_use: bool) -> None:
+    """No descriptor and no thread, with and without connections of the application."""
     made = make_kit(DBKIT_HEALTH_SQLITE_QUICK_CHECK=None)
+    if in_use:
+        _use(made)
     made.get()
     before = _descriptors(), threading.active_count()
-    for _ in range(1000):
+    for _ in range(300):
         made.client.get("/health/ready")
     _until(lambda: threading.active_count() <= before[1])
     assert _descriptors() <= before[0]

@@ -99,6 +99,10 @@ class SQLiteProbe(Probe):
         identity = (status.st_dev, status.st_ino)
         if open_files(self.target.engine) - {identity}:
             return "db.replaced"
+        if self.target.writable and is_read_only(self.target.engine.url):
+            # SQLite hands a descriptor out again that was opened when writing was allowed, and
+            # a log that may be written hides a file that may not.
+            return "db.readonly"
         try:
             return self._ask(path, status.st_size, attempt) or self._damage(path, identity)
         except sqlite3.Error as error:
@@ -181,6 +185,10 @@ class SQLiteProbe(Probe):
                 version = raw.execute("PRAGMA user_version").fetchone()[0]
                 # BEGIN IMMEDIATE alone is content with a file that cannot be written.
                 raw.execute(f"PRAGMA user_version = {version:d}")
+            except sqlite3.OperationalError as error:
+                if _primary(error) == sqlite3.SQLITE_CANTOPEN:  # no journal beside the file
+                    error.sqlite_errorcode = sqlite3.SQLITE_READONLY
+                raise
             finally:
                 if raw.in_transaction:
                     raw.execute("ROLLBACK")
