@@ -66,7 +66,8 @@ def froms_of(statement: Select[Any]) -> Froms:
     froms = Froms()
     # Without the entities, which bring the tables of joined loading: those repeat nothing.
     bare: Select[Any] = statement.with_only_columns(literal_column("1"), maintain_column_froms=True)
-    for one in bare.group_by(None).get_final_froms():
+    # Nor what may refer to one of them by its name in text.
+    for one in bare.group_by(None).order_by(None).get_final_froms():
         _collect(one, froms, optional=False)
     for one, other in _equalities(statement.whereclause):
         froms.equal.append((one, other, None))

@@ -19,18 +19,22 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    Row,
     String,
     Table,
     UniqueConstraint,
     bindparam,
     cast,
     column,
+    desc,
     event,
     exists,
     func,
     literal,
     select,
     table,
+    text,
+    union,
     union_all,
 )
 from sqlalchemy.orm import (
@@ -52,7 +56,15 @@ from sqlalchemy.orm import (
     with_polymorphic,
 )
 
-from flask_dbkit import Filter, FilterAllowlist, Listing, PlanError, SortAllowlist, SortKey
+from flask_dbkit import (
+    Filter,
+    FilterAllowlist,
+    Listing,
+    PlanError,
+    SortAllowlist,
+    SortKey,
+    paginate,
+)
 from flask_dbkit.pagination import offset
 
 from . import catalog
@@ -554,3 +566,38 @@ def test_numbers_that_are_none_have_a_place(session: Session) -> None:
     arrays = SortAllowlist({"it": numbers.c.array}, default="it")
     with pytest.raises(PlanError, match="ARRAY"):
         Listing(numbers, sort=arrays).paginate_keyset(args={}, session=session, secret=SECRET)
+
+
+def test_the_own_order_of_a_statement_is_kept_however_it_is_written(session: Session) -> None:
+    """By text, label, expression or number of a row; pages joined are the statement."""
+    fill_books(session)
+    number = func.count().label("number")
+    place = func.rank().over(order_by=Book.title).label("place")
+    names = select(Book.title.label("name"))
+    grouped = select(Author.name, number).group_by(Author.name)
+    some = select(Book.id, Book.title).where(Book.shelf > 0).cte("some")
+    statements: list[Any] = [
+        select(Book).order_by("title", Book.id),
+        select(Book).order_by(text("title"), Book.id),
+        grouped.order_by(desc("number"), Author.name),
+        grouped.order_by(number.desc(), Author.name),
+        select(Book).order_by(Book.score.is_(None), Book.score.desc(), Book.id),
+        select(Book.title).distinct().order_by(Book.title),
+        select(Book).order_by(Book.score, Book.id).offset(2).limit(10),
+        select(Book.id, Book.title.label("t")).order_by(desc("t"), Book.id).limit(10),
+        union(names, select(Author.name)).order_by("name"),
+        union(names, select(Author.name)).order_by("name").limit(4),
+        select(Book.id, place).order_by("place", Book.id),
+        select(some).order_by(some.c.title, some.c.id),
+        select(Author, Book).join(Author.books).order_by(Author.name.desc(), Author.id, Book.id),
+    ]
+    for statement in statements:
+        everything = session.execute(statement).all()
+        first = paginate(statement, session=session, args={}, per_page=7)
+        found, page = list(first), first
+        while page.has_next:
+            page = page.next()
+            found += page
+        rows = [tuple(one) if isinstance(one, Row) else (one,) for one in found]
+        assert rows == [tuple(row) for row in everything], statement
+        assert first.total == len(rows)
