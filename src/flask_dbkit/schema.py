@@ -82,7 +82,7 @@ class Schema:
         written = written_table(statement) if statement is not None else None
         tables = self._named(place.table or written)
         target = Target(code, place.constraint, place.table, place.columns)
-        if code == "conflict.reference" and place == Place():
+        if code.startswith("conflict.reference") and place == Place():
             return self._foreign_key(target, tables, statement or "")
         found = self._rule(place, code, tables)
         if found is not None:
@@ -139,9 +139,12 @@ class Schema:
         keys = list(table.foreign_key_constraints)
         if first_word(statement) == "UPDATE":
             set_ = written_columns(statement)
-            keys = [key for key in keys if not set_.isdisjoint(key.column_keys)]
+            keys = [key for key in keys if any(column.name in set_ for column in key.columns)]
             if not keys:
-                return replace(target, code="conflict.referenced")
+                target = replace(target, code="conflict.referenced")
+        if target.code == "conflict.referenced":
+            keys = [key for each in self._tables for key in _keys_to(table, each)]
+            return self._complete(target, keys[0], keys[0].table) if len(keys) == 1 else target
         if len(keys) != 1:
             return replace(target, table=table.name)
         return self._complete(target, keys[0], table)
@@ -165,6 +168,16 @@ class Schema:
                 except SQLAlchemyError:
                     continue  # a class that leaves the column out
         return column.key
+
+
+def _keys_to(parent: Table, table: Table) -> list[ForeignKeyConstraint]:
+    """Return the foreign keys of a table that refer to another one."""
+    # The table a key refers to need not be among the models; its name is there in any case.
+    return [
+        key
+        for key in table.foreign_key_constraints
+        if key.elements[0].target_fullname.rpartition(".")[0] == parent.fullname
+    ]
 
 
 def _rules(table: Table) -> Iterator[Rule]:

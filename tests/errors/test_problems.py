@@ -33,6 +33,7 @@ from flask_dbkit import (
     UnavailableProblem,
     UnexpectedRollback,
     classify,
+    declarative_base,
     on_commit,
     transaction,
 )
@@ -176,6 +177,40 @@ def test_what_is_no_database_error_is_none() -> None:
         assert classify(error) is None
     problem = DBProblem("retry")
     assert classify(problem) is problem
+
+
+@pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
+def test_the_one_child_of_a_parent_is_found_on_every_database(
+    database: Any, make_app: Callable[..., Flask]
+) -> None:
+    """One line of words serves all of them, though SQLite names nothing."""
+    app = make_app()
+    db = SQLAlchemy(model_class=declarative_base())
+    DBKit(app, db=db)
+
+    class Author(db.Model):  # type: ignore[name-defined, misc]
+        id = db.Column(db.Integer, primary_key=True)
+
+    class Book(db.Model):  # type: ignore[name-defined, misc]
+        id = db.Column(db.Integer, primary_key=True)
+        author_id = db.Column(db.ForeignKey("author.id"))
+
+    with app.app_context():
+        db.create_all()
+        db.session.add(Author(id=1))
+        db.session.flush()
+        db.session.add(Book(id=1, author_id=1))
+        db.session.commit()
+        for statement in (sa.delete(Author), sa.update(Author).values(id=2)):
+            with pytest.raises(sa.exc.IntegrityError) as caught:
+                db.session.execute(statement)
+            problem = classify(caught.value)
+            assert problem is not None
+            assert problem.code == "conflict.referenced"
+            assert (problem.constraint, problem.table) == ("fk_book_author_id_author", "book")
+            assert problem.fields == ()
+            db.session.rollback()
+        db.session.remove()
 
 
 @pytest.mark.backends("sqlite-file")
