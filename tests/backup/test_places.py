@@ -211,3 +211,22 @@ def test_zstandard_is_used_where_python_has_it(tmp_path: Path) -> None:
         with pytest.raises(BackupError, match=r"3\.14"):
             create(database, store, packing=Packing("zstd"))
         assert list(store.directory.iterdir()) == []
+
+
+def test_a_file_system_without_exclusive_files_is_used_all_the_same(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many object stores are; a marker keeps the ids apart."""
+    plain = type(memory)._open
+
+    def without(self: Any, path: str, mode: str = "rb", **options: Any) -> Any:
+        if "x" in mode:
+            raise ValueError(mode)
+        return plain(self, path, mode=mode, **options)
+
+    monkeypatch.setattr(type(memory), "_open", without)
+    database = make_file(tmp_path / "live.db", "wal", "CREATE TABLE t (a)")
+    store = RemoteStore(memory, "/bucket", location="memory://bucket")
+    with store.reserve("default") as first, store.reserve("default") as second:
+        assert first.id != second.id
+    assert verify(store, create(database, store).id, database).ok

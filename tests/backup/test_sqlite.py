@@ -126,6 +126,42 @@ def test_a_backup_keeps_no_writer_waiting_with_write_ahead_logging(tmp_path: Pat
     assert manifest.tables["entry"] == 0, "the snapshot was not pinned"
 
 
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_large_file_with_a_rollback_journal_is_tried_between_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    """A writer that comes once does not wait; one that never stops is made to wait at last."""
+    monkeypatch.setattr("flask_dbkit.backup.sqlite._LARGE_BYTES", 1000)
+    path = tmp_path / "live.db"
+    database = make_file(
+        path,
+        "delete",
+        "CREATE TABLE entry (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE ballast (data BLOB)",
+        "INSERT INTO ballast VALUES (zeroblob(20000000))",
+    )
+    written: list[bool] = []
+
+    def progress(_done: int, _total: int | None) -> None:
+        if busy or len(written) == 1:
+            with closing(sqlite3.connect(path, timeout=0)) as other:
+                try:
+                    with other:
+                        other.execute("INSERT INTO entry DEFAULT VALUES")
+                    written.append(True)
+                except sqlite3.OperationalError:
+                    written.append(False)
+        else:
+            written.append(True)
+
+    store = LocalStore(tmp_path / "backups")
+    manifest = create(database, store, progress=progress)
+    assert written.count(False) == 0 or busy
+    assert written.count(True) > 3
+    assert (manifest.tables["entry"] == 1) != busy
+    assert verify(store, manifest.id, database).ok
+
+
 ODDITIES = [
     "CREATE TABLE parent (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE COLLATE NOCASE)",
     "CREATE TABLE child (id INTEGER PRIMARY KEY, p INT REFERENCES parent (id) ON DELETE CASCADE)",

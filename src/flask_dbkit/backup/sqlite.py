@@ -29,6 +29,7 @@ from .sqlite_contents import examine
 from .sqlite_copying import (
     PAUSE_S,
     SIDE_FILES,
+    TooManyWrites,
     compact_file,
     copy_pages,
     exchange,
@@ -43,6 +44,9 @@ from .sqlite_copying import (
 from .store import sync
 
 __all__ = ["SQLiteDatabase", "SQLiteFile"]
+
+_LARGE_BYTES = 64_000_000  # copied within the patience of any writer
+_RESTARTS = 3
 
 
 class SQLiteDatabase(Database):
@@ -112,7 +116,7 @@ class SQLiteDatabase(Database):
             journal_mode = str(source.execute("PRAGMA journal_mode").fetchone()[0])
             if compact:
                 vacuum_into(source, target, progress)
-            else:
+            elif journal_mode == "wal" or not _copy_between_writes(path, source, target, progress):
                 # Pinned: what others commit from here on is not copied. With a rollback journal
                 # they cannot commit meanwhile, so there a pause would only make them wait longer.
                 source.execute("BEGIN")
@@ -220,6 +224,24 @@ class SQLiteDatabase(Database):
             if source.exists():
                 shutil.copy2(source, f"{aside}{suffix}")
         return aside
+
+
+def _copy_between_writes(
+    path: Path, source: sqlite3.Connection, target: Path, progress: Progress
+) -> bool:
+    """Try to copy a large file with a rollback journal without keeping its writers waiting.
+
+    Returns:
+        Whether it worked: a small file is not tried, and with many writes it never ends.
+    """
+    if path.stat().st_size < _LARGE_BYTES:
+        return False
+    try:
+        copy_pages(source, target, progress, pause_s=PAUSE_S, restarts=_RESTARTS)
+    except TooManyWrites:
+        target.unlink()
+        return False
+    return True
 
 
 class SQLiteFile(Target):

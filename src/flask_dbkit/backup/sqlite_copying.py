@@ -19,6 +19,7 @@ from .store import sync
 __all__ = [
     "PAUSE_S",
     "SIDE_FILES",
+    "TooManyWrites",
     "compact_file",
     "copy_pages",
     "exchange",
@@ -48,15 +49,43 @@ def open_file(path: Path) -> sqlite3.Connection:
     )
 
 
+class TooManyWrites(Exception):
+    """Others wrote so often that a copy which does not stop them would never end."""
+
+
 def copy_pages(
-    source: sqlite3.Connection, target: Path, progress: Progress, *, pause_s: float
+    source: sqlite3.Connection,
+    target: Path,
+    progress: Progress,
+    *,
+    pause_s: float,
+    restarts: int | None = None,
 ) -> None:
-    """Copy a database page by page, as it is in the snapshot the source is pinned to."""
+    """Copy a database page by page.
+
+    Args:
+        source: Pinned to a snapshot by a read transaction; or not, and then every write of
+            another connection starts the copy again.
+        target: A file that is not there.
+        progress: Told the bytes that are copied, and all of them.
+        pause_s: Seconds between two steps.
+        restarts: How often it may be started again; ``None`` is without a limit.
+
+    Raises:
+        TooManyWrites: It was started again more often.
+    """
     page_size = source.execute("PRAGMA page_size").fetchone()[0]
     patience = Patience()
+    before, begun = 0, 0
 
     def step(status: int, remaining: int, total: int) -> None:
+        nonlocal before, begun
         patience.check(status)
+        if restarts is not None and remaining > before:
+            begun += 1
+            if begun > restarts + 1:
+                raise TooManyWrites
+        before = remaining
         progress((total - remaining) * page_size, total * page_size)
         if pause_s and remaining:
             time.sleep(pause_s)
