@@ -16,7 +16,7 @@ from .error_settings import ERROR_SETTINGS
 from .exceptions import ConfigError, shorten
 from .health_settings import DEFAULT_ALIASES, HEALTH_SETTINGS
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
-from .settings import MAX_MS, Setting, flag, integer, path, word
+from .settings import MAX_MS, Setting, flag, integer, path, text, word
 
 __all__ = ["SETTINGS", "Config"]
 
@@ -149,6 +149,12 @@ SETTINGS: tuple[Setting, ...] = (
         " settings per transaction.",
         ("pgbouncer",),
     ),
+    text(
+        "DBKIT_DIRECT_URL",
+        None,
+        "a database URL",
+        "The default database past its pooler: migrations connect there.",
+    ),
     *ERROR_SETTINGS,
     *HEALTH_SETTINGS,
     *BACKUP_SETTINGS,
@@ -183,6 +189,7 @@ class Config:
     cursor_max_age_s: int | None = None
     migrations_dir: str = "migrations"
     pooler: str | None = None
+    direct_url: str | None = None
     errors: bool = True
     error_status: Mapping[str, int] = field(default_factory=dict)
     error_validation_status: int = 409

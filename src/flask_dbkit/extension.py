@@ -34,6 +34,7 @@ from .redaction import install_redaction
 from .requests import run_views_in_scopes
 from .state import AppState, remember
 from .transactions import Surroundings, guard_engine, guard_sessions
+from .urls import parse_database_url
 
 __all__ = ["DBKit"]
 
@@ -146,7 +147,7 @@ class DBKit:
                 f"The Flask app {app.name!r} was initialised with another SQLAlchemy object"
                 " than the db= given to DBKit. Use one and the same for both."
             )
-        config = Config.from_mapping(app.config)
+        config = _read_config(app)
         db = registered or self._given_db or self._make_db()
         contexts = _contexts(app, db, config, late=registered is not None)
         engines = fsa.engines_of(app, db)
@@ -225,6 +226,13 @@ def _engine_options(engine: Engine, context: EngineContext) -> dict[str, Any]:
     return fsa.merge_options(
         support_for(engine.url).engine_options(engine.url, context), context.given
     )
+
+
+def _read_config(app: Flask) -> Config:
+    config = Config.from_mapping(app.config)
+    if config.direct_url is not None:  # used by migrations only, which come later
+        parse_database_url(config.direct_url, key="DBKIT_DIRECT_URL")
+    return config
 
 
 def _contexts(

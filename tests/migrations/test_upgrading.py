@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
 
+from flask_dbkit import ConfigError, DBKit
 from tests.migrations.conftest import Project
 from tests.support.databases import Database
 
@@ -179,6 +181,32 @@ def test_the_limits_of_requests_do_not_hold_for_revisions(
         name = "statement_timeout" if database.name == "postgresql" else "max_statement_time"
         shown = "SHOW " + name if database.name == "postgresql" else f"SELECT @@{name}"
         assert str(connection.exec_driver_sql(shown).scalar()) in ("300ms", "0.3")
+
+
+@pytest.mark.backends("postgresql")
+def test_migrations_go_past_the_pooler(
+    make_project: Any, make_database: Any, database: Database
+) -> None:
+    """Another database shows which of the two URLs was used."""
+    direct = make_database("postgresql")
+    url = direct.url.replace("postgresql+psycopg://", "postgresql://")
+    project = make_project(database.url, DBKIT_POOLER="pgbouncer", DBKIT_DIRECT_URL=url)
+    project.write(TABLE.format("a"))
+    project.ok("upgrade")
+    assert project.tables() == set()
+    engine = sa.create_engine(direct.url)
+    assert set(sa.inspect(engine).get_table_names()) == {"alembic_version", "a"}
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["postgres", "oracle+nothing://a:s3cret@b/c"])
+def test_a_direct_url_that_is_none_is_refused_at_the_start(url: str) -> None:
+    """By the name of its key, and without its password."""
+    app = Flask("shop")
+    app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", DBKIT_DIRECT_URL=url)
+    with pytest.raises(ConfigError, match="DBKIT_DIRECT_URL") as caught:
+        DBKit(app)
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.backends("sqlite-file")

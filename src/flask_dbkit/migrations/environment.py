@@ -232,6 +232,9 @@ class Migrator:
 
     @contextmanager
     def _connected(self, key: str | None, target: Engine | Connection) -> Iterator[Session]:
+        given = isinstance(target, Connection) and self._is_given(target)
+        if not given and target.dialect.name != "sqlite":
+            target = self._folder.direct_engine(key) or target
         with migration_session(target, self._limits, writes=self._writes) as session:
             locked: Any = contextlib.nullcontext()
             if self._writes and not session.is_external and not self._is_given(session.connection):

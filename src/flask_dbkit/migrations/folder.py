@@ -15,12 +15,14 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from flask import Flask, current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, MetaData
+from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy.pool import NullPool
 
 from ..exceptions import MigrationError
 from ..fsa import current_engines
 from ..migrations_path import migrations_path
 from ..state import only_application
+from ..urls import parse_database_url
 from .binds import suffix_of
 
 __all__ = ["Folder", "application_context", "bind_names", "find_folder"]
@@ -83,6 +85,18 @@ class Folder:
     def engines(self) -> Mapping[str | None, Engine]:
         """The engines by bind key, the default one first."""
         return current_engines(self.db)
+
+    def direct_engine(self, bind_key: str | None) -> Engine | None:
+        """Return an engine past the pooler of a database, if there is a way.
+
+        A pooler that hands out a server session per transaction loses every setting and every
+        advisory lock of a session in between.
+        """
+        state = current_app.extensions.get("dbkit")
+        url = None if state is None else state.config.direct_url
+        if url is None or bind_key is not None:
+            return None
+        return create_engine(parse_database_url(url, key="DBKIT_DIRECT_URL"), poolclass=NullPool)
 
     def metadata(self, bind_key: str | None) -> MetaData:
         """Return the tables of one database."""
