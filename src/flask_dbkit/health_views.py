@@ -20,8 +20,8 @@ from weakref import WeakKeyDictionary
 
 from flask import Blueprint, Flask, Request, current_app, render_template, request
 from flask.sansio.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException, SecurityError
-from werkzeug.routing import Rule
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter, Rule
 from werkzeug.wrappers import Response
 
 from .health import CODES, AppHealth, Report
@@ -187,21 +187,20 @@ class _ProbeLayer:
 
     def _match(self, asked: Request) -> str | None:
         app = self._app
+        adapter: MapAdapter | None
         try:
-            adapter = app.create_url_adapter(asked)
-        except SecurityError:
-            # A host that is not trusted. An orchestrator asks by the address of a container, and
-            # the answer holds nothing of the host.
-            adapter = app.url_map.bind(
-                "localhost",
-                script_name=asked.root_path,
-                path_info=asked.path,
-                default_method=asked.method,
-            )
-        except HTTPException:
-            return None
-        assert adapter is not None
-        try:
+            if app.url_map.host_matching or app.subdomain_matching:
+                adapter = app.create_url_adapter(asked)
+                assert adapter is not None
+            else:
+                # Whatever host was asked for: an orchestrator asks by the address of a container,
+                # which SERVER_NAME and TRUSTED_HOSTS do not know. The answer tells no host.
+                adapter = app.url_map.bind(
+                    "localhost",
+                    script_name=asked.root_path,
+                    path_info=asked.path,
+                    default_method=asked.method,
+                )
             endpoint: str = adapter.match()[0]
         except HTTPException:
             return None

@@ -49,8 +49,8 @@ MakeKit = Callable[..., Kit]
 def make_kit(tmp_path: Path) -> Iterator[MakeKit]:
     """Return a function that makes an application with one model.
 
-    On a SQLite file of its own, unless ``url`` says otherwise. Details are shown and nothing is
-    cached, unless the configuration says otherwise.
+    On a SQLite file of its own, unless ``url`` says otherwise. Details are shown, nothing is
+    cached and a busy machine has time, unless the configuration says otherwise.
     """
     made: list[Kit] = []
 
@@ -64,6 +64,7 @@ def make_kit(tmp_path: Path) -> Iterator[MakeKit]:
             SQLALCHEMY_DATABASE_URI=url or f"sqlite:///{path}",
             DBKIT_HEALTH_DETAILS="always",
             DBKIT_HEALTH_TTL=0,
+            DBKIT_HEALTH_TIMEOUT=5,  # tests about deadlines set their own
         )
         app.config.update(config)
         kit.init_app(app)

@@ -289,13 +289,15 @@ def test_hosts_mean_what_they_mean_elsewhere(tmp_path: Any) -> None:
     client = app.test_client()
     assert client.get("/health/ready", base_url="http://ops.shop.example").status_code == 200
     assert client.get("/health/ready", base_url="http://shop.example").status_code == 403
+    app.config["TRUSTED_HOSTS"] = ["shop.example"]
+    assert client.get("/health/ready", base_url="http://elsewhere.example").status_code == 403
 
 
 def test_a_container_is_asked_by_its_address_whatever_hosts_are_trusted(
     make_kit: MakeKit,
 ) -> None:
     """Otherwise a setting for the public host name would stop every pod."""
-    made = make_kit(TRUSTED_HOSTS=["shop.example"])
+    made = make_kit(TRUSTED_HOSTS=["shop.example"], SERVER_NAME="shop.example")
     made.app.add_url_rule("/", view_func=_own("front"))
     trusted = made.client.get("/health/ready", headers={"Host": "shop.example"})
     assert trusted.status_code == 200

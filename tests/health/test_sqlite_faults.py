@@ -412,7 +412,7 @@ def test_a_database_in_memory_is_as_well_as_its_process(make_kit: MakeKit) -> No
 
 def test_a_busy_application_is_not_taken_for_a_locked_file(make_kit: MakeKit) -> None:
     """The probe takes its turn among the writers, and the writers do not fail."""
-    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.5)
+    made = make_kit()
     stop, errors, written = threading.Event(), [], []
 
     def write() -> None:
