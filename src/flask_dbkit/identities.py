@@ -34,7 +34,14 @@ from sqlalchemy.sql.selectable import (
     SelectBase,
 )
 
-from .expressions import base_of, element_of, leaves_of, tables_of
+from .expressions import (
+    base_of,
+    element_of,
+    is_aggregate,
+    is_window,
+    leaves_of,
+    tables_of,
+)
 
 # ruff: noqa: SLF001 - SQLAlchemy has no public getter for DISTINCT, GROUP BY and LIMIT.
 
@@ -45,9 +52,19 @@ __all__ = [
     "froms_of",
     "groups_of",
     "identify",
+    "is_extended",
     "is_whole",
     "primary_key",
 ]
+
+
+# Where SQLAlchemy 2.1 keeps what ``Select.ext()`` was given, DISTINCT ON for example.
+_EXTENSIONS = (
+    "_pre_columns_clause",
+    "_post_select_clause",
+    "_post_criteria_clause",
+    "_post_body_clause",
+)
 
 
 @dataclass
@@ -61,11 +78,20 @@ class Froms:
     full: bool = False
 
 
+def _has_one_row(statement: Select[Any]) -> bool:
+    limit = getattr(statement._limit_clause, "value", None)
+    aggregate = any(is_aggregate(c) and not is_window(c) for c in statement.selected_columns)
+    return limit == 1 or (aggregate and not groups_of(statement))
+
+
 def froms_of(statement: Select[Any]) -> Froms:
     """Read the FROM clause of a statement and the equalities that tie its tables together."""
     froms = Froms()
     # Without the entities, which bring the tables of joined loading: those repeat nothing.
     bare: Select[Any] = statement.with_only_columns(literal_column("1"), maintain_column_froms=True)
+    for name in _EXTENSIONS:
+        if getattr(bare, name, None) is not None:
+            setattr(bare, name, None)
     # Nor what may refer to one of them by its name in text.
     for one in bare.group_by(None).order_by(None).get_final_froms():
         _collect(one, froms, optional=False)
@@ -121,10 +147,9 @@ def identify(  # noqa: PLR0911 - one per kind of statement
             if not all(tables_of(group) <= fixed for group in groups):
                 return (), _repeats(entities[0], froms, fixed), True
         return groups, None, False
-    if statement._distinct_on:
-        return tuple(statement._distinct_on), None, False
-    if statement._distinct and not whole:
-        return tuple(statement.selected_columns), None, False
+    distinct = _distinct_columns(statement, whole=whole)
+    if distinct:
+        return distinct, None, False
     keys: list[ColumnElement[Any]] = []
     reached: set[FromClause] = set()
     for entity in entities:
@@ -153,6 +178,16 @@ def identify(  # noqa: PLR0911 - one per kind of statement
         " Give the allowlist a tiebreaker=, an expression or a tuple of them."
     )
     return (), reason, False
+
+
+def _distinct_columns(statement: Select[Any], *, whole: bool) -> tuple[ColumnElement[Any], ...]:
+    selected = statement.selected_columns
+    if statement._distinct_on:
+        shown = all(
+            selected.corresponding_column(one) is not None for one in statement._distinct_on
+        )
+        return tuple(statement._distinct_on) if shown else ()
+    return tuple(selected) if statement._distinct and not whole else ()
 
 
 def _repeats(entity: Any, froms: Froms, fixed: set[FromClause]) -> str:
@@ -216,11 +251,20 @@ def _unique_in_subquery(leaf: AliasedReturnsRows, inner: SelectBase) -> Iterator
         return
     if not isinstance(inner, Select):
         return
+    if _has_one_row(inner):
+        yield frozenset()
+        return
     # A limit takes rows away, and none of them becomes less unique.
     identity, _, _ = identify(inner)
     columns = [leaf.corresponding_column(key) for key in identity]  # type: ignore[arg-type]
     if columns and all(column is not None for column in columns):
         yield frozenset(column.key for column in columns if column is not None)
+
+
+def is_extended(statement: Select[Any]) -> bool:
+    """Tell whether a statement has DISTINCT ON or another extension of one database."""
+    extended = any(getattr(statement, name, None) is not None for name in _EXTENSIONS)
+    return extended or bool(statement._distinct_on)
 
 
 def entities_of(descriptions: Sequence[dict[str, Any]]) -> list[Any]:

@@ -41,6 +41,7 @@ from .identities import (
     froms_of,
     groups_of,
     identify,
+    is_extended,
     is_whole,
     primary_key,
 )
@@ -189,7 +190,7 @@ def _normalise(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
             f"Use a select() or a union() of some; {type(statement).__name__} cannot be paged."
         )
     windows = any(isinstance(part, Over) for c in statement.selected_columns for part in _parts(c))
-    on = bool(statement._distinct_on)
+    on = is_extended(statement)
     if not (statement._has_row_limiting_clause or windows or on):
         return statement.order_by(None), lambda expression: expression
     if not any(is_whole(d) for d in descriptions_of(statement)):

@@ -34,9 +34,11 @@ from sqlalchemy import (
     select,
     table,
     text,
+    true,
     union,
     union_all,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import (
     Bundle,
     DeclarativeBase,
@@ -177,6 +179,12 @@ def walk(
     return found[0]
 
 
+def distinct_on(statement: Any, *columns: Any) -> Any:
+    """Say it as the SQLAlchemy line that runs wants it said."""
+    extension = getattr(postgresql, "distinct_on", None)
+    return statement.ext(extension(*columns)) if extension else statement.distinct(*columns)
+
+
 def first_of(row: Any) -> Any:
     return row[0]
 
@@ -309,6 +317,50 @@ def test_common_table_expressions(session: Session) -> None:
     joined = select(Doc, counts.c.n).join(counts, counts.c.num == Doc.num)
     pairs: Listing[Any] = Listing(joined, sort=SortAllowlist({"n": counts.c.n}, default="n"))
     assert len(walk(session, pairs, "-n", key=lambda row: row.Doc.id)) == ROWS
+
+
+def test_a_subquery_of_one_row_repeats_nothing(session: Session) -> None:
+    """Joined to every row: a total, or the first of what belongs to each."""
+    fill_books(session)
+    total = select(func.count(Book.id).label("n")).subquery()
+    with_total = Listing(
+        select(Author).join(total, true()), sort=SortAllowlist({"n": total.c.n}, default="n")
+    )
+    assert len(walk(session, with_total, "-n")) == 7
+    windowed = select(func.count(Book.id).over().label("n")).subquery()
+    with pytest.raises(PlanError, match="can repeat Author"):
+        Listing(select(Author).join(windowed, true()), sort=SortAllowlist({}, default="")).paginate(
+            args={}, session=session
+        )
+    if session.get_bind().dialect.name == "postgresql":
+        latest = (
+            select(Book.title)
+            .where(Book.author_id == Author.id)
+            .order_by(Book.added.desc(), Book.id)
+            .limit(1)
+            .lateral("latest")
+        )
+        with_latest = Listing(
+            select(Author).outerjoin(latest, true()),
+            sort=SortAllowlist({"latest": latest.c.title}, default="latest"),
+        )
+        assert len(walk(session, with_latest, "-latest")) == 7
+
+
+@pytest.mark.backends("postgresql")
+def test_one_row_of_each_kind(session: Session) -> None:
+    """DISTINCT ON: told apart by what is distinct, or by the key of the row that was kept."""
+    fill(session)
+    kinds = session.scalar(select(func.count(Doc.num.distinct())))
+    newest = distinct_on(select(Doc.id, Doc.text), Doc.num).order_by(Doc.num, Doc.id.desc())
+    with pytest.raises(PlanError, match="DISTINCT ON beside an entity"):
+        Listing(distinct_on(select(Doc), Doc.num), sort=DOCS).paginate(args={}, session=session)
+    for statement, sort in (
+        (newest, SortAllowlist({"text": Doc.text, "id": Doc.id}, default="text")),
+        (newest.add_columns(Doc.num), SortAllowlist({"num": Doc.num}, default="-num")),
+    ):
+        listing: Listing[Any] = Listing(statement, sort=sort)
+        assert len(walk(session, listing, *sort.entries, key=first_of)) == kinds
 
 
 def test_window_functions(session: Session) -> None:
