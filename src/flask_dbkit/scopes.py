@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import copy_context
-from threading import get_ident
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -94,7 +94,7 @@ class Scope:
             refuse_retry(self._retry)
         state = current_state()
         frame = open_scope(state.db.session(), self._options, state.surroundings)
-        me = get_ident()
+        me = threading.get_ident()
         if me in self._frames:
             frame.same_scope = self._frames[me]
         self._frames[me] = frame
@@ -107,7 +107,7 @@ class Scope:
         traceback: TracebackType | None,
     ) -> bool | None:
         # True for Rollback only; said as "bool", a checker would miss a return behind every block.
-        me = get_ident()
+        me = threading.get_ident()
         frame = self._frames.pop(me, None)
         if frame is None:
             return leave(self._frame_of_another(), error)

@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flask_dbkit import (
     Rollback,
     TransactionError,
+    attempts,
     current_transaction,
     on_commit,
     savepoint,
@@ -30,7 +31,16 @@ from flask_dbkit import (
 
 from .conftest import Entry, Ledger
 
-KINDS = ("join", "savepoint", "savepoint option", "begin_nested", "connection.begin_nested")
+KINDS = (
+    "join",
+    "join in less time",
+    "attempt",
+    "savepoint",
+    "savepoint option",
+    "savepoint in less time",
+    "begin_nested",
+    "connection.begin_nested",
+)
 WRITES = ("add", "insert", "core", "bulk")
 ERRORS = ("duplicate add", "duplicate insert", "duplicate core", "syntax", "no table")
 TAMPERING = (
@@ -94,8 +104,11 @@ class Run:
         session = self.ledger.session
         makers: dict[str, Callable[[], AbstractContextManager[Any]]] = {
             "join": transaction,
+            "join in less time": lambda: transaction(lock_timeout=9, statement_timeout=9),
+            "attempt": lambda: next(attempts(retry=3)),
             "savepoint": savepoint,
             "savepoint option": lambda: transaction(savepoint=True),
+            "savepoint in less time": lambda: transaction(savepoint=True, lock_timeout=8),
             "begin_nested": session.begin_nested,
             "connection.begin_nested": lambda: session.connection().begin_nested(),
         }
@@ -229,16 +242,18 @@ class Run:
         return []
 
 
-def check(ledger: Ledger, steps: list[Step]) -> None:
+def check(ledger: Ledger, steps: list[Step], *, loader: bool, options: dict[str, Any]) -> None:
     """Run a program in a scope, and compare the database with what the model says."""
     clear(ledger)
+    if loader:
+        ledger.read()
     run = Run(ledger)
     whole = Boundary()
     run.scopes.append(whole)
     work: list[object] = []
     ended = False
     try:
-        with transaction():
+        with transaction(**options):
             work = run.run(steps)
             ended = True
     except (ValueError, SQLAlchemyError, TransactionError):
@@ -272,9 +287,15 @@ def prepared(ledger: Ledger) -> Ledger:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(st.lists(programs, min_size=1, max_size=5))
+@given(
+    st.lists(programs, min_size=1, max_size=5),
+    st.booleans(),
+    st.sampled_from(
+        [{}, {"isolation": "SERIALIZABLE"}, {"lock_timeout": 9}, {"begin": "deferred"}]
+    ),
+)
 def test_what_is_saved_is_the_work_of_blocks_that_ended_normally(
-    prepared: Ledger, steps: list[Step]
+    prepared: Ledger, steps: list[Step], loader: bool, options: dict[str, Any]
 ) -> None:
     """Whatever is swallowed, nested and tampered with; on every database the same."""
-    check(prepared, steps)
+    check(prepared, steps, loader=loader, options=options)

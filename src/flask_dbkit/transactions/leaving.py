@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from threading import get_ident
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
@@ -35,7 +35,7 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
         UnexpectedRollback: A caught error had undone the work.
     """
     tree = frame.tree
-    if tree.owner != get_ident():
+    if tree.owner != threading.get_ident():
         tree.check_owner()
     frames = tree.frames
     if not frames or frames[-1] is not frame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import get_ident
+import threading
 
 from sqlalchemy.orm import Session
 
@@ -50,7 +50,7 @@ def open_scope(
 
 def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     """Open a block inside the tree: join it, or open a savepoint."""
-    if tree.owner != get_ident():
+    if tree.owner != threading.get_ident():
         tree.check_owner()
     if options.durable:
         raise DurabilityError
@@ -112,7 +112,7 @@ def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
 def _check_other_trees(
     trees: tuple[ScopeTree, ...], options: ScopeOptions, surroundings: Surroundings
 ) -> None:
-    me = get_ident()
+    me = threading.get_ident()
     for tree in trees:
         if tree.surroundings.key != surroundings.key or tree.owner not in (me, None):
             continue

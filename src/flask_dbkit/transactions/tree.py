@@ -9,9 +9,9 @@ that no block can end normally with its work gone.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import get_ident
 
 from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction
@@ -68,7 +68,8 @@ class ScopeTree:
         self.options = options
         self.surroundings = surroundings
         self.attempt = attempt
-        self.owner: int | None = get_ident()
+        # Asked by its full name: gevent may put another function there after the import.
+        self.owner: int | None = threading.get_ident()
         self.frames: list[Frame] = []
         self.works: dict[Engine, Work] = {}
         self.errors: list[tuple[int, BaseException, BaseException]] = []
@@ -104,7 +105,7 @@ class ScopeTree:
 
     def check_owner(self) -> None:
         """Refuse a caller from another thread or greenlet."""
-        me = get_ident()
+        me = threading.get_ident()
         if self.owner is None:
             self.owner = me
         if self.owner != me:
