@@ -18,13 +18,7 @@ def migrations_path(app: Flask, directory: str | Path | None = None) -> Path:
             ``Migrate(directory=...)``, else ``DBKIT_MIGRATIONS_DIR``. A relative one is looked
             for in the working directory, then beside the application's package, then in it.
     """
-    migrate = app.extensions.get("migrate")
-    if directory is None and migrate is not None:
-        directory = migrate.directory
-    if directory is None:
-        state = app.extensions.get("dbkit")
-        directory = state.config.migrations_dir if state is not None else "migrations"
-    path = Path(directory)
+    path = Path(_configured(app) if directory is None else directory)
     if path.is_absolute():
         return path
     root = Path(app.root_path)
@@ -32,3 +26,11 @@ def migrations_path(app: Flask, directory: str | Path | None = None) -> Path:
         if (parent / path / "env.py").is_file():
             return parent / path
     return Path.cwd() / path
+
+
+def _configured(app: Flask) -> str:
+    migrate = app.extensions.get("migrate")
+    if migrate is not None and migrate.directory is not None:
+        return str(migrate.directory)
+    state = app.extensions.get("dbkit")
+    return str(state.config.migrations_dir) if state is not None else "migrations"
