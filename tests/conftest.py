@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -252,6 +253,16 @@ def session(engine: Engine) -> Iterator[Session]:
     """A plain session on ``engine``, without the kit."""
     with Session(engine) as made:
         yield made
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder everybody may read: those of pytest are closed, and closed again by every run."""
+    with tempfile.TemporaryDirectory(prefix="dbkit-open-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        yield folder
+        folder.chmod(0o755)
 
 
 @pytest.fixture

@@ -361,16 +361,6 @@ def test_the_first_write_to_a_read_only_url_says_so(read_only: Engine, path: Pat
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder everybody may read: those of pytest are closed, and closed again by every run."""
-    with tempfile.TemporaryDirectory(prefix="dbkit-open-") as made:
-        folder = Path(made)
-        folder.chmod(0o755)
-        yield folder
-        folder.chmod(0o755)
-
-
 def test_a_file_without_write_permission_is_opened_for_reading(open_folder: Path) -> None:
     """An ordinary user may read a file of somebody else's; the write says what is wrong."""
     path = open_folder / "test.db"

@@ -268,16 +268,6 @@ def test_a_file_that_may_no_longer_be_written_is_told_while_it_is_in_use(
     assert made.codes() == set()
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that every user may enter; other runs of pytest close theirs again and again."""
-    folder = Path(tempfile.mkdtemp(prefix="dbkit-health-"))
-    folder.chmod(0o755)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
-
-
 @pytest.mark.parametrize("journal", JOURNALS)
 def test_a_file_without_permission_to_write_is_told(
     make_kit: MakeKit, open_folder: Path, journal: str
