@@ -249,6 +249,22 @@ GOOD = [
         "op.create_table('a', sa.Column('id', sa.Integer), if_not_exists=True)\n"
         "op.create_table('b', sa.Column('id', sa.Integer), if_not_exists=True)",
     ),
+    Case(
+        "",
+        PG,
+        "with op.get_context().autocommit_block():\n"
+        "    op.execute(\"ALTER TYPE kind ADD VALUE IF NOT EXISTS 'd'\")",
+    ),
+    Case("", PG, "op.execute('ALTER TABLE team ADD CONSTRAINT uq UNIQUE USING INDEX ix')"),
+    Case("", PG, "op.alter_column('team', 'name', nullable=True)"),
+    Case(
+        "",
+        PG,
+        "with op.get_context().autocommit_block():\n"
+        "    op.drop_index('ix', 'team', postgresql_concurrently=True)",
+    ),
+    Case("", ALL, "op.execute('UPDATE team SET size = 0 WHERE id > 10 AND id <= 20')"),
+    Case("", ALL, "op.add_column('team', sa.Column('at', sa.DateTime, nullable=True))"),
 ]
 
 
@@ -353,6 +369,9 @@ def test_a_column_that_breaks_writers_and_an_index_that_locks_them(
     ("before", "after"),
     [
         ("    op.add", "    # dbkit: ignore DM102 the table is empty\n    op.add"),
+        ("    op.exec", "    # dbkit: ignore DM101 a\n    # dbkit: ignore DM102 b\n\n    op.exec"),
+        ("nullable=False))", "nullable=False))  # dbkit: ignore DM201 a # dbkit: ignore DM102 b"),
+        ("def upgrade():", "# dbkit: ignore DM102 reviewed\ndef upgrade():"),
         ("def upgrade():", "def upgrade():  # dbkit: ignore DM1xx reviewed"),
         ("import sqlalchemy", "# dbkit: ignore DM102, DM201 reviewed\nimport sqlalchemy"),
         (
@@ -369,7 +388,7 @@ def test_what_the_author_has_looked_at_is_left_out(
 ) -> None:
     """Above a statement, for a function, for a file, and for a block."""
     project = make_project(URLS["sqlite"])
-    path = write(project, Case("", LITE, MIXED.splitlines()[0]))
+    path = write(project, Case("", LITE, "op.execute('SELECT 1')\n" + MIXED.splitlines()[0]))
     assert rules(found(project.run("lint", "--json", "--since", "first"))) == {"DM102"}
     path.write_text(path.read_text().replace(before, after, 1))
     assert project.ok("lint", "--since", "first") == "Nothing found.\n"

@@ -30,6 +30,8 @@ def explained(error: Exception, session: Session, step: Any, key: str | None) ->
     failed = (
         f"Revision {title_of(step.revision)} failed in the database {bind_title(key)!r}: {reason}."
     )
+    if "already exists" in reason:
+        failed += " If db.create_all() has made it, note so with 'flask dbkit migrate stamp'."
     if last == 0:
         return MigrationError(
             f"{failed} Nothing of it was applied. The revisions before it stay applied."

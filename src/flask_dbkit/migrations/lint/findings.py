@@ -71,8 +71,9 @@ def assured(reason: str) -> Iterator[None]:
 class RevisionSource:
     """The text of a revision file, with what it says to the linter.
 
-    ``# dbkit: ignore DM102 reason`` counts for the statement it stands in or before; beside
-    ``def`` for the function; above everything else for the file.
+    ``# dbkit: ignore DM102 reason`` counts for the statement it stands beside; alone on its line
+    for the rest of the block, as pylint's do; beside or above ``def`` for the function; above
+    everything else for the file.
 
     Args:
         path: The file.
@@ -111,21 +112,23 @@ class RevisionSource:
         first = body[0].lineno if body else 0
         tokens = tokenize.generate_tokens(io.StringIO(self.text).readline)
         for token in tokens:
-            match = _IGNORE.search(token.string) if token.type == tokenize.COMMENT else None
-            if match is None:
+            if token.type != tokenize.COMMENT:
                 continue
             line = token.start[0]
             alone = not token.line[: token.start[1]].strip()
-            lines = _WHOLE_FILE if alone and line < first else _scope(line, alone, statements)
-            self._ignored.append((lines, frozenset(re.split(r"[\s,]+", match[1].lower()))))
+            for match in _IGNORE.finditer(token.string):
+                lines = _WHOLE_FILE if alone and line < first else _scope(line, alone, statements)
+                self._ignored.append((lines, frozenset(re.split(r"[\s,]+", match[1].lower()))))
 
 
 def _scope(line: int, alone: bool, statements: list[ast.stmt]) -> range:
     """Return the lines of the statement a comment is about."""
     around = [one for one in statements if line in _lines(one)]
     smallest = min(around, key=lambda one: len(_lines(one)), default=None)
-    if not alone or (smallest is not None and not hasattr(smallest, "body")):
-        return _lines(smallest) if smallest is not None else range(line, line + 1)
+    if smallest is not None:
+        whole = _lines(smallest)
+        in_block = alone and hasattr(smallest, "body")
+        return range(line, whole.stop) if in_block else whole
     after = [one for one in statements if one.lineno > line]
     return _lines(min(after, key=lambda one: one.lineno)) if after else range(line, line + 1)
 
