@@ -22,6 +22,7 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    TypeDecorator,
     UniqueConstraint,
     bindparam,
     cast,
@@ -39,6 +40,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.hybrid import Comparator, hybrid_property
 from sqlalchemy.orm import (
     Bundle,
     DeclarativeBase,
@@ -135,6 +137,52 @@ class Doc(Base):
     flag: Mapped[bool | None]
     text: Mapped[str] = mapped_column(String(30))
     title = synonym("text")
+
+
+class Cents(TypeDecorator[Decimal]):
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else int(value * 100)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return None if value is None else Decimal(value) / 100
+
+
+class Shouted(TypeDecorator[str]):
+    """Kept in lower case, shown in upper case, by the database itself."""
+
+    impl = String(20)
+    cache_ok = True
+
+    def bind_expression(self, bindparam: Any) -> Any:
+        return func.lower(bindparam)
+
+    def column_expression(self, column: Any) -> Any:
+        return func.upper(column)
+
+
+class AnyCase(Comparator[str]):  # noqa: PLW1641 - equality makes a criterion
+    def __eq__(self, other: object) -> Any:
+        return func.lower(self.__clause_element__()) == func.lower(other)
+
+
+class Offer(Base):
+    __tablename__ = "offer"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    price: Mapped[Decimal | None] = mapped_column(Cents)
+    word: Mapped[str] = mapped_column(Shouted)
+    rank: Mapped[int | None] = mapped_column("other_name")
+
+    @hybrid_property
+    def folded(self) -> str:
+        return self.word.lower()
+
+    @folded.inplace.comparator
+    @classmethod
+    def _folded(cls) -> AnyCase:
+        return AnyCase(cls.word)
 
 
 Doc.twice = column_property(Doc.__table__.c.num * 2)
@@ -302,6 +350,35 @@ def test_keys_of_every_kind_of_expression(session: Session) -> None:
     for name in entries:
         for sign in ("", "-"):
             assert len(assert_walks(listing, session, sign + name, 3)) == ROWS
+
+
+def test_types_and_comparators_of_the_application(session: Session) -> None:
+    """A key is what is stored, whatever the application makes of it on the way."""
+    Base.metadata.create_all(session.connection())
+    r = random.Random(5)
+    session.add_all(
+        Offer(
+            id=n,
+            price=r.choice([None, Decimal("0.25"), Decimal("1.10")]),
+            word=r.choice(["Ab", "aB", "c"]),
+            rank=r.choice([None, 1, 2]),
+        )
+        for n in range(1, ROWS + 1)
+    )
+    session.commit()
+    names = {"price": Offer.price, "word": Offer.word, "rank": Offer.rank, "folded": Offer.folded}
+    filters = {
+        "price": Filter(Offer.price, ops="gte", type=Decimal),
+        "folded": Filter(Offer.folded),
+    }
+    offers = Listing(
+        Offer, sort=SortAllowlist(names, default="price"), filter=FilterAllowlist(filters)
+    )
+    walk(session, offers, "-price", "word", "-rank", "folded,-price")
+    dear = offers.paginate(args={"price__gte": "1.10"}, session=session)
+    assert {offer.price for offer in dear} == {Decimal("1.10")}
+    found = offers.paginate(args={"folded": "AB"}, session=session)
+    assert {offer.word for offer in found} == {"AB"}
 
 
 def test_common_table_expressions(session: Session) -> None:
