@@ -30,7 +30,7 @@ _CONTEXT = multiprocessing.get_context("spawn")
 def _write(path: str, committed: Synchronized[int], stop: Any) -> None:
     """Insert 1, 2, 3 … in transactions of their own, and tell what is committed."""
     with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = OFF")  # no power is cut here
         for number in itertools.count(1):
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("INSERT INTO entry VALUES (?, hex(randomblob(300)))", (number,))
@@ -157,7 +157,7 @@ def test_a_large_file_with_a_rollback_journal_is_tried_between_writes(
     store = LocalStore(tmp_path / "backups")
     manifest = create(database, store, progress=progress)
     assert written.count(False) == 0 or busy
-    assert written.count(True) > 3
+    assert 3 < written.count(True) < 10, "it was started again and again"
     assert (manifest.tables["entry"] == 1) != busy
     assert verify(store, manifest.id, database).ok
 

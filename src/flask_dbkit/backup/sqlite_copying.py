@@ -81,7 +81,9 @@ def copy_pages(
     def step(status: int, remaining: int, total: int) -> None:
         nonlocal before, begun
         patience.check(status)
-        if restarts is not None and remaining > before:
+        waits = status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        # A step leaves less to do than the one before, unless the copy was started again.
+        if restarts is not None and not waits and remaining >= before:
             begun += 1
             if begun > restarts + 1:
                 raise TooManyWrites
