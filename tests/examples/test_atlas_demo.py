@@ -10,11 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import pytest
+from atlas import loader
+from atlas.extensions import db
+
+from tests.examples.small_world import NAMES, MakeAtlas, make_source
+from tests.support.databases import Database
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -103,6 +109,25 @@ def test_the_second_start_is_instant(demo: Demo, database_url: str) -> None:
         assert len(second.lines) == 1
     # Nearly all of it is Python's own start and imports, on a machine that may be busy.
     assert seconds < 8
+
+
+@pytest.mark.requires("server")
+def test_the_demo_runs_on_a_server_and_at_the_address_it_is_given(
+    database: Database, make_atlas: MakeAtlas
+) -> None:
+    """``DATABASE_URL``, as platforms write it, ``HOST`` and ``PORT`` are all it takes."""
+    with make_atlas().app_context():
+        loader.load(db.session(), make_source, lambda done, total: None)
+    with socket.create_server(("127.0.0.2", 0)) as taken:
+        port = taken.getsockname()[1]
+    without_driver = re.sub(r"\+\w+", "", database.url, count=1)
+    with Demo(without_driver, HOST="127.0.0.2", PORT=str(port)) as demo:
+        address = demo.address()
+        assert address == f"http://127.0.0.2:{port}"
+        assert len(demo.lines) == 1, "nothing was to be loaded"
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            page = answer.read().decode()
+    assert any(name in page for name in NAMES)
 
 
 @pytest.mark.browser
