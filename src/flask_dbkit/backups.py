@@ -19,12 +19,13 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import URL
 
 from .config import Config
+from .dialects.sqlite import file_of
 from .exceptions import BackupError, closest
 from .fsa import current_engines, given_options
 from .health.checks import Check
 from .health.report import PASS, WARN, Result
 from .state import current_state
-from .urls import without_secrets
+from .urls import parse_database_url, without_secrets
 
 if TYPE_CHECKING:
     from .backup import Manifest, Packing, Restored, Store, Verification
@@ -150,7 +151,8 @@ def restore_backup(
     Args:
         backup_id: Names the backup.
         into: The URL of a database that is empty or does not exist yet. By default a new one
-            is made beside the live one, named ``<name>-<id>``.
+            is made beside the live one, named ``<name>-<id>``. A relative SQLite path is in the
+            instance folder.
         at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
         jobs: On PostgreSQL, with how many connections.
         owner: On PostgreSQL, whether to restore owners and privileges too.
@@ -163,7 +165,7 @@ def restore_backup(
     from . import backup
 
     store = _store(at)
-    target = None if into is None else backup.database_at(into)
+    target = None if into is None else backup.database_at(_located(into))
     try:
         return backup.restore(
             store,
@@ -281,6 +283,15 @@ def age_check(config: Config, instance_path: str, binds: Iterable[str]) -> Check
         return {_AGE: Result(WARN if old else PASS, "backup.old" if old else None, age_s, "s")}
 
     return Check(_AGE, look, critical=frozenset(), timeout_s=_AGE_TIMEOUT_S, ttl_s=_AGE_TTL_S)
+
+
+def _located(into: str | URL) -> URL:
+    """Put a relative SQLite path where Flask-SQLAlchemy looks for it: in the instance folder."""
+    url = parse_database_url(into, key="--into")
+    path = file_of(url) if url.get_backend_name() == "sqlite" else None
+    if path is None or str(url.database).startswith("file:"):
+        return url
+    return url.set(database=str(Path(current_app.instance_path, path)))
 
 
 def _db() -> SQLAlchemy:

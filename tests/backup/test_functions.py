@@ -59,6 +59,15 @@ def test_functions_do_what_the_commands_do(shop: Shop) -> None:
         assert prune_backups(dry_run=True) == []
 
 
+def test_a_relative_path_is_in_the_instance_folder(shop: Shop) -> None:
+    """As everywhere in Flask-SQLAlchemy, so the printed line means the same file."""
+    with shop.app.app_context():
+        restored = restore_backup(create_backup().id, into="sqlite:///again.db")
+    path = Path(shop.app.instance_path, "again.db")
+    assert path.exists()
+    assert switch_lines(restored) == [f'SQLALCHEMY_DATABASE_URI = "sqlite:///{path}"']
+
+
 def test_unknown_binds_and_ids_are_refused_with_what_there_is(shop: Shop) -> None:
     """And the nearest."""
     with shop.app.app_context():
