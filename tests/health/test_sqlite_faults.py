@@ -80,7 +80,8 @@ def test_a_lock_that_somebody_keeps_is_told_before_the_deadline(
         began = time.monotonic()
         assert made.codes() == {"db.locked"}
         assert time.monotonic() - began < 1.3
-    assert made.codes() == set()
+    # A question asked before may still be waiting for its answer, on a machine that is late.
+    _until(lambda: made.codes() == set())
 
 
 def test_a_file_that_is_missing_is_not_made(make_kit: MakeKit) -> None:
