@@ -327,6 +327,13 @@ def test_a_good_revision_passes(
     assert lint(case, dialect) == []
 
 
+def test_the_first_revision_may_make_every_table(make_project: MakeProject) -> None:
+    """MariaDB commits each statement, but what is left half done is an empty database."""
+    project = make_project(URLS["mariadb"])
+    project.write(BASE, "op.drop_table('team')")
+    assert found(project.run("lint", "--json", "--all")) == []
+
+
 MIXED = (
     "op.add_column('team', sa.Column('n', sa.Integer, nullable=False))\n"
     "op.create_index('ix', 'team', ['n'])"

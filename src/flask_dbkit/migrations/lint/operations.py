@@ -29,7 +29,7 @@ def examine_operations(recording: Recording, schema: Schema) -> Iterator[Hit]:
         recording: The operations.
         schema: The tables before it; afterwards, those after it.
     """
-    view = View(recording, schema, schema.metadata)
+    view = View(recording, schema, schema.metadata, is_first=not schema.tables)
     for each in recording.operations:
         for rule in _RULES:
             yield from rule(each, view)
@@ -51,7 +51,8 @@ def _whole(view: View) -> Iterator[Hit]:
     if view.is_postgresql and len(view.touched) > 1:
         names = ", ".join(sorted(view.touched))
         yield Hit("DM208", max(view.touched.values()), names)
-    if view.is_mysql:
+    # What the first revision leaves half done is a database to drop, and to make again.
+    if view.is_mysql and not view.is_first:
         committing = [
             line
             for line, text in view.recording.sql

@@ -50,11 +50,16 @@ class Hit:
 
 @dataclass
 class View:
-    """What the rules look at."""
+    """What the rules look at.
+
+    Attributes:
+        is_first: Whether no revision before it has made a table.
+    """
 
     recording: Recording
     schema: Schema
     metadata: MetaData
+    is_first: bool = False
     created: set[str] = field(default_factory=set)
     touched: dict[str, int] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
