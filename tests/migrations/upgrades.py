@@ -21,7 +21,7 @@ from flask_dbkit.migrations import Limits, upgrade
 
 
 def run(url: str, folder: str) -> dict[str, list[str]]:
-    app = Flask("shop")
+    app = Flask("shop", instance_path=f"{folder}-instance")
     app.config.update(SQLALCHEMY_DATABASE_URI=url, DBKIT_MIGRATIONS_DIR=folder)
     DBKit(app, db=SQLAlchemy(model_class=declarative_base()))
     with app.app_context():
