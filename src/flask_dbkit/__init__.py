@@ -74,7 +74,6 @@ from .scopes import (
     stream,
     transaction,
 )
-from .shortcuts import get_or_create, upsert
 from .transactions import Retry, TransactionInfo
 from .types import UTCDateTime
 
@@ -82,6 +81,7 @@ if TYPE_CHECKING:
     from .filtering import Filter, FilterAllowlist
     from .listing import Listing, paginate, paginate_keyset
     from .pagination import KeysetPage, OffsetPage
+    from .shortcuts import get_or_create, upsert
     from .sorting import SortAllowlist, SortKey
 
 __all__ = [
@@ -155,13 +155,14 @@ __all__ = [
     "upsert",
 ]
 
-# An application without lists does not wait for what lists are made of.
+# An application without lists, or upserts, does not wait for what these are made of.
 # https://peps.python.org/pep-0562/
 _ON_DEMAND = {
     **dict.fromkeys(("Filter", "FilterAllowlist"), "filtering"),
     **dict.fromkeys(("Listing", "paginate", "paginate_keyset"), "listing"),
     **dict.fromkeys(("KeysetPage", "OffsetPage"), "pagination"),
     **dict.fromkeys(("SortAllowlist", "SortKey"), "sorting"),
+    **dict.fromkeys(("get_or_create", "upsert"), "shortcuts"),
 }
 
 
