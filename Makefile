@@ -14,7 +14,7 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint format docs benchmarks build clean
+.PHONY: help demo test coverage test-matrix lint format docs benchmarks build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: ## Run the atlas of the world; honours HOST, PORT and DATABASE_URL
 
 test: ## Run the tests on every database found here; ARGS="…" goes to pytest
 	@$(PYTHON) tools/suite.py $(ARGS)
+
+coverage: ## Run the tests, print the branch coverage of src/, and fail below 95 %
+	@$(PYTHON) tools/suite.py --coverage $(ARGS)
 
 test-matrix: ## Run the tests on every Python and both SQLAlchemy lines
 	@$(PYTHON) tools/venvs.py tests
