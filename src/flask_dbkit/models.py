@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from flask_sqlalchemy.model import Model, NameMixin, camel_to_snake_case, should_set_tablename
-from sqlalchemy import JSON, MetaData, Numeric, Table
+from sqlalchemy import JSON, Double, MetaData, Numeric, Table
 from sqlalchemy.orm import DeclarativeBase, InstanceState, MappedAsDataclass, registry
 from sqlalchemy.orm.attributes import instance_state
 
@@ -56,6 +56,9 @@ _TYPE_MAP: dict[Any, Any] = {
     dict[str, Any]: JSON,
     list[Any]: JSON,
     Decimal: Numeric(18, 6),
+    # SQLAlchemy 2.0 would use FLOAT, which on MySQL and MariaDB has 32 bits; 2.1 uses DOUBLE.
+    # https://mariadb.com/docs/server/reference/data-types/numeric-data-types/float
+    float: Double,
 }
 
 

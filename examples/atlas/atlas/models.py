@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Double, ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from flask_dbkit import Base, Timestamps, Versioned
@@ -48,7 +48,7 @@ class Country(Base):
     name: Mapped[str] = mapped_column(String(100), index=True)
     capital: Mapped[str | None] = mapped_column(String(100))
     population: Mapped[int]
-    area_km2: Mapped[float] = mapped_column(Double)
+    area_km2: Mapped[float]
     continent_code: Mapped[str] = mapped_column(ForeignKey("continent.code"), index=True)
 
     continent: Mapped[Continent] = relationship(back_populates="countries")
@@ -77,8 +77,8 @@ class Place(Versioned, Timestamps, Base):
     country_code: Mapped[str] = mapped_column(ForeignKey("country.code"))
     region_code: Mapped[str | None] = mapped_column(String(20))
     population: Mapped[int]
-    latitude: Mapped[float] = mapped_column(Double)
-    longitude: Mapped[float] = mapped_column(Double)
+    latitude: Mapped[float]
+    longitude: Mapped[float]
     time_zone: Mapped[str] = mapped_column(String(40))
     # One name per line. Lists of places do not show it, so they do not load it either.
     alternate_names: Mapped[str | None] = mapped_column(Text, deferred=True)
