@@ -38,10 +38,10 @@ logger = logging.getLogger("flask_dbkit.sqlite")
 SIDE_FILE_SUFFIX = "-dbkit-writers"
 """Appended to the database's path to name the file that carries the advisory lock."""
 
-TURN_S = 0.02
+TURN_S = 0.07
 """Seconds a thread may be kept waiting before the lock is handed over."""
 
-FILE_TURN_S = 0.05
+FILE_TURN_S = 0.12
 """Seconds a process may keep coming back to the side file while another one wants it.
 
 Longer than the turn of a thread: handing over to a process costs a sleep instead of a switch.
@@ -49,7 +49,7 @@ Longer than the turn of a thread: handing over to a process costs a sleep instea
 
 _RETURN_S = 0.001  # a thread that wants the lock again so soon is expected to go on
 _IDLE_S = 0.005  # if it does not, a free lock goes to the first waiter after this long
-_POLL_MIN_S, _POLL_MAX_S = 0.001, 0.003  # sleeps between tries for the side file
+_POLL_MIN_S, _POLL_MAX_S = 0.002, 0.004  # sleeps between tries for the side file
 _STAND_BACK_S = 0.004  # a process whose turn is over leaves the side file alone for this long
 _GATE_BYTE, _WAITING_BYTE = 0, 1
 
