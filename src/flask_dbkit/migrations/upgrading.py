@@ -60,14 +60,10 @@ def upgrade(
     with translated():
         script = folder.script()
         states = refuse(folder, script, revision, only)
-        managed = folder.managed
         behind = {state.bind for state in states if state.status in ("pending", "absent")}
         if not behind and revision in ("head", "heads"):
             return {state.bind: [] for state in states if state.status == "current"}
-        if back_up is not None:
-            for key, engine in managed.items():
-                if bind_title(key) in behind:
-                    back_up(key, engine)
+        _back_up(folder, behind, back_up)
         done = run_environment(
             folder,
             script,
@@ -101,11 +97,7 @@ def downgrade(
     with translated():
         script = folder.script()
         states = refuse(folder, script, "head" if revision == "base" else revision, only)
-        if back_up is not None:
-            there = {state.bind for state in states if state.current}
-            for key, engine in folder.managed.items():
-                if bind_title(key) in there:
-                    back_up(key, engine)
+        _back_up(folder, {state.bind for state in states if state.current}, back_up)
         return run_environment(
             folder,
             script,
@@ -115,6 +107,15 @@ def downgrade(
             only=only,
             destination_rev=revision,
         )
+
+
+def _back_up(folder: Folder, names: set[str], back_up: BackUp | None) -> None:
+    """Back up the databases of these names, if that was asked for."""
+    if back_up is None:
+        return
+    for key, engine in folder.managed.items():
+        if bind_title(key) in names:
+            back_up(key, engine)
 
 
 def stamp(revision: str = "head", *, folder: Folder | None = None) -> None:
