@@ -33,7 +33,8 @@ def prepare_engine() -> Iterator[KitEngine]:
         defaults = support.engine_options(parsed, context)
         if parsed.get_backend_name() == "sqlite" and parsed.database is None:
             # As Flask-SQLAlchemy has it.
-            defaults |= {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+            as_made = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+            defaults = merge_options(as_made, defaults)
         engine = create_engine(parsed, **merge_options(defaults, options))
         support.install(engine, context)
         made.append(engine)

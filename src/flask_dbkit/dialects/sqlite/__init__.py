@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from ...pragmas import DEFAULT_PRAGMAS, PragmaValue
-from ..base import DatabaseSupport, EngineContext, takes_queue_options
+from ..base import DatabaseSupport, EngineContext, drop_url_arguments, takes_queue_options
 from ..forking import after_fork_in_child
 from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
 from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
@@ -38,9 +38,14 @@ class SQLite(DatabaseSupport):
     def engine_options(self, url: URL, context: EngineContext) -> dict[str, Any]:
         """Return a pool sized for readers, which WAL lets run beside the writer.
 
-        An in-memory database keeps the pool Flask-SQLAlchemy chose for it.
+        An in-memory database keeps the pool Flask-SQLAlchemy chose for it. The driver's cache
+        of statements is off there: threads that share the connection would be given the same
+        prepared statement, and one that reads its last row would reset it under the others.
+        https://docs.python.org/3/library/sqlite3.html#sqlite3.connect
         """
-        if file_of(url) is None or not takes_queue_options(context.given):
+        if file_of(url) is None:
+            return {"connect_args": drop_url_arguments({"cached_statements": 0}, url)}
+        if not takes_queue_options(context.given):
             return {}
         return {"pool_size": 16, "max_overflow": 16, "pool_timeout": 10}
 
