@@ -33,7 +33,7 @@ from .models import Base
 from .redaction import install_redaction
 from .requests import run_views_in_scopes
 from .state import AppState, remember
-from .transactions import Surroundings, guard_engine, guard_sessions
+from .transactions import Surroundings, asked_begin, guard_engine, guard_sessions
 from .urls import parse_database_url
 
 __all__ = ["DBKit"]
@@ -239,11 +239,12 @@ def _contexts(
     app: Flask, db: SQLAlchemy, config: Config, *, late: bool
 ) -> Mapping[str | None, EngineContext]:
     """Initialise Flask-SQLAlchemy with our defaults below the application's own options."""
-    wants_write = _request_announces_write if config.sqlite_begin_by_method else None
+    asked: dict[str, Any] = {"asked_begin": asked_begin}
+    if config.sqlite_begin_by_method:
+        asked["wants_write"] = _request_announces_write
 
     def context(key: str | None, given: Mapping[str, Any]) -> EngineContext:
-        extra = {} if wants_write is None else {"wants_write": wants_write}
-        return EngineContext(key, app.name, config, given, late=late, **extra)
+        return EngineContext(key, app.name, config, given, late=late, **asked)
 
     if late:
         engines, given = fsa.engines_of(app, db), fsa.given_options(app, db)

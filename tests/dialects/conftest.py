@@ -26,7 +26,11 @@ def prepare_engine() -> Iterator[KitEngine]:
         settings = {key: options.pop(key) for key in list(options) if key.startswith("DBKIT_")}
         wants_write = options.pop("wants_write", lambda: False)
         context = EngineContext(
-            None, "dbkit_test_app", Config.from_mapping(settings), options, wants_write
+            None,
+            "dbkit_test_app",
+            Config.from_mapping(settings),
+            options,
+            wants_write=wants_write,
         )
         parsed = make_url(url)
         support = support_for(parsed)

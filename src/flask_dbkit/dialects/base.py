@@ -25,6 +25,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing_asked() -> None:
+    """Leave the way to begin to others."""
+
+
 @dataclass(frozen=True)
 class EngineContext:
     """What a database module is told about the engine it prepares.
@@ -34,6 +38,10 @@ class EngineContext:
         app_name: Shown by the server's list of sessions.
         config: The application's settings.
         given: The engine options the application set itself; none of them is overruled.
+        asked_begin: Asked at each BEGIN on SQLite: does a transaction scope want it
+            ``"immediate"`` or ``"deferred"``? An execution option would say the same, but to
+            set one copies and compares those of the connection, which costs a tenth of a small
+            transaction.
         wants_write: Asked at each BEGIN: does the caller announce writes? The extension
             answers from the request method, so that nothing here knows Flask.
         late: The engine was there before, and may have been used.
@@ -43,6 +51,7 @@ class EngineContext:
     app_name: str
     config: Config
     given: Mapping[str, Any] = field(default_factory=dict)
+    asked_begin: Callable[[], str | None] = _nothing_asked
     wants_write: Callable[[], bool] = _never
     late: bool = False
 

@@ -9,6 +9,7 @@ asks of each database, ``hooks`` and ``retrying`` what happens around it.
 
 from __future__ import annotations
 
+from .connections import asked_begin
 from .engine_guards import guard_engine
 from .frames import Frame, TransactionInfo
 from .hooks import Hook, Hooks, run_now
@@ -30,6 +31,7 @@ __all__ = [
     "Timeouts",
     "TransactionInfo",
     "as_retry",
+    "asked_begin",
     "attempts",
     "check_replayable",
     "guard_engine",

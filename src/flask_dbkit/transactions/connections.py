@@ -10,16 +10,15 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.util import immutabledict
 
-from ..dialects.sqlite.control import asked_begin
 from ..exceptions import OptionMismatch, OwnershipError
 from .databases import scopes_for
 from .engine_guards import GUARDED, guard_engine
 from .frames import Frame
 from .options import NO_TIMEOUTS
 from .tree import ScopeTree
-from .work import Work, own_checkout
+from .work import Work, open_trees, own_checkout
 
-__all__ = ["acquire", "entered_savepoint", "join", "put_in_force", "restore"]
+__all__ = ["acquire", "asked_begin", "entered_savepoint", "join", "put_in_force", "restore"]
 
 
 def acquire(tree: ScopeTree, engine: Engine) -> None:
@@ -27,9 +26,18 @@ def acquire(tree: ScopeTree, engine: Engine) -> None:
     if GUARDED not in engine.dialect.__dict__:
         guard_engine(engine)
     # A scope that asks for no more than a way to begin leaves the connecting to the session.
-    asked_begin.set(tree.asked_begin)
     if not tree.begins_plainly:
         _begin_with_options(tree, engine)
+
+
+def asked_begin() -> str | None:
+    """Return how the transaction that begins now is to begin on SQLite, if a scope's does."""
+    for tree in open_trees.get():
+        # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
+        # with connecting.
+        if tree.frames and not tree.root.is_active:
+            return tree.begin
+    return None
 
 
 def _begin_with_options(tree: ScopeTree, engine: Engine) -> None:

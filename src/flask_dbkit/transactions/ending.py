@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import event
 
-from ..dialects.sqlite.control import asked_begin, nothing_asked
 from ..exceptions import Rollback
 from .checks import orm_write_guard
 from .failures import note_failure
@@ -68,7 +67,6 @@ def _free_connections(tree: ScopeTree) -> None:
         methods = work.connection.__dict__
         methods.pop("commit", None)
         methods.pop("rollback", None)
-    asked_begin.set(nothing_asked)
 
 
 def run_rollback_hooks(tree: ScopeTree, error: BaseException) -> None:

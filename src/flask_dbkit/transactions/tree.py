@@ -140,12 +140,6 @@ class ScopeTree:
             nested = nested.parent
         return boundary.cause
 
-    def asked_begin(self) -> str | None:
-        """Return how a transaction begins on SQLite, if it is this scope's that begins now."""
-        # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
-        # with connecting.
-        return self.begin if self.frames and not self.root.is_active else None
-
     def is_own(self, nested: SessionTransaction) -> bool:
         """Tell whether a savepoint of the session was opened by the application."""
         return not any(frame.savepoint is nested for frame in self.frames)

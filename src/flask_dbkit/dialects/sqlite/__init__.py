@@ -88,7 +88,7 @@ class SQLite(DatabaseSupport):
         if path is not None and pragmas.get("journal_mode") == "WAL":
             _warn_of_network(engine, path)
         guard_scripts(engine)
-        install_control(engine, wants_write=context.wants_write)
+        install_control(engine, context)
         if context.late and isinstance(engine.pool, StaticPool):
             # The one connection holds the whole database: prepare it instead of dropping it.
             fairy = engine.raw_connection()

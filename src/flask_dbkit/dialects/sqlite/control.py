@@ -30,7 +30,6 @@ import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -56,10 +55,8 @@ __all__ = [
     "Plain",
     "Send",
     "TransactionControl",
-    "asked_begin",
     "control_of",
     "leave_connections_to_parent",
-    "nothing_asked",
 ]
 
 BEGIN_OPTION = "dbkit_sqlite_begin"
@@ -71,19 +68,6 @@ READ_ONLY_OPTION = "dbkit_sqlite_read_only"
 LOCK_TIMEOUT_OPTION = "dbkit_sqlite_lock_timeout_s"
 """Execution option of a connection: seconds its next transaction waits for locks."""
 
-
-def nothing_asked() -> None:
-    """Nobody has asked for a way to begin."""
-
-
-asked_begin: ContextVar[Callable[[], str | None]] = ContextVar(
-    "flask_dbkit_asked_begin", default=nothing_asked
-)
-"""Asked before :data:`BEGIN_OPTION` is looked at; returns the same words, or ``None``.
-
-Announcing an option copies and compares the options of a connection, which costs a tenth of a
-small transaction.
-"""
 
 OPTIONS = frozenset({BEGIN_OPTION, READ_ONLY_OPTION, LOCK_TIMEOUT_OPTION})
 NO_OPTIONS: Mapping[str, Any] = {}
@@ -187,17 +171,18 @@ class TransactionControl:
 
     # -- what the engine asks for ---------------------------------------------------------
 
-    def begin(self, checkout: object, wants_write: Callable[[], bool]) -> None:
-        """Send BEGIN in the mode that the execution options ask for.
+    def begin(self, checkout: object, asked: str | None, wants_write: Callable[[], bool]) -> None:
+        """Send BEGIN in the mode that is asked for.
 
         Args:
             checkout: The pooled connection.
-            wants_write: Asked if the options do not name a mode.
+            asked: ``"immediate"`` or ``"deferred"``, before the execution options.
+            wants_write: Asked if nothing else names a mode.
         """
         if self._inherited:
             raise inherited_connection()
         options = self.announced.get(checkout, NO_OPTIONS)
-        to_write = self._prepare(options, wants_write)
+        to_write = self._prepare(options, asked, wants_write)
         if options.get(READ_ONLY_OPTION, False):
             self.set_read_only(checkout, read_only=True)
         self._transaction = transaction = Transaction(Mode.DEFERRED, checkout)
@@ -215,12 +200,14 @@ class TransactionControl:
             self._transaction = None
             raise
 
-    def _prepare(self, options: Mapping[str, Any], wants_write: Callable[[], bool]) -> bool:
+    def _prepare(
+        self, options: Mapping[str, Any], asked: str | None, wants_write: Callable[[], bool]
+    ) -> bool:
         """Set what ends with the next transaction, and tell whether it announces writes."""
         lock_timeout_s = options.get(LOCK_TIMEOUT_OPTION)
         if lock_timeout_s is not None:
             self.limit(lock_timeout_s=lock_timeout_s, statement_timeout_s=None)
-        begin = asked_begin.get()() or options.get(BEGIN_OPTION)
+        begin = asked or options.get(BEGIN_OPTION)
         return wants_write() if begin is None else begin == "immediate"
 
     def begin_autocommit(self, checkout: object) -> None:

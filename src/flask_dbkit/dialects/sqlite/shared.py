@@ -59,11 +59,11 @@ class SharedTransactionControl(TransactionControl):
 
     # -- what the engine asks for ---------------------------------------------------------
 
-    def begin(self, checkout: object, wants_write: Callable[[], bool]) -> None:
+    def begin(self, checkout: object, asked: str | None, wants_write: Callable[[], bool]) -> None:
         """Note that a transaction begins; BEGIN is sent when it first uses the connection."""
         with self._changed:
             options = self.announced.get(checkout, NO_OPTIONS)
-            to_write = self._prepare(options, wants_write)
+            to_write = self._prepare(options, asked, wants_write)
             transaction = Transaction(Mode.DISPLACED, checkout)
             transaction.read_only = options.get(READ_ONLY_OPTION, False)
             self._transactions[checkout] = transaction

@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import StaticPool
 
+from ..base import EngineContext
 from .control import INFO_KEY, OPTIONS, TransactionControl, control_of
 from .gate import WriterGate
 from .shared import SharedTransactionControl
@@ -32,7 +33,7 @@ def control_factory(
     return lambda raw: control_class(raw, gate, busy_timeout_s)
 
 
-def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
+def install_control(engine: Engine, context: EngineContext) -> None:
     """Take transaction control of those connections of one engine that carry a control.
 
     Args:
@@ -42,7 +43,7 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
             follows in any case, when the gate may be opened. Its "begin" event would do, but
             one listener of that kind makes SQLAlchemy prepare every other kind for every
             statement: a tenth of a small transaction.
-        wants_write: Asked at each BEGIN without an option of its own.
+        context: Says whom to ask at each BEGIN.
     """
 
     @event.listens_for(engine, "handle_error")
@@ -61,7 +62,7 @@ def install_control(engine: Engine, *, wants_write: Callable[[], bool]) -> None:
     event.listen(engine, "close", lose)
     event.listen(engine, "invalidate", lose)
     _wrap_options(engine)
-    _wrap_transactions(engine.dialect, wants_write)
+    _wrap_transactions(engine.dialect, context)
     _wrap_statements(engine.dialect)
 
 
@@ -105,13 +106,15 @@ def _allow_isolation(connection: Connection, opts: Mapping[str, Any]) -> None:
             control.set_isolation(connection.connection, str(opts["isolation_level"]))
 
 
-def _wrap_transactions(dialect: Dialect, wants_write: Callable[[], bool]) -> None:
+def _wrap_transactions(dialect: Dialect, context: EngineContext) -> None:
     """Replace begin, commit and rollback of this one dialect object, which one engine owns."""
     plain_begin, plain_commit, plain_rollback = (
         dialect.do_begin,
         dialect.do_commit,
         dialect.do_rollback,
     )
+
+    asked_begin, wants_write = context.asked_begin, context.wants_write
 
     def do_begin(connection: Any) -> None:
         control = control_of(connection)
@@ -120,7 +123,7 @@ def _wrap_transactions(dialect: Dialect, wants_write: Callable[[], bool]) -> Non
         elif control.is_autocommit(connection):
             control.begin_autocommit(connection)
         else:
-            control.begin(connection, wants_write)
+            control.begin(connection, asked_begin(), wants_write)
 
     def do_commit(connection: Any) -> None:
         control = control_of(connection)
