@@ -326,7 +326,8 @@ def driver_state(*, rounds: int, count: int) -> dict[str, float]:
                     connection.exec_driver_sql("SELECT count(*) FROM information_schema.tables")
                 database = scopes_for(connection.dialect)
                 wrote = name != "MariaDB"
-                run = {("", name): lambda c=connection, d=database, w=wrote: d.state(c, wrote=w)}
+                raw = connection.connection.dbapi_connection
+                run = {("", name): lambda r=raw, d=database, w=wrote: d.state(r, wrote=w)}
                 found[name] = best_of(run, rounds=rounds, count=count)["", name]
             engine.dispose()
     return found

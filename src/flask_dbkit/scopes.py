@@ -93,11 +93,10 @@ class Scope:
         if self._retry is not None:
             refuse_retry(self._retry)
         state = current_state()
-        frame = open_scope(state.db.session(), self._options, state.surroundings)
-        me = threading.get_ident()
-        if me in self._frames:
-            frame.same_scope = self._frames[me]
-        self._frames[me] = frame
+        frame = open_scope(state.db.session.registry(), self._options, state.surroundings)
+        frames, me = self._frames, threading.get_ident()
+        frame.same_scope = frames.get(me)
+        frames[me] = frame
         return frame
 
     def __exit__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
@@ -58,13 +58,13 @@ def current_state() -> AppState:
     """
     proxied: Any = current_app
     app: Flask = proxied._get_current_object()  # noqa: SLF001 - documented, whatever its name
-    state = app.extensions.get("dbkit")
+    state: AppState | None = app.extensions.get("dbkit")
     if state is None:
         raise RuntimeError(
             f"The current Flask app {app.name!r} has no DBKit."
             " Call DBKit(app) or dbkit.init_app(app) in its factory."
         )
-    return cast("AppState", state)
+    return state
 
 
 def current_session() -> Session:

@@ -89,23 +89,23 @@ def _flush_before_savepoint(session: Session) -> None:
 def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> None:
     database = work.database
     if kind is Kind.WRITE:
-        refuses = tree.frames and tree.frames[-1].refuses_writes
-        if refuses and not (tree.options.read_only or database.can_turn_read_only):
-            _refuse_write(tree, "A statement that writes")
+        if tree.guards_orm_writes and not (tree.options.read_only or database.can_turn_read_only):
+            _check_write(tree, "A statement that writes")
     elif kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
         raise OwnershipError(
             f"Transaction control as text, {statement.strip()[:40]!r}, inside a transaction()"
             " scope: the scope begins and ends the transaction. Nothing was sent. Use savepoint()"
             " for a savepoint."
         )
-    if database.commits_by_itself(statement):
+    commits, opens = database.effects(statement)
+    if commits:
         raise OwnershipError(
             f"{first_word(statement)} inside a transaction() scope: on"
             f" {work.connection.dialect.name} it commits everything before it, and the scope"
             " could not keep its word. Nothing was sent. Run it outside the scope."
         )
-    if not work.surely_open:
-        work.surely_open = database.writes_rows(statement)
+    if opens:
+        work.surely_open = True
 
 
 def _check_still_open(tree: ScopeTree, work: Work) -> None:
@@ -113,7 +113,7 @@ def _check_still_open(tree: ScopeTree, work: Work) -> None:
     if work.rolled_back:
         tree.ended_by("a ROLLBACK on its connection")
     if not work.connection.invalidated:
-        state = work.database.state(work.connection, wrote=work.surely_open)
+        state = work.database.state(work.raw, wrote=work.surely_open)
         if state is DriverState.GONE:
             tree.ended_by("a statement that SQLAlchemy did not see")
 
@@ -140,7 +140,7 @@ def check_last(tree: ScopeTree, work: Work) -> None:
             " its end. The work was rolled back; leave the COMMIT out."
         )
     # A before_commit listener of the application's runs after every other check.
-    if tree.frames and tree.frames[0].cause is not None:
+    if not tree.simple and tree.frames and tree.frames[0].cause is not None:
         raise unexpected(tree.frames[0].cause, "transaction")
     if work.rolled_back:
         check_connection(tree, work)
@@ -150,16 +150,15 @@ def check_last(tree: ScopeTree, work: Work) -> None:
 
 def check_connection(tree: ScopeTree, work: Work) -> None:
     """Look whether the connection is still the one of the transaction."""
-    connection = work.connection
-    if work.rolled_back or connection.closed or connection.invalidated:
+    # One that was closed has sent its ROLLBACK.
+    if work.rolled_back or work.connection.invalidated:
         tree.lost_to("a ROLLBACK on its connection, or the connection's loss")
         raise OwnershipError(tree.foreign_message())
 
 
 def check_driver(tree: ScopeTree, work: Work) -> None:
     """Ask the driver whether the transaction is still there."""
-    connection = work.connection
-    state = work.database.state(connection, wrote=work.surely_open)
+    state = work.database.state(work.raw, wrote=work.surely_open)
     if state is DriverState.OPEN:
         return
     if state is DriverState.FAILED:
@@ -178,10 +177,10 @@ def check_flush(tree: ScopeTree) -> None:
         _refuse_write(tree, "A flush of new, changed or deleted objects")
 
 
-def check_orm_write(tree: ScopeTree) -> None:
-    """Look at an ORM-enabled INSERT, UPDATE or DELETE before it is sent."""
+def _check_write(tree: ScopeTree, what: str) -> None:
+    """Look at a write before it is sent."""
     if tree.frames and tree.frames[-1].refuses_writes:
-        _refuse_write(tree, "An INSERT, UPDATE or DELETE")
+        _refuse_write(tree, what)
 
 
 def guard_orm_writes(tree: ScopeTree) -> None:
@@ -236,4 +235,4 @@ def orm_write_guard(state: ORMExecuteState) -> None:
     """Refuse ORM-enabled INSERT, UPDATE and DELETE in a read-only scope, before any SQL."""
     tree = marks_of(state.session).tree
     if tree is not None and state.is_orm_statement and not state.is_select:
-        check_orm_write(tree)
+        _check_write(tree, "An INSERT, UPDATE or DELETE")

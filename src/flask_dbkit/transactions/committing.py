@@ -22,10 +22,11 @@ __all__ = ["check_before_commit", "commit"]
 
 def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
     """Look once more whether COMMIT will save what the block did."""
-    if tree.foreign is not None:
-        raise OwnershipError(tree.foreign_message())
-    if frame.cause is not None or not tree.session.is_active:
-        raise unexpected(frame.cause, "transaction")
+    if not tree.simple:
+        if tree.foreign is not None:
+            raise OwnershipError(tree.foreign_message())
+        if frame.cause is not None or not tree.session.is_active:
+            raise unexpected(frame.cause, "transaction")
     works = tree.works
     if not works:
         return

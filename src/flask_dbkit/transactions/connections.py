@@ -6,28 +6,24 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import SessionTransaction
-from sqlalchemy.util import immutabledict
 
 from ..exceptions import OptionMismatch, OwnershipError
 from .databases import scopes_for
 from .engine_guards import GUARDED, guard_engine
 from .frames import Frame
-from .options import NO_TIMEOUTS
+from .options import NO_TIMEOUTS, PLAIN
 from .tree import ScopeTree
 from .work import Work, open_trees, own_checkout
 
-__all__ = ["acquire", "asked_begin", "entered_savepoint", "join", "put_in_force", "restore"]
-
-
-def acquire(tree: ScopeTree, engine: Engine) -> None:
-    """See to it that a database is begun the way this scope asks for, at its first use."""
-    if GUARDED not in engine.dialect.__dict__:
-        guard_engine(engine)
-    # A scope that asks for no more than a way to begin leaves the connecting to the session.
-    if not tree.begins_plainly:
-        _begin_with_options(tree, engine)
+__all__ = [
+    "asked_begin",
+    "entered_savepoint",
+    "join",
+    "put_in_force",
+    "restore",
+]
 
 
 def asked_begin() -> str | None:
@@ -36,39 +32,18 @@ def asked_begin() -> str | None:
         # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
         # with connecting.
         if tree.frames and not tree.root.is_active:
-            return tree.begin
+            return tree.surroundings.begin_of(tree.options)
     return None
-
-
-def _begin_with_options(tree: ScopeTree, engine: Engine) -> None:
-    timeouts = tree.frame_behind(None).timeouts
-    database = scopes_for(engine.dialect)
-    if tree.session.twophase and not database.two_phase:
-        raise OptionMismatch(
-            "multi_bind",
-            "two_phase",
-            None,
-            f"{engine.dialect.name} cannot prepare a transaction over several databases. Use"
-            " multi_bind='best_effort', or write to one database.",
-        )
-    options = database.begin_options(
-        read_only=tree.options.read_only, isolation=tree.options.isolation, timeouts=timeouts
-    )
-    # By the root: inside a savepoint SQLAlchemy 2.0 would apply the options a second time,
-    # to the savepoint, and refuse them.
-    tree.acquiring = True
-    try:
-        tree.root.connection(None, bind=engine, execution_options=immutabledict(options))
-    finally:
-        tree.acquiring = False
 
 
 def join(tree: ScopeTree, work: Work) -> None:
     """Take a transaction that the session has begun into the tree."""
     connection = work.connection
-    checkout = connection.connection
-    raw: Any = checkout.dbapi_connection
-    if connection.dialect.detect_autocommit_setting(raw):
+    checkout: Any = connection.connection
+    dialect = connection.dialect
+    if GUARDED not in dialect.__dict__:
+        guard_engine(connection.engine)
+    if dialect.detect_autocommit_setting(checkout.dbapi_connection):
         raise OptionMismatch(
             "isolation",
             "a transaction",
@@ -77,19 +52,18 @@ def join(tree: ScopeTree, work: Work) -> None:
             " a rollback would undo nothing. Take isolation_level='AUTOCOMMIT' out of its"
             " options, and set it on single connections.",
         )
-    work.tree = tree
-    own_checkout(work, checkout)
+    own_checkout(work, tree, checkout)
     tree.works[connection.engine] = work
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
     methods["rollback"] = partial(_roll_back_noticed, tree, connection.rollback)
     frames = tree.frames
-    if not frames:
-        # An adopted transaction: it has no options, and nothing is sent to it.
+    if not frames or (tree.options is PLAIN and len(frames) == 1):
+        # An adopted transaction has no options and is sent nothing; most others have none.
         return
     if tree.options.read_only:
         work.database.begun(connection, read_only=True)
-    put_in_force(tree, frames[0] if len(frames) == 1 else tree.frame_behind(None), connection)
+    put_in_force(tree, tree.frame_behind(None), connection)
 
 
 def entered_savepoint(

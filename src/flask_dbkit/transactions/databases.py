@@ -9,7 +9,7 @@ import math
 import re
 import sqlite3
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.engine import Connection, Dialect
 
@@ -18,7 +18,6 @@ from ..dialects.sqlite.control import (
     READ_ONLY_OPTION,
     control_of,
 )
-from ..dialects.sqlite.scripts import GuardedConnection
 from ..faults import Faults, faults_for
 from ..statements import first_word
 from .options import Timeouts
@@ -61,6 +60,21 @@ class DriverState(Enum):
     FAILED = "failed"
 
 
+class Effects(NamedTuple):
+    """What a statement does to the transaction it is sent in.
+
+    Attributes:
+        commits: It commits everything before it, by itself.
+        opens: The database must have a transaction open once it was sent.
+    """
+
+    commits: bool
+    opens: bool
+
+
+_WRITES = Effects(commits=False, opens=True)
+
+
 class DatabaseScopes:
     """The plain answers, for databases we know nothing of.
 
@@ -78,9 +92,13 @@ class DatabaseScopes:
     def __init__(self, dialect_name: str) -> None:
         self.faults: Faults = faults_for(dialect_name)
 
-    def commits_by_itself(self, statement: str) -> bool:
-        """Tell whether a statement would commit the transaction it is sent in."""
+    def is_idle(self, raw: Any) -> bool:
+        """Tell whether the driver is sure that a rollback would do nothing."""
         return False
+
+    def effects(self, statement: str) -> Effects:
+        """Tell what a statement that is no SELECT does to the transaction it is sent in."""
+        return _WRITES
 
     def begin_options(
         self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -97,16 +115,9 @@ class DatabaseScopes:
     def set_read_only(self, connection: Connection, read_only: bool) -> None:
         """Make the rest of the transaction, or of the savepoint, read-only; or writable again."""
 
-    def owned(self, raw: Any, *, owned: bool) -> None:
-        """Take notice that a scope owns the transaction of a connection, or no longer."""
-
-    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+    def state(self, raw: Any, *, wrote: bool) -> DriverState:
         """Ask the driver whether its transaction is still the one that was begun."""
         return DriverState.OPEN
-
-    def writes_rows(self, statement: str) -> bool:
-        """Tell whether a transaction must be open once this statement was sent."""
-        return True
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         """Tell whether the database has ended the whole transaction, savepoints included."""
@@ -118,9 +129,8 @@ class SQLiteScopes(DatabaseScopes):
 
     can_turn_read_only = True
 
-    def owned(self, raw: Any, *, owned: bool) -> None:
-        if isinstance(raw, GuardedConnection):
-            raw.scopes += 1 if owned else -1
+    def is_idle(self, raw: Any) -> bool:
+        return not raw.in_transaction
 
     def begin_options(
         self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -144,10 +154,10 @@ class SQLiteScopes(DatabaseScopes):
         if control is not None:
             control.set_read_only(connection.connection, read_only=read_only)
 
-    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+    def state(self, raw: Any, *, wrote: bool) -> DriverState:
         # A reader may have stepped aside on the one connection of an in-memory database; work
         # that was written has to be there.
-        if not wrote or _raw(connection).in_transaction:
+        if not wrote or raw.in_transaction:
             return DriverState.OPEN
         return DriverState.GONE
 
@@ -177,6 +187,9 @@ class PostgreSQLScopes(DatabaseScopes):
             options["postgresql_readonly"] = True
         return options
 
+    def is_idle(self, raw: Any) -> bool:
+        return self.state(raw, wrote=True) is DriverState.GONE
+
     def limit(self, connection: Connection, timeouts: Timeouts) -> None:
         base = connection.info.setdefault(_RESTORE_KEY, {})
         calls = []
@@ -204,8 +217,7 @@ class PostgreSQLScopes(DatabaseScopes):
                 "SET TRANSACTION READ ONLY", execution_options=INTERNAL
             ).close()
 
-    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
-        raw = _raw(connection)
+    def state(self, raw: Any, *, wrote: bool) -> DriverState:
         pgconn = getattr(raw, "pgconn", None)
         if pgconn is not None:
             status = int(pgconn.transaction_status)
@@ -225,12 +237,15 @@ class MySQLScopes(DatabaseScopes):
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
     _ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"})
 
-    def commits_by_itself(self, statement: str) -> bool:
+    def effects(self, statement: str) -> Effects:
         # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
         word = first_word(statement)
         if word == "SET":
-            return _AUTOCOMMIT.search(statement) is not None
-        return word in _COMMITTING and not _TEMPORARY.match(statement)
+            commits = _AUTOCOMMIT.search(statement) is not None
+        else:
+            commits = word in _COMMITTING and not _TEMPORARY.match(statement)
+        # Others write to nothing that takes part in a transaction: DO, KILL, ANALYZE, ...
+        return Effects(commits=commits, opens=word in self._ROWS)
 
     def begun(self, connection: Connection, *, read_only: bool) -> None:
         if read_only:
@@ -264,10 +279,9 @@ class MySQLScopes(DatabaseScopes):
                 "SET " + ", ".join(assignments), execution_options=INTERNAL
             ).close()
 
-    def state(self, connection: Connection, *, wrote: bool) -> DriverState:
+    def state(self, raw: Any, *, wrote: bool) -> DriverState:
         # Set by the first statement that touches a table, cleared by COMMIT, by ROLLBACK and
         # by DDL, which commits. Only after a write it is known to have been set.
-        raw = _raw(connection)
         if not wrote or not isinstance(getattr(raw, "server_status", None), int):
             return DriverState.OPEN
         if not raw.server_status & self._IN_TRANSACTION:
@@ -275,15 +289,11 @@ class MySQLScopes(DatabaseScopes):
             raw.ping(reconnect=False)
         return DriverState.OPEN if raw.server_status & self._IN_TRANSACTION else DriverState.GONE
 
-    def writes_rows(self, statement: str) -> bool:
-        # Others write to nothing that takes part in a transaction: DO, KILL, ANALYZE, ...
-        return first_word(statement) in self._ROWS
-
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         code = self.faults.code(error)
         if code == self._LOCK_WAIT_TIMEOUT and not connection.invalidated:
             # With innodb_rollback_on_timeout the server drops the transaction, not the statement.
-            return self.state(connection, wrote=True) is DriverState.GONE
+            return self.state(_raw(connection), wrote=True) is DriverState.GONE
         return code in self.faults.fatal
 
 

@@ -35,7 +35,8 @@ def detach(tree: ScopeTree) -> None:
     session = tree.session
     methods = session.__dict__
     methods.pop("commit", None)
-    methods.pop("get_bind", None)
+    if not (tree.simple and tree.begins_plainly):
+        methods.pop("get_bind", None)
     methods.pop("begin", None)
     if tree.guards_orm_writes:
         event.remove(session, "do_orm_execute", orm_write_guard)
@@ -62,7 +63,6 @@ def give_up(tree: ScopeTree, error: BaseException | None) -> None:
 
 def _free_connections(tree: ScopeTree) -> None:
     for work in tree.works.values():
-        work.tree = None
         free_checkout(work)
         methods = work.connection.__dict__
         methods.pop("commit", None)

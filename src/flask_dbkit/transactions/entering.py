@@ -6,12 +6,12 @@ import sys
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from ..exceptions import OptionMismatch, OwnershipError, Rollback
+from .binds import watch_binds
 from .checks import guard_orm_writes, pending, refuse_commit
-from .connections import acquire, join
+from .connections import join
 from .ending import roll_back
 from .failures import unexpected
 from .frames import Frame
@@ -65,6 +65,7 @@ def begin_tree(
     surroundings: Surroundings,
     *,
     attempt: int,
+    outer: tuple[ScopeTree, ...],
 ) -> Frame:
     """Make the session's transaction a scope's. Nothing is sent yet.
 
@@ -74,6 +75,7 @@ def begin_tree(
         options: Of the outermost scope.
         surroundings: What is known about the application.
         attempt: Counted by the retry loop.
+        outer: The trees that are open around it.
 
     Returns:
         The outermost block.
@@ -87,7 +89,9 @@ def begin_tree(
     tree = ScopeTree(session, marks, root, options, surroundings, attempt=attempt)
     marks.tree = tree
     _watch(tree, session)
-    open_trees.set((*open_trees.get(), tree))
+    open_trees.set((*outer, tree))
+    if not tree.begins_plainly:
+        watch_binds(tree)
     if options is not PLAIN:
         if options.multi_bind == "two_phase":
             session.twophase = True
@@ -162,22 +166,13 @@ def _join_all(tree: ScopeTree, works: list[Work]) -> None:
 
 
 def _watch(tree: ScopeTree, session: Session) -> None:
-    """Put methods of the scope's own before three of the session's, until the scope ends."""
+    """Put methods of the scope's own before two of the session's, until the scope ends."""
     # On the instance: nobody else's session is touched, and SQLAlchemy itself never commits a
     # scope's session through its commit().
-    plain_get_bind, plain_begin = session.get_bind, session.begin
+    plain_begin = session.begin
 
     def commit() -> None:
         refuse_commit(tree)
-
-    def get_bind(*args: Any, **kwargs: Any) -> Engine | Connection:
-        bind: Engine | Connection
-        if not tree.simple:
-            tree.check()
-        bind = plain_get_bind(*args, **kwargs)
-        if bind not in tree.works and isinstance(bind, Engine) and not tree.acquiring:
-            acquire(tree, bind)
-        return bind
 
     def begin(nested: bool = False) -> SessionTransaction:
         transaction = plain_begin(nested=nested)
@@ -186,11 +181,11 @@ def _watch(tree: ScopeTree, session: Session) -> None:
             transaction.__class__ = OwnSavepoint
             assert isinstance(transaction, OwnSavepoint)
             transaction.dbkit_tree, transaction.dbkit_mark = tree, tree.hook_mark()
-            tree.simple = False
+            tree.complicate()
         return transaction
 
     methods: dict[str, Any] = session.__dict__
-    methods["commit"], methods["get_bind"], methods["begin"] = commit, get_bind, begin
+    methods["commit"], methods["begin"] = commit, begin
 
 
 def stray_work(session: Session, works: list[Work]) -> str | None:

@@ -111,7 +111,7 @@ class Frame(TransactionInfo):
 
     def blame(self, error: BaseException) -> None:
         """Remember the first error that undid work of this boundary."""
-        self.tree.simple = False
+        self.tree.complicate()
         if self.cause is None:
             self.cause = error
 

@@ -7,6 +7,7 @@ import threading
 from sqlalchemy.orm import Session
 
 from ..exceptions import DurabilityError, OptionMismatch, OwnershipError
+from .binds import watch_binds
 from .checks import guard_orm_writes
 from .connections import put_in_force
 from .entering import begin_tree
@@ -45,7 +46,7 @@ def open_scope(
     outer = open_trees.get()
     if outer:
         _check_other_trees(outer, options, surroundings)
-    return begin_tree(session, marks, options, surroundings, attempt=attempt)
+    return begin_tree(session, marks, options, surroundings, attempt=attempt, outer=outer)
 
 
 def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
@@ -61,6 +62,7 @@ def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     frame = Frame(tree, options)
     if frame.timeouts is not NO_TIMEOUTS:
         tree.begins_plainly = False
+        watch_binds(tree)
     narrows = frame.refuses_writes and not outer.refuses_writes
     if narrows:
         guard_orm_writes(tree)
@@ -68,7 +70,7 @@ def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
         # What is pending belongs to the outer block, and so does an error in it.
         tree.session.flush()
         frame.hook_mark = tree.hook_mark()
-        tree.simple = False
+        tree.complicate()
         frame.savepoint = Session.begin(tree.session, nested=True)
     tree.frames.append(frame)
     if frame.savepoint is None and (frame.timeouts is not outer.timeouts or narrows):

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..exceptions import OwnershipError, TransactionError
+from .binds import watch_binds
 from .databases import scopes_for
 from .frames import Frame
 from .hooks import NO_HOOKS, Hook, Hooks, Mark
@@ -93,6 +94,12 @@ class ScopeTree:
     def drop_hooks(self, mark: Mark) -> list[Hook]:
         """Drop the hooks of a savepoint; return those that its rollback calls."""
         return self.registered.take_since(mark) if self.registered is not None else []
+
+    def complicate(self) -> None:
+        """Leave the short way through every check."""
+        if self.simple:
+            self.simple = False
+            watch_binds(self)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -197,7 +204,7 @@ class ScopeTree:
 
     def lost_to(self, who: str) -> None:
         """Remember who ended the transaction, also when the scope is about to end it."""
-        self.simple = False
+        self.complicate()
         if self.foreign is None:
             self.foreign = who
 

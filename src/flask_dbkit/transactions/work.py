@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from ..dialects.sqlite.scripts import GuardedConnection
 from .databases import scopes_for
 from .hooks import Mark
 
@@ -117,18 +118,23 @@ def work_of(connection: Connection) -> Work | None:
     return work
 
 
-def own_checkout(work: Work, checkout: Any) -> None:
-    """Let the pooled connection of a work be found by :func:`work_of_checkout`."""
-    work.checkout, work.raw = checkout, checkout.dbapi_connection
+def own_checkout(work: Work, tree: ScopeTree, checkout: Any) -> None:
+    """Let the pooled connection of a scope's work be found by :func:`work_of_checkout`."""
+    work.tree = tree
+    work.checkout = checkout
+    work.raw = raw = checkout.dbapi_connection
     checkout.__dict__[_WORK] = work
-    work.database.owned(work.raw, owned=True)
+    if isinstance(raw, GuardedConnection):
+        raw.scopes += 1
 
 
 def free_checkout(work: Work) -> None:
     """Part a pooled connection from its work, which a scope has ended."""
     work.checkout.__dict__.pop(_WORK, None)
-    work.database.owned(work.raw, owned=False)
-    work.checkout = work.raw = None
+    raw = work.raw
+    if isinstance(raw, GuardedConnection):
+        raw.scopes -= 1
+    work.tree = work.checkout = work.raw = None
 
 
 def work_of_checkout(checkout: Any) -> Work | None:
