@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import (
 
 from ..exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
 from ..statements import Kind, first_word
-from .databases import DriverState
+from .databases import DatabaseScopes, DriverState
 from .failures import unexpected
 from .tree import ScopeTree
 from .work import Work, marks_of
@@ -42,7 +42,8 @@ def check_statement(tree: ScopeTree, kind: Kind, statement: str, context: Any, w
     """Look at a statement before it is sent."""
     if kind is Kind.SAVEPOINT and _sent_by_sqlalchemy(tree, context, work):
         return
-    if tree.ending or context.execution_options.get("dbkit_internal"):
+    simple = tree.simple
+    if tree.ending or not (simple or context.execution_options.get("dbkit_internal") is None):
         return
     if work.executed or work.rolled_back:
         _check_still_open(tree, work)
@@ -62,6 +63,7 @@ def _sent_by_sqlalchemy(tree: ScopeTree, context: Any, work: Work) -> bool:
         return False
     clause = compiled.statement
     if isinstance(clause, SavepointClause):
+        tree.complicate()
         _flush_before_savepoint(tree.session)
         if work.hook_marks is None:
             work.hook_marks = {}
@@ -89,8 +91,8 @@ def _flush_before_savepoint(session: Session) -> None:
 def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> None:
     database = work.database
     if kind is Kind.WRITE:
-        if tree.guards_orm_writes and not (tree.options.read_only or database.can_turn_read_only):
-            _check_write(tree, "A statement that writes")
+        if not tree.simple:
+            _check_write_by_text(tree, database)
     elif kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
         raise OwnershipError(
             f"Transaction control as text, {statement.strip()[:40]!r}, inside a transaction()"
@@ -106,6 +108,11 @@ def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> No
         )
     if opens:
         work.surely_open = True
+
+
+def _check_write_by_text(tree: ScopeTree, database: DatabaseScopes) -> None:
+    if not (tree.options.read_only or database.can_turn_read_only):
+        _check_write(tree, "A statement that writes")
 
 
 def _check_still_open(tree: ScopeTree, work: Work) -> None:
@@ -188,6 +195,7 @@ def guard_orm_writes(tree: ScopeTree) -> None:
     # Only here: the event costs every ORM statement of a session some microseconds.
     if not tree.guards_orm_writes:
         tree.guards_orm_writes = True
+        tree.complicate()
         event.listen(tree.session, "do_orm_execute", orm_write_guard)
 
 

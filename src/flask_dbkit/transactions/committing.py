@@ -28,8 +28,6 @@ def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
         if frame.cause is not None or not tree.session.is_active:
             raise unexpected(frame.cause, "transaction")
     works = tree.works
-    if not works:
-        return
     # Of one database the driver is asked when COMMIT is about to be sent.
     now = len(works) > 1 or tree.options.read_only
     for work in works.values():
@@ -59,17 +57,12 @@ def _name(tree: ScopeTree, work: Work) -> str | None:
 def commit(tree: ScopeTree) -> None:
     """Commit, give the session back, and run what was to follow."""
     tree.ending = True
-    exits = False
+    exits = tree.options is PLAIN
     before = len(tree.errors)
     try:
-        if tree.options is PLAIN:
-            pass
-        elif tree.options.read_only:
-            # A rollback of nothing: unlike a commit it leaves the objects loaded.
-            tree.root.close()
-        elif tree.options.multi_bind == "best_effort" and len(tree.works) > 1:
-            _commit_in_order(tree)
-        exits = True
+        if not exits:
+            _commit_by_hand(tree)
+            exits = True
         tree.root.__exit__(None, None, None)
     except BaseException as error:
         if not exits:
@@ -88,6 +81,15 @@ def commit(tree: ScopeTree) -> None:
     detach(tree)
     if tree.registered is not None:
         _committed(tree)
+
+
+def _commit_by_hand(tree: ScopeTree) -> None:
+    """Do what the session's own end would do otherwise."""
+    if tree.options.read_only:
+        # A rollback of nothing: unlike a commit it leaves the objects loaded.
+        tree.root.close()
+    elif tree.options.multi_bind == "best_effort" and len(tree.works) > 1:
+        _commit_in_order(tree)
 
 
 def _committed(tree: ScopeTree) -> None:

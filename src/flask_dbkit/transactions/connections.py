@@ -13,7 +13,7 @@ from ..exceptions import OptionMismatch, OwnershipError
 from .databases import scopes_for
 from .engine_guards import GUARDED, guard_engine
 from .frames import Frame
-from .options import NO_TIMEOUTS, PLAIN
+from .options import NO_TIMEOUTS
 from .tree import ScopeTree
 from .work import Work, open_trees, own_checkout
 
@@ -57,9 +57,8 @@ def join(tree: ScopeTree, work: Work) -> None:
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
     methods["rollback"] = partial(_roll_back_noticed, tree, connection.rollback)
-    frames = tree.frames
-    if not frames or (tree.options is PLAIN and len(frames) == 1):
-        # An adopted transaction has no options and is sent nothing; most others have none.
+    if tree.simple or not tree.frames:
+        # An adopted transaction has no options either, and is sent nothing.
         return
     if tree.options.read_only:
         work.database.begun(connection, read_only=True)

@@ -8,7 +8,6 @@ from ..exceptions import Rollback
 from .checks import orm_write_guard
 from .failures import note_failure
 from .hooks import run_logged
-from .options import PLAIN
 from .tree import ScopeTree
 from .work import free_checkout, open_trees
 
@@ -35,20 +34,22 @@ def detach(tree: ScopeTree) -> None:
     session = tree.session
     methods = session.__dict__
     methods.pop("commit", None)
-    if not (tree.simple and tree.begins_plainly):
-        methods.pop("get_bind", None)
     methods.pop("begin", None)
-    if tree.guards_orm_writes:
-        event.remove(session, "do_orm_execute", orm_write_guard)
-        tree.guards_orm_writes = False
-    if tree.options is not PLAIN:
+    if not tree.simple:
+        methods.pop("get_bind", None)
         session.twophase = tree.plain_twophase
+        if tree.guards_orm_writes:
+            event.remove(session, "do_orm_execute", orm_write_guard)
+            tree.guards_orm_writes = False
     tree.marks.tree = None
     tree.frames.clear()
     if tree.works:
         _free_connections(tree)
     trees = open_trees.get()
-    open_trees.set(tuple(other for other in trees if other is not tree) if len(trees) > 1 else ())
+    if len(trees) == 1:
+        open_trees.set(())
+    else:
+        open_trees.set(tuple(other for other in trees if other is not tree))
 
 
 def give_up(tree: ScopeTree, error: BaseException | None) -> None:

@@ -16,7 +16,7 @@ from .ending import roll_back
 from .failures import unexpected
 from .frames import Frame
 from .hooks import Mark, run_logged
-from .options import PLAIN, ScopeOptions, Surroundings
+from .options import ScopeOptions, Surroundings
 from .tree import ScopeTree
 from .work import SessionMarks, Work, open_trees
 
@@ -90,9 +90,8 @@ def begin_tree(
     marks.tree = tree
     _watch(tree, session)
     open_trees.set((*outer, tree))
-    if not tree.begins_plainly:
+    if not tree.simple:
         watch_binds(tree)
-    if options is not PLAIN:
         if options.multi_bind == "two_phase":
             session.twophase = True
         if options.read_only:

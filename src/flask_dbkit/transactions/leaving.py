@@ -40,11 +40,8 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
     frames = tree.frames
     if not frames or frames[-1] is not frame:
         return _leave_out_of_order(tree, frame, error)
-    if error is not None or frame.savepoint is not None:
-        _notice_rollback(tree)
-    if tree.undone:
-        hooks, tree.undone = tree.undone, ()
-        run_logged(hooks, "on_rollback", error if error is not None else Rollback())
+    if error is not None or not tree.simple:
+        _notice(tree, frame, error)
     if frame.index == 0:
         return _leave_outermost(tree, frame, error)
     if frame.savepoint is not None:
@@ -52,10 +49,17 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
     return _leave_joined(tree, frame, error)
 
 
-def _notice_rollback(tree: ScopeTree) -> None:
-    """Notice a ROLLBACK on a connection that no error of this scope explains."""
-    if tree.frames[0].cause is None and any(work.rolled_back for work in tree.works.values()):
+def _notice(tree: ScopeTree, frame: Frame, error: BaseException | None) -> None:
+    """Notice a ROLLBACK that no error of this scope explains, and what savepoints undid."""
+    if (
+        (error is not None or frame.savepoint is not None)
+        and tree.frames[0].cause is None
+        and any(work.rolled_back for work in tree.works.values())
+    ):
         tree.ended_by("a ROLLBACK on its connection")
+    if tree.undone:
+        hooks, tree.undone = tree.undone, ()
+        run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
 def _leave_out_of_order(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:

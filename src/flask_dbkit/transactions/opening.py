@@ -7,7 +7,6 @@ import threading
 from sqlalchemy.orm import Session
 
 from ..exceptions import DurabilityError, OptionMismatch, OwnershipError
-from .binds import watch_binds
 from .checks import guard_orm_writes
 from .connections import put_in_force
 from .entering import begin_tree
@@ -62,7 +61,7 @@ def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     frame = Frame(tree, options)
     if frame.timeouts is not NO_TIMEOUTS:
         tree.begins_plainly = False
-        watch_binds(tree)
+        tree.complicate()
     narrows = frame.refuses_writes and not outer.refuses_writes
     if narrows:
         guard_orm_writes(tree)

@@ -49,8 +49,6 @@ class ScopeTree:
     registered: Hooks | None = None
     undone: tuple[Hook, ...] = ()
     """``on_rollback`` hooks of undone savepoints, to be called when the block ends."""
-    simple = True
-    """Nothing went wrong and no savepoint was opened: the short way through every check."""
 
     def __init__(
         self,
@@ -78,7 +76,10 @@ class ScopeTree:
         self.own_causes: dict[SessionTransaction | NestedTransaction, BaseException] = {}
         self.begun: dict[SessionTransaction, list[NestedTransaction | None]] = {}
         self.plain_twophase = twophase = session.twophase
-        self.begins_plainly = options is PLAIN and not twophase
+        self.begins_plainly = plain = options is PLAIN and not twophase
+        # The short way through every check: it asks for no more than a transaction, no block
+        # inside asks for more, no savepoint was opened, and nothing went wrong.
+        self.simple = plain
 
     @property
     def hooks(self) -> Hooks:
@@ -96,7 +97,7 @@ class ScopeTree:
         return self.registered.take_since(mark) if self.registered is not None else []
 
     def complicate(self) -> None:
-        """Leave the short way through every check."""
+        """Leave the short way, for good."""
         if self.simple:
             self.simple = False
             watch_binds(self)
