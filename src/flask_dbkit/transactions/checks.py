@@ -157,8 +157,8 @@ def check_last(tree: ScopeTree, work: Work) -> None:
 
 def check_connection(tree: ScopeTree, work: Work) -> None:
     """Look whether the connection is still the one of the transaction."""
-    # One that was closed has sent its ROLLBACK.
-    if work.rolled_back or work.connection.invalidated:
+    # One that was closed has sent its ROLLBACK, one that was invalidated has no driver's.
+    if work.rolled_back or work.checkout.dbapi_connection is None:
         tree.lost_to("a ROLLBACK on its connection, or the connection's loss")
         raise OwnershipError(tree.foreign_message())
 

@@ -32,11 +32,8 @@ def roll_back(tree: ScopeTree, error: BaseException | None) -> None:
 def detach(tree: ScopeTree) -> None:
     """Give the session back to itself."""
     session = tree.session
-    methods = session.__dict__
-    methods.pop("commit", None)
-    methods.pop("begin", None)
     if not tree.simple:
-        methods.pop("get_bind", None)
+        session.__dict__.pop("get_bind", None)
         session.twophase = tree.plain_twophase
         if tree.guards_orm_writes:
             event.remove(session, "do_orm_execute", orm_write_guard)

@@ -2,60 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-from typing import Any
-
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from ..exceptions import OptionMismatch, OwnershipError, Rollback
+from ..exceptions import OptionMismatch, OwnershipError
 from .binds import watch_binds
-from .checks import guard_orm_writes, pending, refuse_commit
+from .checks import guard_orm_writes, pending
 from .connections import join
 from .ending import roll_back
-from .failures import unexpected
 from .frames import Frame
-from .hooks import Mark, run_logged
 from .options import ScopeOptions, Surroundings
 from .tree import ScopeTree
 from .work import SessionMarks, Work, open_trees
 
 __all__ = ["begin_tree", "stray_work"]
-
-
-class OwnSavepoint(SessionTransaction):
-    """A ``session.begin_nested()`` of the application's, inside a scope.
-
-    SQLAlchemy ends such a block normally, and silently, after a swallowed flush error had
-    undone what it held. This one raises. And with its work it drops its hooks.
-    """
-
-    dbkit_tree: ScopeTree
-    dbkit_mark: Mark
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        cause = self.dbkit_tree.own_causes.get(self)
-        try:
-            super().__exit__(kind, error, traceback)
-        finally:
-            if error is not None or cause is not None:
-                self._call_hooks(error or cause)
-        if error is None and cause is not None:
-            raise unexpected(cause, "savepoint")
-
-    def rollback(self, *args: Any, **kwargs: Any) -> None:
-        """Undo the savepoint, and drop the hooks that were registered in it."""
-        super().rollback(*args, **kwargs)
-        self._call_hooks(sys.exc_info()[1])
-
-    def _call_hooks(self, error: BaseException | None) -> None:
-        hooks = self.dbkit_tree.drop_hooks(self.dbkit_mark)
-        run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
 def begin_tree(
@@ -88,7 +47,6 @@ def begin_tree(
     root.__enter__()
     tree = ScopeTree(session, marks, root, options, surroundings, attempt=attempt)
     marks.tree = tree
-    _watch(tree, session)
     open_trees.set((*outer, tree))
     if not tree.simple:
         watch_binds(tree)
@@ -162,29 +120,6 @@ def _join_all(tree: ScopeTree, works: list[Work]) -> None:
     except BaseException as error:
         roll_back(tree, error)
         raise
-
-
-def _watch(tree: ScopeTree, session: Session) -> None:
-    """Put methods of the scope's own before two of the session's, until the scope ends."""
-    # On the instance: nobody else's session is touched, and SQLAlchemy itself never commits a
-    # scope's session through its commit().
-    plain_begin = session.begin
-
-    def commit() -> None:
-        refuse_commit(tree)
-
-    def begin(nested: bool = False) -> SessionTransaction:
-        transaction = plain_begin(nested=nested)
-        if nested and not tree.ending:
-            # Here and not when it fails: "with" takes the class's __exit__ at its beginning.
-            transaction.__class__ = OwnSavepoint
-            assert isinstance(transaction, OwnSavepoint)
-            transaction.dbkit_tree, transaction.dbkit_mark = tree, tree.hook_mark()
-            tree.complicate()
-        return transaction
-
-    methods: dict[str, Any] = session.__dict__
-    methods["commit"], methods["begin"] = commit, begin
 
 
 def stray_work(session: Session, works: list[Work]) -> str | None:

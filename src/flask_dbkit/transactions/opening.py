@@ -38,7 +38,7 @@ def open_scope(
         DurabilityError: The scope is durable and not outermost.
     """
     if GUARDED not in type(session).__dict__:
-        _guard(session)
+        guard_sessions(session)
     marks = marks_of(session)
     if marks.tree is not None:
         return _nest(marks.tree, options)
@@ -134,12 +134,6 @@ def _check_other_trees(
                 "independent=True on SQLite: the scope around this one holds the one write lock,"
                 " and would wait for this one to finish, for ever. Open this one before or after."
             )
-
-
-def _guard(session: Session) -> None:
-    """Attach the session listeners, unless the session's factory has them already."""
-    if not getattr(type(session), GUARDED, False):
-        guard_sessions(session)
 
 
 def is_in_scope(session: Session) -> bool:

@@ -1,4 +1,4 @@
-"""The listeners on a session factory that let a scope notice what happens to its session.
+"""What lets a scope notice what happens to its session: listeners, and two methods.
 
 They sit on one application's sessions, and do nothing but keep marks while no scope is open.
 Raising from the session's ``after_commit`` must never be done: it wedges the session.
@@ -7,38 +7,126 @@ Raising from the session's ``after_commit`` must never be done: it wedges the se
 from __future__ import annotations
 
 import sys
+from types import TracebackType
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from .checks import check_commit, check_commit_beside, check_flush
+from ..exceptions import Rollback
+from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
 from .connections import entered_savepoint, join
+from .failures import unexpected
+from .hooks import Mark, run_logged
+from .tree import ScopeTree
 from .work import forget_work, marks_of, open_trees, start_work
 
 __all__ = ["GUARDED", "guard_sessions"]
 
-_guarded_sessions: WeakSet[Any] = WeakSet()
+_guarded_classes: WeakValueDictionary[type[Session], type[Session]] = WeakValueDictionary()
 GUARDED = "_dbkit_guarded"
-"""Attribute of a session class whose sessions all have the listeners."""
+"""Attribute of a session class whose sessions are all guarded."""
 
 
 def guard_sessions(factory: scoped_session[Any] | Session) -> None:
-    """Attach the listeners to a session factory, or to one session, once."""
-    target: Any = factory if isinstance(factory, Session) else factory.session_factory
-    if target in _guarded_sessions:
+    """Guard the sessions of a factory, or one session, once."""
+    if isinstance(factory, Session):
+        if not getattr(type(factory), GUARDED, False):
+            setattr(factory, "__class__", _guarded_class(type(factory)))
+            _listen(factory)
         return
-    _guarded_sessions.add(target)
-    if not isinstance(target, Session):
-        # Its sessions are not to be given the listeners a second time, one by one.
-        setattr(getattr(target, "class_", target), GUARDED, True)
+    made: Any = factory.session_factory
+    # A sessionmaker has a class of its own, which is no other factory's.
+    own_class: type[Session] = made.class_
+    if GUARDED not in own_class.__dict__:
+        _guard_methods(own_class)
+        _listen(made)
+
+
+def _guarded_class(session_class: type[Session]) -> type[Session]:
+    """Return the class of single sessions that are guarded, one for each of their own."""
+    guarded = _guarded_classes.get(session_class)
+    if guarded is None:
+        guarded = type(session_class.__name__, (session_class,), {})
+        _guard_methods(guarded)
+        _guarded_classes[session_class] = guarded
+    return guarded
+
+
+def _listen(target: Any) -> None:
     event.listen(target, "after_begin", _after_begin)
     event.listen(target, "after_transaction_end", _after_transaction_end)
     event.listen(target, "after_soft_rollback", _after_soft_rollback)
     event.listen(target, "before_commit", _before_commit)
     event.listen(target, "before_flush", _before_flush)
+
+
+def _guard_methods(session_class: type[Session]) -> None:
+    """Put a look for an open scope before two methods of a class that only we know."""
+    # SQLAlchemy itself never commits a scope's session through its commit().
+    plain_commit, plain_begin = session_class.commit, session_class.begin
+
+    def commit(self: Session) -> None:
+        tree = marks_of(self).tree
+        if tree is not None:
+            refuse_commit(tree)
+        plain_commit(self)
+
+    def begin(self: Session, nested: bool = False) -> SessionTransaction:
+        transaction = plain_begin(self, nested=nested)
+        tree = marks_of(self).tree if nested else None
+        if tree is not None and not tree.ending:
+            _make_own(tree, transaction)
+        return transaction
+
+    setattr(session_class, "commit", commit)
+    setattr(session_class, "begin", begin)
+    setattr(session_class, GUARDED, True)
+
+
+def _make_own(tree: ScopeTree, transaction: SessionTransaction) -> None:
+    # Here and not when it fails: "with" takes the class's __exit__ at its beginning.
+    transaction.__class__ = OwnSavepoint
+    assert isinstance(transaction, OwnSavepoint)
+    transaction.dbkit_tree, transaction.dbkit_mark = tree, tree.hook_mark()
+    tree.complicate()
+
+
+class OwnSavepoint(SessionTransaction):
+    """A ``session.begin_nested()`` of the application's, inside a scope.
+
+    SQLAlchemy ends such a block normally, and silently, after a swallowed flush error had
+    undone what it held. This one raises. And with its work it drops its hooks.
+    """
+
+    dbkit_tree: ScopeTree
+    dbkit_mark: Mark
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        cause = self.dbkit_tree.own_causes.get(self)
+        try:
+            super().__exit__(kind, error, traceback)
+        finally:
+            if error is not None or cause is not None:
+                self._call_hooks(error or cause)
+        if error is None and cause is not None:
+            raise unexpected(cause, "savepoint")
+
+    def rollback(self, *args: Any, **kwargs: Any) -> None:
+        """Undo the savepoint, and drop the hooks that were registered in it."""
+        super().rollback(*args, **kwargs)
+        self._call_hooks(sys.exc_info()[1])
+
+    def _call_hooks(self, error: BaseException | None) -> None:
+        hooks = self.dbkit_tree.drop_hooks(self.dbkit_mark)
+        run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
