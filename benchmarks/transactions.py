@@ -327,7 +327,7 @@ def driver_state(*, rounds: int, count: int) -> dict[str, float]:
                 database = scopes_for(connection.dialect)
                 wrote = name != "MariaDB"
                 raw = connection.connection.dbapi_connection
-                run = {("", name): lambda r=raw, d=database, w=wrote: d.state(r, wrote=w)}
+                run = {("", name): lambda r=raw, d=database, w=wrote: d.loss(r, wrote=w)}
                 found[name] = best_of(run, rounds=rounds, count=count)["", name]
             engine.dispose()
     return found
@@ -388,7 +388,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for title, path in (("`:memory:`", ":memory:"), ("WAL file", str(Path(directory) / "db"))):
             with ExitStack() as stack:
-                best = measure(path, stack, rounds=rounds, count=60)
+                best = measure(path, stack, rounds=rounds, count=200)
             print(f"\n**{title}**\n")
             print_table(best)
             print_goals(best, states)

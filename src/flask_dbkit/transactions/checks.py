@@ -15,8 +15,8 @@ from sqlalchemy.sql.elements import (
 )
 
 from ..exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
-from ..statements import Kind, first_word
-from .databases import DatabaseScopes, DriverState
+from ..statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
+from .databases import DatabaseScopes, Loss
 from .failures import unexpected
 from .tree import ScopeTree
 from .work import Work, marks_of
@@ -40,7 +40,7 @@ _SAVEPOINT_CLAUSES = (SavepointClause, ReleaseSavepointClause, RollbackToSavepoi
 
 def check_statement(tree: ScopeTree, kind: Kind, statement: str, context: Any, work: Work) -> None:
     """Look at a statement before it is sent."""
-    if kind is Kind.SAVEPOINT and _sent_by_sqlalchemy(tree, context, work):
+    if kind is SAVEPOINT and _sent_by_sqlalchemy(tree, context, work):
         return
     simple = tree.simple
     if tree.ending or not (simple or context.execution_options.get("dbkit_internal") is None):
@@ -49,7 +49,7 @@ def check_statement(tree: ScopeTree, kind: Kind, statement: str, context: Any, w
         _check_still_open(tree, work)
     if not tree.simple:
         tree.check()
-    if kind is not Kind.READ:
+    if kind is not READ:
         _check_change(tree, kind, statement, work)
     if not tree.simple:
         nested = tree.session.get_nested_transaction()
@@ -90,10 +90,10 @@ def _flush_before_savepoint(session: Session) -> None:
 
 def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> None:
     database = work.database
-    if kind is Kind.WRITE:
+    if kind is WRITE:
         if not tree.simple:
             _check_write_by_text(tree, database)
-    elif kind is Kind.SAVEPOINT or kind is Kind.CONTROL:
+    elif kind is SAVEPOINT or kind is CONTROL:
         raise OwnershipError(
             f"Transaction control as text, {statement.strip()[:40]!r}, inside a transaction()"
             " scope: the scope begins and ends the transaction. Nothing was sent. Use savepoint()"
@@ -119,9 +119,9 @@ def _check_still_open(tree: ScopeTree, work: Work) -> None:
     """Notice a ROLLBACK or COMMIT that went past SQLAlchemy's session, or past SQLAlchemy."""
     if work.rolled_back:
         tree.ended_by("a ROLLBACK on its connection")
-    if not work.connection.invalidated:
-        state = work.database.state(work.raw, wrote=work.surely_open)
-        if state is DriverState.GONE:
+    if work.checkout.dbapi_connection is not None:
+        loss = work.database.loss(work.raw, wrote=work.surely_open)
+        if loss is not None and loss is Loss.GONE:
             tree.ended_by("a statement that SQLAlchemy did not see")
 
 
@@ -165,10 +165,10 @@ def check_connection(tree: ScopeTree, work: Work) -> None:
 
 def check_driver(tree: ScopeTree, work: Work) -> None:
     """Ask the driver whether the transaction is still there."""
-    state = work.database.state(work.raw, wrote=work.surely_open)
-    if state is DriverState.OPEN:
+    loss = work.database.loss(work.raw, wrote=work.surely_open)
+    if loss is None:
         return
-    if state is DriverState.FAILED:
+    if loss is Loss.FAILED:
         raise UnexpectedRollback(
             "The database reports that this transaction has failed: its COMMIT would save"
             " nothing. A statement sent around SQLAlchemy must have raised."

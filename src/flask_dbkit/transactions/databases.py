@@ -22,7 +22,7 @@ from ..faults import Faults, faults_for
 from ..statements import first_word
 from .options import Timeouts
 
-__all__ = ["INTERNAL", "DatabaseScopes", "DriverState", "scopes_for"]
+__all__ = ["INTERNAL", "DatabaseScopes", "Loss", "scopes_for"]
 
 INTERNAL = {"dbkit_internal": True}
 """Execution options of the statements a scope sends itself, which its guards let pass."""
@@ -52,10 +52,9 @@ _TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\s",
 _RESTORE_KEY = "flask_dbkit.restore"
 
 
-class DriverState(Enum):
-    """What the driver knows about the transaction of a connection."""
+class Loss(Enum):
+    """What the driver knows to have happened to the transaction of a connection."""
 
-    OPEN = "open"
     GONE = "gone"
     FAILED = "failed"
 
@@ -115,9 +114,9 @@ class DatabaseScopes:
     def set_read_only(self, connection: Connection, read_only: bool) -> None:
         """Make the rest of the transaction, or of the savepoint, read-only; or writable again."""
 
-    def state(self, raw: Any, *, wrote: bool) -> DriverState:
-        """Ask the driver whether its transaction is still the one that was begun."""
-        return DriverState.OPEN
+    def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
+        """Ask the driver whether its transaction is still the one that was begun: ``None``."""
+        return None
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         """Tell whether the database has ended the whole transaction, savepoints included."""
@@ -154,12 +153,12 @@ class SQLiteScopes(DatabaseScopes):
         if control is not None:
             control.set_read_only(connection.connection, read_only=read_only)
 
-    def state(self, raw: Any, *, wrote: bool) -> DriverState:
+    def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
         # A reader may have stepped aside on the one connection of an in-memory database; work
         # that was written has to be there.
         if not wrote or raw.in_transaction:
-            return DriverState.OPEN
-        return DriverState.GONE
+            return None
+        return Loss.GONE
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         # On a full disk, an I/O error or no memory SQLite may roll back by itself.
@@ -188,7 +187,7 @@ class PostgreSQLScopes(DatabaseScopes):
         return options
 
     def is_idle(self, raw: Any) -> bool:
-        return self.state(raw, wrote=True) is DriverState.GONE
+        return self.loss(raw, wrote=True) is Loss.GONE
 
     def limit(self, connection: Connection, timeouts: Timeouts) -> None:
         base = connection.info.setdefault(_RESTORE_KEY, {})
@@ -217,17 +216,17 @@ class PostgreSQLScopes(DatabaseScopes):
                 "SET TRANSACTION READ ONLY", execution_options=INTERNAL
             ).close()
 
-    def state(self, raw: Any, *, wrote: bool) -> DriverState:
+    def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
         pgconn = getattr(raw, "pgconn", None)
         if pgconn is not None:
             status = int(pgconn.transaction_status)
         elif hasattr(raw, "get_transaction_status"):
             status = raw.get_transaction_status()
         else:
-            return DriverState.OPEN
+            return None
         # libpq's PGTransactionStatusType: IDLE 0, ACTIVE 1, INTRANS 2, INERROR 3
         # https://www.postgresql.org/docs/current/libpq-status.html
-        return {0: DriverState.GONE, 3: DriverState.FAILED}.get(status, DriverState.OPEN)
+        return {0: Loss.GONE, 3: Loss.FAILED}.get(status)
 
 
 class MySQLScopes(DatabaseScopes):
@@ -279,21 +278,21 @@ class MySQLScopes(DatabaseScopes):
                 "SET " + ", ".join(assignments), execution_options=INTERNAL
             ).close()
 
-    def state(self, raw: Any, *, wrote: bool) -> DriverState:
+    def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
         # Set by the first statement that touches a table, cleared by COMMIT, by ROLLBACK and
         # by DDL, which commits. Only after a write it is known to have been set.
         if not wrote or not isinstance(getattr(raw, "server_status", None), int):
-            return DriverState.OPEN
+            return None
         if not raw.server_status & self._IN_TRANSACTION:
             # PyMySQL does not take it from an answer with rows (INSERT ... RETURNING).
             raw.ping(reconnect=False)
-        return DriverState.OPEN if raw.server_status & self._IN_TRANSACTION else DriverState.GONE
+        return None if raw.server_status & self._IN_TRANSACTION else Loss.GONE
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         code = self.faults.code(error)
         if code == self._LOCK_WAIT_TIMEOUT and not connection.invalidated:
             # With innodb_rollback_on_timeout the server drops the transaction, not the statement.
-            return self.state(_raw(connection), wrote=True) is DriverState.GONE
+            return self.loss(_raw(connection), wrote=True) is Loss.GONE
         return code in self.faults.fatal
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..exceptions import DBKitError
-from ..statements import Kind, classify
+from ..statements import READ, WRITE, classify
 from .checks import check_last, check_statement
 from .databases import restore_session
 from .work import Work, work_of, work_of_checkout
@@ -54,10 +54,10 @@ def _before_statement(cursor: Any, statement: str, parameters: Any, context: Any
     kind = classify(statement)
     if work.tree is not None:
         check_statement(work.tree, kind, statement, context, work)
-    elif kind is Kind.READ and context.compiled is not None:
+    elif kind is READ and context.compiled is not None:
         _look_for_lock(context.compiled.statement, statement)
     work.executed = True
-    if kind is Kind.WRITE and work.first_write is None:
+    if kind is WRITE and work.first_write is None:
         work.first_write = statement[:120]
 
 

@@ -86,16 +86,29 @@ class Frame(TransactionInfo):
         inside: The application's own savepoint that the block was opened in.
     """
 
-    cause: BaseException | None = None
-    hook_mark = NO_HOOKS
-    inside: SessionTransaction | None = None
-    same_scope: Frame | None = None
-    savepoint: SessionTransaction | None = None
-    silent = False
+    __slots__ = (
+        "cause",
+        "hook_mark",
+        "index",
+        "inside",
+        "options",
+        "refuses_writes",
+        "same_scope",
+        "savepoint",
+        "silent",
+        "timeouts",
+        "tree",
+    )
 
     def __init__(self, tree: ScopeTree, options: ScopeOptions) -> None:
         frames = tree.frames
         self.tree = tree
+        self.cause: BaseException | None = None
+        self.hook_mark = NO_HOOKS
+        self.inside: SessionTransaction | None = None
+        self.same_scope: Frame | None = None
+        self.savepoint: SessionTransaction | None = None
+        self.silent = False
         self.index = len(frames)
         self.options = options
         if not frames:

@@ -41,14 +41,31 @@ class ScopeTree:
         attempt: Counted by the retry loop.
     """
 
-    acquiring = False
-    ending = False
-    foreign: str | None = None
-    guards_orm_writes = False
-    killed = False
-    registered: Hooks | None = None
-    undone: tuple[Hook, ...] = ()
-    """``on_rollback`` hooks of undone savepoints, to be called when the block ends."""
+    __slots__ = (
+        "acquiring",
+        "attempt",
+        "begins_plainly",
+        "begun",
+        "ending",
+        "errors",
+        "foreign",
+        "frames",
+        "guards_orm_writes",
+        "id",
+        "killed",
+        "marks",
+        "options",
+        "own_causes",
+        "owner",
+        "plain_twophase",
+        "registered",
+        "root",
+        "session",
+        "simple",
+        "surroundings",
+        "undone",
+        "works",
+    )
 
     def __init__(
         self,
@@ -80,6 +97,11 @@ class ScopeTree:
         # The short way through every check: it asks for no more than a transaction, no block
         # inside asks for more, no savepoint was opened, and nothing went wrong.
         self.simple = plain
+        self.acquiring = self.ending = self.guards_orm_writes = self.killed = False
+        self.foreign: str | None = None
+        self.registered: Hooks | None = None
+        # on_rollback hooks of undone savepoints, to be called when the block ends.
+        self.undone: tuple[Hook, ...] = ()
 
     @property
     def hooks(self) -> Hooks:
