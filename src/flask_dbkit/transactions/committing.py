@@ -27,13 +27,14 @@ def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
             raise OwnershipError(tree.foreign_message())
         if frame.cause is not None or not tree.session.is_active:
             raise unexpected(frame.cause, "transaction")
-    works = tree.works
-    # Of one database the driver is asked when COMMIT is about to be sent.
-    now = len(works) > 1 or tree.options.read_only
-    for work in works.values():
+    works = tree.works.values()
+    for work in works:
         if work.executed or work.rolled_back:
             check_connection(tree, work)
-            if now and work.executed:
+    # Of one database the driver is asked when COMMIT is about to be sent.
+    if len(works) > 1 or tree.options.read_only:
+        for work in works:
+            if work.executed:
                 check_driver(tree, work)
     if len(works) > 1:
         _check_several(tree)

@@ -103,23 +103,25 @@ class Frame(TransactionInfo):
     def __init__(self, tree: ScopeTree, options: ScopeOptions) -> None:
         frames = tree.frames
         self.tree = tree
-        self.cause: BaseException | None = None
+        self.options = options
+        self.index = len(frames)
+        self.refuses_writes = options.read_only
+        self.timeouts = options.timeouts
+        self.silent = False
         self.hook_mark = NO_HOOKS
+        self.cause: BaseException | None = None
         self.inside: SessionTransaction | None = None
         self.same_scope: Frame | None = None
         self.savepoint: SessionTransaction | None = None
-        self.silent = False
-        self.index = len(frames)
-        self.options = options
-        if not frames:
-            self.refuses_writes = options.read_only
-            self.timeouts = options.timeouts
-            return
-        outer = frames[-1]
-        self.refuses_writes = options.read_only or outer.refuses_writes
-        self.timeouts = outer.timeouts if options.inherits else _narrow(outer.timeouts, options)
-        nested = tree.session.get_nested_transaction()
-        if nested is not None and tree.is_own(nested):
+        if frames and not tree.simple:
+            self._take_over(frames[-1])
+
+    def _take_over(self, outer: Frame) -> None:
+        """Take over what is in force in the block around it."""
+        self.refuses_writes = self.options.read_only or outer.refuses_writes
+        self.timeouts = _narrow(outer.timeouts, self.options)
+        nested = self.tree.session.get_nested_transaction()
+        if nested is not None and self.tree.is_own(nested):
             self.inside = nested
 
     def blame(self, error: BaseException) -> None:

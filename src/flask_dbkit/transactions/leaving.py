@@ -40,7 +40,11 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
     frames = tree.frames
     if not frames or frames[-1] is not frame:
         return _leave_out_of_order(tree, frame, error)
-    if error is not None or not tree.simple:
+    if error is None and tree.simple:
+        if frame.index:
+            frames.pop()
+            return False
+    else:
         _notice(tree, frame, error)
     if frame.index == 0:
         return _leave_outermost(tree, frame, error)

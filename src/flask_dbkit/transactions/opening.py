@@ -52,6 +52,10 @@ def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
     """Open a block inside the tree: join it, or open a savepoint."""
     if tree.owner != threading.get_ident():
         tree.check_owner()
+    if options is PLAIN and tree.simple:
+        frame = Frame(tree, options)
+        tree.frames.append(frame)
+        return frame
     if options.durable:
         raise DurabilityError
     tree.check()
