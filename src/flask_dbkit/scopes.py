@@ -67,7 +67,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
-_NOTHING = (None,) * 6
+_PLAIN = (*(False,) * 4, *(None,) * 6)
 _SAVEPOINT = ScopeOptions(savepoint=True, inherits=True)
 
 NON_TRANSACTIONAL = "__dbkit_non_transactional__"
@@ -222,9 +222,13 @@ def transaction(
 
     .. versionadded:: 0.1
     """
-    flags = savepoint or durable or read_only or independent
-    given = (isolation, begin, lock_timeout, statement_timeout, adopt, multi_bind)
-    if not flags and given == _NOTHING:
+    # fmt: off
+    given = (
+        savepoint, durable, read_only, independent,
+        isolation, begin, lock_timeout, statement_timeout, adopt, multi_bind,
+    )
+    # fmt: on
+    if given == _PLAIN:
         options = PLAIN
     else:
         options = ScopeOptions.parse(

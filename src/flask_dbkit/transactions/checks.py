@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import (
 
 from ..exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
 from ..statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
-from .databases import DatabaseScopes, Loss
+from .databases import Loss
 from .failures import unexpected
 from .tree import ScopeTree
 from .work import Work, marks_of
@@ -42,19 +42,22 @@ def check_statement(tree: ScopeTree, kind: Kind, statement: str, context: Any, w
     """Look at a statement before it is sent."""
     if kind is SAVEPOINT and _sent_by_sqlalchemy(tree, context, work):
         return
-    simple = tree.simple
-    if tree.ending or not (simple or context.execution_options.get("dbkit_internal") is None):
+    if tree.ending or (not tree.simple and context.execution_options.get("dbkit_internal")):
         return
     if work.executed or work.rolled_back:
         _check_still_open(tree, work)
-    if not tree.simple:
-        tree.check()
+    if tree.simple:
+        if kind is not READ:
+            _check_change(kind, statement, work)
+        return
+    tree.check()
+    if kind is WRITE and not (tree.options.read_only or work.database.can_turn_read_only):
+        _check_write(tree, "A statement that writes")
     if kind is not READ:
-        _check_change(tree, kind, statement, work)
-    if not tree.simple:
-        nested = tree.session.get_nested_transaction()
-        if nested is not None:
-            _send_savepoint(tree, nested, work.connection)
+        _check_change(kind, statement, work)
+    nested = tree.session.get_nested_transaction()
+    if nested is not None:
+        _send_savepoint(tree, nested, work.connection)
 
 
 def _sent_by_sqlalchemy(tree: ScopeTree, context: Any, work: Work) -> bool:
@@ -88,18 +91,14 @@ def _flush_before_savepoint(session: Session) -> None:
         session.flush()
 
 
-def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> None:
-    database = work.database
-    if kind is WRITE:
-        if not tree.simple:
-            _check_write_by_text(tree, database)
-    elif kind is SAVEPOINT or kind is CONTROL:
+def _check_change(kind: Kind, statement: str, work: Work) -> None:
+    if kind is SAVEPOINT or kind is CONTROL:
         raise OwnershipError(
             f"Transaction control as text, {statement.strip()[:40]!r}, inside a transaction()"
             " scope: the scope begins and ends the transaction. Nothing was sent. Use savepoint()"
             " for a savepoint."
         )
-    commits, opens = database.effects(statement)
+    commits, opens = work.database.effects(statement)
     if commits:
         raise OwnershipError(
             f"{first_word(statement)} inside a transaction() scope: on"
@@ -108,11 +107,6 @@ def _check_change(tree: ScopeTree, kind: Kind, statement: str, work: Work) -> No
         )
     if opens:
         work.surely_open = True
-
-
-def _check_write_by_text(tree: ScopeTree, database: DatabaseScopes) -> None:
-    if not (tree.options.read_only or database.can_turn_read_only):
-        _check_write(tree, "A statement that writes")
 
 
 def _check_still_open(tree: ScopeTree, work: Work) -> None:

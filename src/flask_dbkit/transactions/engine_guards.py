@@ -20,7 +20,7 @@ from ..exceptions import DBKitError
 from ..statements import READ, WRITE, classify
 from .checks import check_last, check_statement
 from .databases import restore_session
-from .work import Work, work_of, work_of_checkout
+from .work import work_of, work_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]
 
@@ -120,17 +120,12 @@ def _guard_endings(dialect: Dialect) -> None:
         work = work_of_checkout(checkout)
         if work is not None:
             work.rolled_back = True
-            if work.committed and _nothing_to_undo(work):
-                return
+            if work.committed and work.database.is_idle(work.raw):
+                return  # the pool's reset, when nothing was sent since COMMIT
         plain_rollback(checkout)
 
     setattr(dialect, "do_commit", do_commit)
     setattr(dialect, "do_rollback", do_rollback)
-
-
-def _nothing_to_undo(work: Work) -> bool:
-    """Tell whether the pool's reset has nothing to do: COMMIT was sent, and nothing since."""
-    return not work.connection.in_transaction() and work.database.is_idle(work.raw)
 
 
 def _checkin(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
