@@ -152,7 +152,8 @@ def check_last(tree: ScopeTree, work: Work) -> None:
 def check_connection(tree: ScopeTree, work: Work) -> None:
     """Look whether the connection is still the one of the transaction."""
     # One that was closed has sent its ROLLBACK, one that was invalidated has no driver's.
-    if work.rolled_back or work.checkout.dbapi_connection is None:
+    lost = work.rolled_back or work.checkout.dbapi_connection is None
+    if lost and (work.executed or work.rolled_back):
         tree.lost_to("a ROLLBACK on its connection, or the connection's loss")
         raise OwnershipError(tree.foreign_message())
 

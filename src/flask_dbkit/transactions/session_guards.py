@@ -175,5 +175,5 @@ def _before_commit(session: Session) -> None:
 
 def _before_flush(session: Session, flush_context: Any, instances: Any) -> None:
     tree = marks_of(session).tree
-    if tree is not None:
+    if tree is not None and not tree.simple:
         check_flush(tree)
