@@ -77,6 +77,18 @@ def test_a_cursor_belongs_to_what_it_was_made_for() -> None:
     assert code_of(token, width=3) == "query.cursor_mismatch"
 
 
+@pytest.mark.parametrize(
+    "values", [(), (None,), (True, False), (1, "1"), (-(2**63), 'a"\\\n😀'), ("", -0.5)]
+)
+def test_values_of_every_json_type_arrive_as_they_were(values: tuple[object, ...]) -> None:
+    """Also a mark that would have to be escaped, and an expiry."""
+    signer = Signer(["secret"], max_age_s=60)
+    keyset = Keyset(values, Direction.BEFORE, ties=3)
+    found = signer.loads(signer.dumps(keyset, 'a "mark"'), 'a "mark"', len(values))
+    assert found == keyset
+    assert [type(value) for value in found.values] == [type(value) for value in values]
+
+
 def test_a_cursor_expires() -> None:
     """Good until its last second, whatever the age limit is when it comes back."""
     young = Signer(["secret"], max_age_s=60, now=1000.0).dumps(KEYSET, MARK)
