@@ -247,7 +247,7 @@ class FilterAllowlist:
             errors.append(mistake(parameter, "too_many_filters", value, self.max_filters))
             return (), errors[: self.max_filters]
         conditions = []
-        for name in self.entries:
+        for name in self.entries if given else ():
             for op in self.entries[name].ops:
                 if (name, op) in given:
                     condition = self._convert(name, op, given[name, op], errors)

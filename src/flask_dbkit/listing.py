@@ -27,6 +27,7 @@ from typing import (
 )
 from weakref import WeakSet
 
+from flask import Flask
 from sqlalchemy import Engine, MetaData, Select, Table, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
@@ -42,6 +43,7 @@ from .pagination.planning import Planner
 from .pagination.query import Limits
 from .paging import (
     Secret,
+    application,
     check_count,
     check_source,
     limits_of,
@@ -230,11 +232,12 @@ class Listing(Generic[T]):
             PlanError: The statement cannot be paged rightly.
             ValueError: ``page`` or ``per_page`` is out of range.
         """
+        app = application()
         return read_page(
             self._planner,
             self.sort,
             self.filter,
-            self._limits(),
+            self._limits(app),
             statement=statement,
             page=page,
             per_page=per_page,
@@ -242,6 +245,7 @@ class Listing(Generic[T]):
             error_out=error_out,
             args=args,
             session=session,
+            app=app,
         )
 
     def paginate_keyset(
@@ -273,11 +277,12 @@ class Listing(Generic[T]):
             PlanError: The statement cannot be paged rightly.
             ConfigError: There is no ``SECRET_KEY`` to sign with.
         """
+        app = application()
         return read_keyset_page(
             self._planner,
             self.sort,
             self.filter,
-            self._limits(),
+            self._limits(app),
             self.name,
             statement=statement,
             cursor=cursor,
@@ -287,6 +292,7 @@ class Listing(Generic[T]):
             session=session,
             secret=secret,
             max_age_s=self.cursor_max_age,
+            app=app,
         )
 
     def iterate(
@@ -330,7 +336,7 @@ class Listing(Generic[T]):
         References:
             https://spec.openapis.org/oas/v3.1.0#parameter-object
         """
-        return parameters(self.sort, self.filter, self._limits())
+        return parameters(self.sort, self.filter, self._limits(application()))
 
     @property
     def metadata(self) -> MetaData | None:
@@ -351,9 +357,13 @@ class Listing(Generic[T]):
         with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
             return list(examine_indexes(connection, self.name, self._planner, self.sort))
 
-    def _limits(self) -> Limits:
+    def _limits(self, app: Flask | None) -> Limits:
         return limits_of(
-            self.per_page, self.max_per_page, oversize=self.oversize, max_offset=self.max_offset
+            app,
+            self.per_page,
+            self.max_per_page,
+            oversize=self.oversize,
+            max_offset=self.max_offset,
         )
 
 
@@ -404,17 +414,19 @@ def paginate(
     """
     check_source(statement)
     check_count(count)
+    app = application()
     return read_page(
         _planner(statement, sort, filter, unique=unique),
         sort,
         filter,
-        limits_of(None, max_per_page),
+        limits_of(app, None, max_per_page),
         page=page,
         per_page=per_page,
         count=count,
         error_out=error_out,
         args=args,
         session=session,
+        app=app,
     )
 
 
@@ -468,11 +480,12 @@ def paginate_keyset(
     .. versionadded:: 0.1
     """
     check_source(statement)
+    app = application()
     return read_keyset_page(
         _planner(statement, sort, filter, unique=unique),
         sort,
         filter,
-        limits_of(None, max_per_page),
+        limits_of(app, None, max_per_page),
         name_of(statement),
         cursor=cursor,
         per_page=per_page,
@@ -481,6 +494,7 @@ def paginate_keyset(
         session=session,
         secret=secret,
         max_age_s=None,
+        app=app,
     )
 
 

@@ -12,10 +12,10 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from urllib.parse import parse_qsl
 
-from flask import abort, current_app, has_app_context, has_request_context, request
+from flask import Flask, Request, abort, current_app, has_app_context, has_request_context, request
 from sqlalchemy import Table, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
@@ -32,10 +32,11 @@ from .pagination.page import KeysetPage, Links, OffsetPage, answer
 from .pagination.planning import Planner
 from .pagination.query import Limits, ListQuery, read_query
 from .sorting import SortAllowlist
-from .state import current_session
+from .state import current_session, state_of
 
 __all__ = [
     "Secret",
+    "application",
     "check_count",
     "check_source",
     "limits_of",
@@ -47,9 +48,10 @@ __all__ = [
 
 Secret = str | bytes | Sequence[str | bytes]
 
+_DEFAULTS = Config()
 _STABLE = (
-    *(str, int, float, bytes, uuid.UUID, Decimal, Enum),
-    *(date, datetime, time, timedelta, type(None)),
+    *(type(None), str, int, float, bytes, uuid.UUID, Decimal, Enum),
+    *(date, datetime, time, timedelta),
 )
 
 
@@ -66,6 +68,7 @@ def read_page(
     error_out: bool,
     args: Mapping[str, Any] | None,
     session: Session | None,
+    app: Flask | None,
 ) -> OffsetPage[Any]:
     """Read one page by its number.
 
@@ -81,13 +84,14 @@ def read_page(
         error_out: Raise a 404 for a page past the end.
         args: In place of ``request.args``.
         session: In place of the application's.
+        app: The current application, from :func:`application`.
     """
     check_count(count)
-    counted = count if count is not None else _config().page_count
+    counted = count if count is not None else _config(app).page_count
     pairs = _pairs(args)
     planner.shape(statement)  # before the client's mistakes: this one is the developer's
     query = read_query(pairs, sort, filters, limits, kind="offset", page=page, per_page=per_page)
-    used = session if session is not None else current_session()
+    used = session if session is not None else _session(app)
     plan, values = planner.offset(used, query.terms, query.conditions, statement)
     hidden = planner.hidden(plan.shape)
 
@@ -128,6 +132,7 @@ def read_keyset_page(
     session: Session | None,
     secret: Secret | None,
     max_age_s: int | None,
+    app: Flask | None,
 ) -> KeysetPage[Any]:
     """Read one page by its place.
 
@@ -145,14 +150,14 @@ def read_keyset_page(
         session: In place of the application's.
         secret: In place of ``SECRET_KEY`` and ``SECRET_KEY_FALLBACKS``.
         max_age_s: Seconds a cursor stays good; ``None`` is ``DBKIT_CURSOR_MAX_AGE_S``.
+        app: The current application, from :func:`application`.
     """
     _check_bind(bind)
-    signer = _signer(_secrets(secret), max_age_s or _config().cursor_max_age_s)
+    signer = _signer(_secrets(secret, app), max_age_s or _config(app).cursor_max_age_s)
     pairs = _pairs(args)
-    used = session if session is not None else current_session()
-    dialect = planner.check(
-        used, statement
-    )  # before the client's mistakes: these are the developer's
+    used = session if session is not None else _session(app)
+    # Before the client's mistakes: these are the developer's.
+    dialect = planner.check(used, statement)
     query = read_query(
         pairs,
         sort,
@@ -225,7 +230,18 @@ def _mark(name: str, plan: KeysetPlan, query: ListQuery, bind: object) -> str:
     return fingerprint(name, plan.signature, asked, bind)
 
 
+def application() -> Flask | None:
+    """Return the current application, ``None`` outside any.
+
+    Asked once per page: each look through a proxy costs as much as reading a parameter.
+    """
+    proxied: Any = current_app
+    # Documented, whatever its name.
+    return cast("Flask", proxied._get_current_object()) if has_app_context() else None  # noqa: SLF001
+
+
 def limits_of(
+    app: Flask | None,
     per_page: int | None,
     max_per_page: int | None,
     *,
@@ -235,6 +251,7 @@ def limits_of(
     """Return how much a client may ask for; what is ``None`` is the configuration's.
 
     Args:
+        app: The current application, from :func:`application`.
         per_page: Rows per page without the parameter.
         max_per_page: Most rows per page.
         oversize: What happens above it.
@@ -243,31 +260,40 @@ def limits_of(
     for key, value in (("per_page", per_page), ("max_per_page", max_per_page)):
         if value is not None:
             check_number(key, value)
-    config = _config()
+    config = _config(app)
     most = max_per_page or max(config.max_page_size, per_page or 0)
     return Limits(per_page or config.default_page_size, most, oversize, max_offset)
 
 
-def _config() -> Config:
-    state = current_app.extensions.get("dbkit") if has_app_context() else None
-    return state.config if state is not None else Config()
+def _config(app: Flask | None) -> Config:
+    state = app.extensions.get("dbkit") if app is not None else None
+    return state.config if state is not None else _DEFAULTS
+
+
+def _session(app: Flask | None) -> Session:
+    return current_session() if app is None else state_of(app).db.session()
+
+
+def _request() -> Request | None:
+    proxied: Any = request
+    return cast("Request", proxied._get_current_object()) if has_request_context() else None  # noqa: SLF001
 
 
 def _pairs(args: Mapping[str, Any] | None) -> Pairs:
-    if args is None and has_request_context():
+    found = _request() if args is None else None
+    if found is not None:
         try:
-            args = request.args
+            args = found.args
         except UnicodeDecodeError:
             # Bytes that are neither UTF-8 nor quoted: no browser sends them, and Werkzeug fails.
-            text = request.query_string.decode("utf-8", "replace")
+            text = found.query_string.decode("utf-8", "replace")
             return pairs_of(parse_qsl(text, keep_blank_values=True))
     return pairs_of(args)
 
 
 def _links(pairs: Pairs) -> Links:
-    if not has_request_context():
-        return Links(None, pairs)
-    return Links(request.root_path + request.path, pairs)
+    found = _request()
+    return Links(None if found is None else found.root_path + found.path, pairs)
 
 
 def _respond(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
@@ -278,20 +304,20 @@ def _respond(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Any:
     return response
 
 
-def _secrets(given: Secret | None) -> tuple[str | bytes, ...]:
+def _secrets(given: Secret | None, app: Flask | None) -> tuple[str | bytes, ...]:
     if given is not None:
         found = (given,) if isinstance(given, (str, bytes)) else tuple(given)
         if not found or not all(found):
             raise ValueError("secret is empty, so anybody could sign a cursor.")
         return found
-    key = current_app.config.get("SECRET_KEY") if has_app_context() else None
-    if not key:
+    key = app.config.get("SECRET_KEY") if app is not None else None
+    if app is None or not key:
         raise ConfigError(
             "Cursors are signed with SECRET_KEY, which is not set. Set it in the configuration,"
             " or give secret= to paginate_keyset().",
             key="SECRET_KEY",
         )
-    return (key, *(current_app.config.get("SECRET_KEY_FALLBACKS") or ()))
+    return (key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
 
 
 def _written(condition: Condition) -> str:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
     Column,
     Table,
     and_,
+    inspect,
     select,
     tuple_,
 )
+from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import (
@@ -86,6 +89,11 @@ class Shape:
     plain: bool = False
     whole: bool = False
     distinct: bool = False
+
+    @cached_property
+    def mapper(self) -> Mapper[Any] | None:
+        """The mapper of the entity, if there is one."""
+        return inspect(self.entity).mapper if self.entity is not None else None
 
     @property
     def lasting(self) -> bool:

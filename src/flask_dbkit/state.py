@@ -25,6 +25,7 @@ __all__ = [
     "known_databases",
     "only_application",
     "remember",
+    "state_of",
 ]
 
 _applications: WeakSet[Flask] = WeakSet()
@@ -57,7 +58,18 @@ def current_state() -> AppState:
             the current application.
     """
     proxied: Any = current_app
-    app: Flask = proxied._get_current_object()  # noqa: SLF001 - documented, whatever its name
+    return state_of(proxied._get_current_object())  # noqa: SLF001 - documented, whatever its name
+
+
+def state_of(app: Flask) -> AppState:
+    """Return the state of the current application, once that is at hand.
+
+    Args:
+        app: The current application.
+
+    Raises:
+        RuntimeError: ``DBKit`` was never initialised on it.
+    """
     state: AppState | None = app.extensions.get("dbkit")
     if state is None:
         raise RuntimeError(

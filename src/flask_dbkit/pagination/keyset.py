@@ -245,28 +245,22 @@ class KeysetPlan:
         has_next, has_prev = (behind, ahead) if backward else (ahead, behind)
         following = preceding = None
         if items:
-            first, last = rows.key(0), rows.key(len(items) - 1)
-            if backward:
-                first, last = last, first
-            following = Keyset(last, Direction.AFTER, ties)
-            preceding = Keyset(first, Direction.BEFORE, ties)
+            first, last = (len(items) - 1, 0) if backward else (0, len(items) - 1)
+            if has_next:
+                following = Keyset(rows.key(last), Direction.AFTER, ties)
+            if has_prev:
+                preceding = Keyset(rows.key(first), Direction.BEFORE, ties)
         elif at is not None:
             # The rows that were here are gone. The way back includes the place itself.
-            following = Keyset(at.values, Direction.FROM)
-            preceding = Keyset(at.values, Direction.UP_TO)
-        return KeysetRows(
-            items,
-            has_next,
-            has_prev,
-            following if has_next else None,
-            preceding if has_prev else None,
-        )
+            following = Keyset(at.values, Direction.FROM) if has_next else None
+            preceding = Keyset(at.values, Direction.UP_TO) if has_prev else None
+        return KeysetRows(items, has_next, has_prev, following, preceding)
 
     def _statements(self, at: Keyset | None, *, probing: bool) -> tuple[Any, ...]:
         if at is None:
             shape: tuple[object, ...] = (None, probing)
         else:
-            nulls = tuple(value is None for value in at.values)
+            nulls = tuple([value is None for value in at.values])
             shape = (at.direction, nulls, at.ties, probing)
         found = self._segments.get(shape)
         if found is None:

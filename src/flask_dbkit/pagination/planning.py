@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Column, inspect, select
+from sqlalchemy import Column, select
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import operators, visitors
@@ -207,8 +207,8 @@ class Planner:
         form = (
             kind,
             dialect.name,
-            tuple((term.name, term.descending) for term in terms),
-            tuple(condition.signature for condition in conditions),
+            tuple([(term.name, term.descending) for term in terms]),
+            tuple([condition.signature for condition in conditions]),
         )
         # Not looked up twice: another thread may put it out in between.
         plan = self._plans.get(form)
@@ -303,8 +303,7 @@ class Planner:
 
 def dialect_of(session: Session, shape: Shape) -> Dialect:
     """Return the database a statement of this shape would run on."""
-    mapper = inspect(shape.entity).mapper if shape.entity is not None else None
-    return session.get_bind(mapper=mapper, clause=shape.statement).dialect
+    return session.get_bind(mapper=shape.mapper, clause=shape.statement).dialect
 
 
 def _shows_private(column: Any) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ..arguments import Pairs, check_number, values_of
+from ..arguments import Pairs, check_number
 from ..exceptions import QueryError, mistake
 from ..filtering import Condition, FilterAllowlist
 from ..sorting import SortAllowlist, SortTerm
@@ -118,14 +118,19 @@ def read_query(
 
 class _Reader:
     def __init__(self, pairs: Pairs, errors: list[dict[str, Any]]) -> None:
-        self._pairs, self._errors = pairs, errors
+        self._errors = errors
+        self._given: dict[str, list[str]] = {}
+        for name, value in pairs:
+            self._given.setdefault(name, []).append(value)
 
     def read(self, name: str) -> str | None:
-        values = values_of(self._pairs, name)
+        values = self._given.get(name)
+        if values is None:
+            return None
         if len(values) > 1:
             self._errors.append(mistake(name, "repeated_parameter", values[1]))
             return None
-        return values[0] if values else None
+        return values[0]
 
     def wrong(self, name: str, code: str, value: str, allowed: object) -> None:
         self._errors.append(mistake(name, code, value, allowed))
