@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     case,
     collate,
+    event,
     func,
     insert,
     literal,
@@ -409,6 +410,30 @@ def test_no_survivor_is_missed_or_repeated_while_rows_come_and_go(
                 writer.commit()
         assert set(seen) >= before & alive
         assert len(set(seen)) == len(seen)
+
+
+def test_what_a_session_has_not_written_moves_no_page(session: Session) -> None:
+    """A cursor holds what the database has, and not what an attribute was changed to."""
+    fill_books(session)
+    sizes = {"sort": "title", "per_page": "5"}
+    cursors = [page.next_cursor for page in walk_forward(BOOKS, session, **sizes)]
+    with session.no_autoflush:
+        for book in session.scalars(select(Book)).all():
+            book.id, book.title = book.id + 1000, "changed"
+        assert [page.next_cursor for page in walk_forward(BOOKS, session, **sizes)] == cursors
+    session.rollback()
+
+
+def test_a_number_in_the_primary_key_is_not_read_twice(session: Session) -> None:
+    """The object is identified by it. What a driver converts is read beside the row."""
+    fill_books(session)
+    readings = Listing(Reading, sort=SortAllowlist({"stars": Reading.stars}, default="stars"))
+    sent: list[str] = []
+    event.listen(session.connection(), "before_cursor_execute", lambda *a: sent.append(a[2]))
+    read(BOOKS, session, sort="title", per_page="3")
+    read(readings, session, per_page="3")
+    assert "book.title AS dbkit_key0 \n" in sent[0]
+    assert "reading.stars AS dbkit_key0, reading.reader AS dbkit_key1 \n" in sent[1]
 
 
 def test_the_neighbours_are_exact_after_deletions(session: Session) -> None:

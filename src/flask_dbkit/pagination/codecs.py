@@ -142,6 +142,17 @@ def compared_key(
     return raw
 
 
+def is_read_as_sent(expression: ColumnElement[Any], dialect: Dialect) -> bool:
+    """Tell whether an attribute of this type has what the driver returned: a whole number.
+
+    Args:
+        expression: The key over the statement.
+        dialect: The database.
+    """
+    whole = isinstance(implementation(expression.type, dialect), sqltypes.Integer)
+    return whole and expression.type.dialect_impl(dialect).result_processor(dialect, None) is None
+
+
 def type_name(expression: ColumnElement[Any], dialect: Dialect) -> str:
     """Name a key's type, so that a cursor from before a migration is not taken for one after."""
     return type(implementation(expression.type, dialect)).__name__

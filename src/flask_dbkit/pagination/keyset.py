@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
 from ..shapes import Shape, criteria_for, without_locks
 from ..sorting import SortTerm
-from .codecs import RAW, compared_key, raw_key, type_name
+from .codecs import RAW, compared_key, is_read_as_sent, raw_key, type_name
 from .cursor import Direction, Keyset, tie_depth
 from .rows import Rows
 
@@ -63,6 +63,8 @@ class Key:
         nullable: NULLs can come.
         nulls_first: Where they come, in the direction of the term.
         kind: The name of its type.
+        identity: Its place in the primary key of the listed object, which tells its value as the
+            database sent it. ``None`` if it has to be read beside the row.
     """
 
     expression: ColumnElement[Any]
@@ -72,18 +74,11 @@ class Key:
     nullable: bool
     nulls_first: bool
     kind: str
+    identity: int | None = None
 
     def reversed(self) -> Key:
         """Return the key of the opposite order."""
-        return Key(
-            self.expression,
-            self.term.reversed(),
-            self.raw,
-            self.compared,
-            self.nullable,
-            not self.nulls_first,
-            self.kind,
-        )
+        return replace(self, term=self.term.reversed(), nulls_first=not self.nulls_first)
 
     @property
     def signature(self) -> tuple[object, ...]:
@@ -122,6 +117,7 @@ def keys_for(
     expressions: Iterable[ColumnElement[Any]],
     nullables: Iterable[bool],
     dialect: Dialect,
+    identity: Sequence[ColumnElement[Any]] = (),
 ) -> tuple[Key, ...]:
     """Prepare the keys of an order for one database.
 
@@ -130,6 +126,7 @@ def keys_for(
         expressions: The key of each term, over the statement.
         nullables: Whether each can be NULL.
         dialect: The database.
+        identity: The primary key of the listed objects, if the rows are such.
 
     Raises:
         PlanError: A key has a type that no cursor can carry.
@@ -144,7 +141,9 @@ def keys_for(
             nulls_first = term.key.nulls == "first"
         compared = compared_key(expression, raw, dialect)
         kind = type_name(expression, dialect)
-        keys.append(Key(expression, term, raw, compared, nullable, nulls_first, kind))
+        same = (n for n, one in enumerate(identity) if one is expression or one.compare(expression))
+        place = next(same, None) if is_read_as_sent(expression, dialect) else None
+        keys.append(Key(expression, term, raw, compared, nullable, nulls_first, kind, place))
     return tuple(keys)
 
 
@@ -193,6 +192,10 @@ class KeysetPlan:
         family = "mysql" if self.dialect in _GUARD_ONLY else self.dialect
         return (family, *(key.signature for key in self.keys))
 
+    @cached_property
+    def _places(self) -> tuple[int | None, ...]:
+        return tuple(key.identity for key in self.keys)
+
     def fetch(
         self,
         session: Session,
@@ -223,10 +226,10 @@ class KeysetPlan:
                     bound[_VALUES[place]] = value
         probing = neighbours and placed
         behind: bool | None = None
-        rows = Rows(self.shape)
+        rows = Rows(self.shape, self._places)
         for statement in self._statements(at, probing=probing):
             bound[_LIMIT] = limit + 1 - len(rows.items)
-            last = rows.read(session, statement, bound, len(self.keys))
+            last = rows.read(session, statement, bound)
             if last is not None and probing:
                 behind = last is not False
             if len(rows.items) > limit:
@@ -270,7 +273,8 @@ class KeysetPlan:
     def _build(self, at: Keyset | None, *, probing: bool) -> tuple[Any, ...]:
         backward = at is not None and at.direction.backward
         keys = [key.reversed() for key in self.keys] if backward else list(self.keys)
-        columns = [key.raw.label(f"dbkit_key{n}") for n, key in enumerate(self.keys)]
+        beside = (key for key in self.keys if key.identity is None)
+        columns = [key.raw.label(f"dbkit_key{n}") for n, key in enumerate(beside)]
         if probing:
             assert at is not None
             columns.append(self._probe(at).label("dbkit_behind"))

@@ -81,7 +81,7 @@ class OffsetPlan:
         bound = {**(values or {}), _LIMIT: per_page + 1, _OFFSET: offset}
         deep = offset >= _DEEP and self.shape.plain
         rows = Rows(self.shape)
-        rows.read(session, self._statement("deep" if deep else "page"), bound, 0)
+        rows.read(session, self._statement("deep" if deep else "page"), bound)
         items, seen = rows.items[:per_page], offset + len(rows.items)
         has_next = len(rows.items) > per_page
         # The page itself tells the total, unless it is past the end.

@@ -148,7 +148,8 @@ class Planner:
             shape = self.shape(statement)
             built, expressions, having, full, nulls = self._ordered(shape, terms, conditions)
             with self._blaming(None):
-                keys = keys_for(full, expressions, nulls, dialect)
+                identity = shape.identity if shape.plain else ()
+                keys = keys_for(full, expressions, nulls, dialect, identity)
             return KeysetPlan(shape, built, keys, having, dialect.name)
 
         return self._kept("keyset", dialect, terms, conditions, statement, build)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
 
 from ..shapes import Shape
 
@@ -18,15 +19,17 @@ class Rows:
 
     Args:
         shape: What a row of the statement holds.
+        identities: For each key its place in the primary key of the row's object, or ``None``
+            for the next column behind the row.
 
     Attributes:
         items: Elements or rows, without the key columns.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, identities: tuple[int | None, ...] = ()) -> None:
         self._shape = shape
+        self._identities = identities
         self._read: list[Any] = []
-        self._width = 0
         self.items: list[Any] = []
 
     def key(self, place: int) -> tuple[Any, ...]:
@@ -35,19 +38,19 @@ class Rows:
         Args:
             place: Its place among the rows read so far.
         """
-        size = self._shape.width
-        return tuple(self._read[place][size : size + self._width])
+        row = self._read[place]
+        beside = iter(row[self._shape.width :])
+        # What a row is identified by stays, whatever the session has done to the attribute.
+        identity: Any = instance_state(row[0]).identity if self._shape.plain else None
+        return tuple([next(beside) if at is None else identity[at] for at in self._identities])
 
-    def read(
-        self, session: Session, statement: Any, values: dict[str, Any], width: int
-    ) -> bool | None:
-        """Run a statement whose rows end in ``width`` keys and perhaps one more column.
+    def read(self, session: Session, statement: Any, values: dict[str, Any]) -> bool | None:
+        """Run a statement whose rows end in keys and perhaps one more column.
 
         Args:
             session: Runs the statement.
             statement: The segment.
             values: Its bound values.
-            width: The number of key columns.
 
         Returns:
             Whether the column after the keys is not NULL; ``None`` if there was no row.
@@ -58,7 +61,7 @@ class Rows:
         if not found:
             return None
         size = self._shape.width
-        self._width = width
+        behind = size + self._identities.count(None)
         self._read += found
         if self._shape.scalar:
             self.items += [row[0] for row in found]
@@ -67,7 +70,7 @@ class Rows:
             self.items += IteratorResult(
                 SimpleResultMetaData(names), iter([tuple(row[:size]) for row in found])
             ).all()
-        return len(found[0]) > size + width and found[0][size + width] is not None
+        return len(found[0]) > behind and found[0][behind] is not None
 
 
 def _loads_collections(result: Any) -> bool:
