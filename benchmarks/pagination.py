@@ -3,9 +3,10 @@
 One table ``event`` with a million rows, twenty to a page, newest first, a primary key to break
 ties. Each call is a fresh application context: session, connection, ``BEGIN`` and ``ROLLBACK``
 included, and returns mapped objects. The limit is the bare driver running the same keyset
-query on an open connection in autocommit. The methods take turns, round after round, so that
-whatever else the machine does meets all of them; the table gives the median and, in brackets,
-the fastest sample in milliseconds, and both as multiples of the limit.
+query on an open connection in autocommit. The methods take turns, round after round and in
+another order each time, so that whatever else the machine does meets all of them and none always
+runs after the same other one, whose count may have emptied the caches; the table gives the median
+and, in brackets, the fastest sample in milliseconds, and both as multiples of the limit.
 
 ``make benchmarks`` installs the peers into an environment of their own. A method that needs more
 than a second for a page is asked for it once, and one that cannot do a page says why.
@@ -386,8 +387,10 @@ def measure(methods: dict[str, Method], effort: Effort) -> dict[str, list[float]
         else:
             call()
     end = time.perf_counter() + effort.budget_s
+    draw, turns = random.Random(1), list(methods.items())
     for number in range(effort.rounds):
-        for name, call in methods.items():
+        draw.shuffle(turns)
+        for name, call in turns:
             least = min(times[name], default=0)
             if least > 1 or (number % 10 and least > 0.02):
                 continue
