@@ -1,10 +1,11 @@
 """What a transaction scope costs, beside everything it could be compared with.
 
-    python benchmarks/transactions.py             # a minute
+    python benchmarks/transactions.py             # two minutes
     python benchmarks/transactions.py --quick     # a few seconds, for a first look
 
 CPU microseconds per transaction, the best of many short rounds. The contenders take turns
-round by round, so that a busy machine disturbs all of them alike. `pip install django` adds
+round by round, in another order each time, so that neither a busy machine nor whoever came just
+before favours any of them. `pip install django` adds
 Django's `atomic` to the tables.
 
 "Same application" is the plain session of an application with the kit: same engine, same
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import gc
 import importlib.util
+import random
 import sqlite3
 import sys
 import tempfile
@@ -262,8 +264,11 @@ def best_of(runs: dict[tuple[str, str], Case], *, rounds: int, count: int) -> di
             run()
     gc.collect()
     gc.disable()
+    order = random.Random(1)
+    turns = list(runs.items())
     for _ in range(rounds):
-        for name, run in runs.items():
+        order.shuffle(turns)  # whoever comes just before leaves caches warm or cold
+        for name, run in turns:
             begin = time.process_time_ns()
             for _ in range(count):
                 run()
