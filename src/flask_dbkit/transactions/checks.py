@@ -98,6 +98,9 @@ def _check_change(kind: Kind, statement: str, work: Work) -> None:
             " scope: the scope begins and ends the transaction. Nothing was sent. Use savepoint()"
             " for a savepoint."
         )
+    if not work.database.commits_implicitly:
+        work.surely_open = True
+        return
     commits, opens = work.database.effects(statement)
     if commits:
         raise OwnershipError(

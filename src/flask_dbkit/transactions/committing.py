@@ -61,7 +61,7 @@ def commit(tree: ScopeTree) -> None:
     """Commit, give the session back, and run what was to follow."""
     tree.ending = True
     exits = tree.options is PLAIN
-    before = len(tree.errors)
+    before = 0 if tree.simple else len(tree.errors)
     try:
         if not exits:
             _commit_by_hand(tree)

@@ -9,18 +9,20 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import SessionTransaction
 
+from ..dialects.sqlite.scripts import GuardedConnection
 from ..exceptions import OptionMismatch, OwnershipError
 from .databases import scopes_for
 from .engine_guards import GUARDED, guard_engine
 from .frames import Frame
 from .options import NO_TIMEOUTS
 from .tree import ScopeTree
-from .work import Work, open_trees, own_checkout
+from .work import WORK, Work, open_trees
 
 __all__ = [
     "asked_begin",
     "entered_savepoint",
     "join",
+    "part",
     "put_in_force",
     "restore",
 ]
@@ -40,10 +42,11 @@ def join(tree: ScopeTree, work: Work) -> None:
     """Take a transaction that the session has begun into the tree."""
     connection = work.connection
     checkout: Any = connection.connection
+    raw: Any = checkout.dbapi_connection
     dialect = connection.dialect
     if GUARDED not in dialect.__dict__:
         guard_engine(connection.engine)
-    if dialect.detect_autocommit_setting(checkout.dbapi_connection):
+    if dialect.detect_autocommit_setting(raw):
         raise OptionMismatch(
             "isolation",
             "a transaction",
@@ -52,8 +55,11 @@ def join(tree: ScopeTree, work: Work) -> None:
             " a rollback would undo nothing. Take isolation_level='AUTOCOMMIT' out of its"
             " options, and set it on single connections.",
         )
-    own_checkout(work, tree, checkout)
     tree.works[connection.engine] = work
+    work.tree, work.checkout, work.raw = tree, checkout, raw
+    checkout.__dict__[WORK] = work
+    if isinstance(raw, GuardedConnection):
+        raw.scopes += 1
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
     methods["rollback"] = partial(_roll_back_noticed, tree, connection.rollback)
@@ -63,6 +69,18 @@ def join(tree: ScopeTree, work: Work) -> None:
     if tree.options.read_only:
         work.database.begun(connection, read_only=True)
     put_in_force(tree, tree.frame_behind(None), connection)
+
+
+def part(tree: ScopeTree) -> None:
+    """Part the connections from the tree, whose transactions are over."""
+    for work in tree.works.values():
+        work.checkout.__dict__.pop(WORK, None)
+        if isinstance(work.raw, GuardedConnection):
+            work.raw.scopes -= 1
+        work.tree = work.checkout = work.raw = None
+        methods: dict[str, Any] = work.connection.__dict__
+        methods.pop("commit", None)
+        methods.pop("rollback", None)
 
 
 def entered_savepoint(

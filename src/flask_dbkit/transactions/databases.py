@@ -71,9 +71,6 @@ class Effects(NamedTuple):
     opens: bool
 
 
-_WRITES = Effects(commits=False, opens=True)
-
-
 class DatabaseScopes:
     """The plain answers, for databases we know nothing of.
 
@@ -81,12 +78,15 @@ class DatabaseScopes:
         two_phase: Whether a prepared transaction can span several databases.
         can_turn_read_only: Whether the database can refuse writes from some point on.
         read_only_savepoint: Whether a savepoint can be made read-only.
+        commits_implicitly: Whether some statements commit everything before them, and others
+            leave no transaction open.
         faults: What the errors of its drivers mean.
     """
 
     two_phase = False
     can_turn_read_only = False
     read_only_savepoint = False
+    commits_implicitly = False
 
     def __init__(self, dialect_name: str) -> None:
         self.faults: Faults = faults_for(dialect_name)
@@ -96,8 +96,8 @@ class DatabaseScopes:
         return False
 
     def effects(self, statement: str) -> Effects:
-        """Tell what a statement that is no SELECT does to the transaction it is sent in."""
-        return _WRITES
+        """Tell what a statement that is no SELECT does, if :attr:`commits_implicitly`."""
+        raise NotImplementedError
 
     def begin_options(
         self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -231,6 +231,8 @@ class PostgreSQLScopes(DatabaseScopes):
 
 class MySQLScopes(DatabaseScopes):
     """MySQL and MariaDB through PyMySQL or mysqlclient."""
+
+    commits_implicitly = True
 
     _LOCK_WAIT_TIMEOUT = 1205
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS

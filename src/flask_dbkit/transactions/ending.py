@@ -6,10 +6,11 @@ from sqlalchemy import event
 
 from ..exceptions import Rollback
 from .checks import orm_write_guard
+from .connections import part
 from .failures import note_failure
 from .hooks import run_logged
 from .tree import ScopeTree
-from .work import free_checkout, open_trees
+from .work import open_trees
 
 __all__ = ["detach", "give_up", "roll_back", "run_rollback_hooks"]
 
@@ -41,7 +42,7 @@ def detach(tree: ScopeTree) -> None:
     tree.marks.tree = None
     tree.frames.clear()
     if tree.works:
-        _free_connections(tree)
+        part(tree)
     trees = open_trees.get()
     if len(trees) == 1:
         open_trees.set(())
@@ -57,14 +58,6 @@ def give_up(tree: ScopeTree, error: BaseException | None) -> None:
             tree.root.close()
         except Exception as failed:
             note_failure(error, failed)
-
-
-def _free_connections(tree: ScopeTree) -> None:
-    for work in tree.works.values():
-        free_checkout(work)
-        methods = work.connection.__dict__
-        methods.pop("commit", None)
-        methods.pop("rollback", None)
 
 
 def run_rollback_hooks(tree: ScopeTree, error: BaseException) -> None:

@@ -169,7 +169,7 @@ def _before_commit(session: Session) -> None:
     if tree is None:
         for other in open_trees.get():
             check_commit_beside(other, session)
-    elif tree.own_causes or not tree.ending:
+    elif not (tree.ending and tree.simple):
         check_commit(tree)
 
 

@@ -42,12 +42,13 @@ class ScopeTree:
     """
 
     __slots__ = (
+        "_begun",
+        "_errors",
+        "_own_causes",
         "acquiring",
         "attempt",
         "begins_plainly",
-        "begun",
         "ending",
-        "errors",
         "foreign",
         "frames",
         "guards_orm_writes",
@@ -55,7 +56,6 @@ class ScopeTree:
         "killed",
         "marks",
         "options",
-        "own_causes",
         "owner",
         "plain_twophase",
         "registered",
@@ -88,10 +88,10 @@ class ScopeTree:
         self.owner: int | None = threading.get_ident()
         self.frames: list[Frame] = []
         self.works: dict[Engine, Work] = {}
-        self.errors: list[tuple[int, BaseException, BaseException]] = []
-        # First errors inside savepoints of the application's own, the session's or a connection's.
-        self.own_causes: dict[SessionTransaction | NestedTransaction, BaseException] = {}
-        self.begun: dict[SessionTransaction, list[NestedTransaction | None]] = {}
+        # Most scopes need none of these, which are made when they are asked for.
+        self._errors: list[tuple[int, BaseException, BaseException]] | None = None
+        self._own_causes: dict[SessionTransaction | NestedTransaction, BaseException] | None = None
+        self._begun: dict[SessionTransaction, list[NestedTransaction | None]] | None = None
         self.plain_twophase = twophase = session.twophase
         self.begins_plainly = plain = options is PLAIN and not twophase
         # The short way through every check: it asks for no more than a transaction, no block
@@ -102,6 +102,31 @@ class ScopeTree:
         self.registered: Hooks | None = None
         # on_rollback hooks of undone savepoints, to be called when the block ends.
         self.undone: tuple[Hook, ...] = ()
+
+    @property
+    def errors(self) -> list[tuple[int, BaseException, BaseException]]:
+        """Index of the boundary, error and driver's error of each that is not undone yet."""
+        if self._errors is None:
+            self._errors = []
+        return self._errors
+
+    @errors.setter
+    def errors(self, errors: list[tuple[int, BaseException, BaseException]]) -> None:
+        self._errors = errors
+
+    @property
+    def own_causes(self) -> dict[SessionTransaction | NestedTransaction, BaseException]:
+        """First errors inside savepoints of the application's: the session's, a connection's."""
+        if self._own_causes is None:
+            self._own_causes = {}
+        return self._own_causes
+
+    @property
+    def begun(self) -> dict[SessionTransaction, list[NestedTransaction | None]]:
+        """The savepoints of connections that each savepoint of the session has begun."""
+        if self._begun is None:
+            self._begun = {}
+        return self._begun
 
     @property
     def hooks(self) -> Hooks:

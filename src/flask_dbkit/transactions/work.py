@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from ..dialects.sqlite.scripts import GuardedConnection
 from .databases import scopes_for
 from .hooks import Mark
 
@@ -16,13 +15,12 @@ if TYPE_CHECKING:
     from .tree import ScopeTree
 
 __all__ = [
+    "WORK",
     "SessionMarks",
     "Work",
     "forget_work",
-    "free_checkout",
     "marks_of",
     "open_trees",
-    "own_checkout",
     "start_work",
     "work_of",
     "work_of_checkout",
@@ -31,7 +29,8 @@ __all__ = [
 open_trees: ContextVar[tuple[ScopeTree, ...]] = ContextVar("flask_dbkit_open_trees", default=())
 """The scope trees that are open in this logical context, outermost first."""
 
-_WORK = "_dbkit_work"
+WORK = "_dbkit_work"
+"""Attribute of connections, SQLAlchemy's and the pool's: what they do for a scope."""
 _MARKS = "flask_dbkit.transactions"
 
 
@@ -101,46 +100,27 @@ def start_work(connection: Connection) -> Work:
     # Kept on the Connection itself: its .info belongs to the pooled connection, which all
     # sessions of an in-memory database share.
     work = Work(connection)
-    connection.__dict__[_WORK] = work
+    connection.__dict__[WORK] = work
     return work
 
 
 def forget_work(work: Work) -> None:
     """Part a connection from its work, whose transaction is over."""
     # Each knowing the other, they would be left to the garbage collector.
-    if work.connection.__dict__.get(_WORK) is work:
-        del work.connection.__dict__[_WORK]
+    if work.connection.__dict__.get(WORK) is work:
+        del work.connection.__dict__[WORK]
 
 
 def work_of(connection: Connection) -> Work | None:
     """Return the work of a connection's transaction, ``None`` if it never began one."""
-    work: Work | None = connection.__dict__.get(_WORK)
+    work: Work | None = connection.__dict__.get(WORK)
     return work
-
-
-def own_checkout(work: Work, tree: ScopeTree, checkout: Any) -> None:
-    """Let the pooled connection of a scope's work be found by :func:`work_of_checkout`."""
-    work.tree = tree
-    work.checkout = checkout
-    work.raw = raw = checkout.dbapi_connection
-    checkout.__dict__[_WORK] = work
-    if isinstance(raw, GuardedConnection):
-        raw.scopes += 1
-
-
-def free_checkout(work: Work) -> None:
-    """Part a pooled connection from its work, which a scope has ended."""
-    work.checkout.__dict__.pop(_WORK, None)
-    raw = work.raw
-    if isinstance(raw, GuardedConnection):
-        raw.scopes -= 1
-    work.tree = work.checkout = work.raw = None
 
 
 def work_of_checkout(checkout: Any) -> Work | None:
     """Return the work that a pooled connection does for a scope."""
     try:
-        work: Work | None = checkout.__dict__.get(_WORK)
+        work: Work | None = checkout.__dict__.get(WORK)
     except AttributeError:
         # SQLAlchemy's stand-in for a pooled connection at the very first connect.
         return None
