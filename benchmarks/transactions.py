@@ -1,6 +1,6 @@
 """What a transaction scope costs, beside everything it could be compared with.
 
-    python benchmarks/transactions.py             # two minutes
+    python benchmarks/transactions.py             # four minutes
     python benchmarks/transactions.py --quick     # a few seconds, for a first look
 
 CPU microseconds per transaction, the best of many short rounds. The contenders take turns
@@ -381,7 +381,7 @@ def main() -> None:
     """Measure in memory and in a WAL file, and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the rounds")
-    rounds = 8 if parser.parse_args().quick else 60
+    rounds = 8 if parser.parse_args().quick else 100
     print(
         f"CPU microseconds per transaction, best of {rounds} interleaved rounds."
         f" Python {sys.version.split()[0]}, SQLAlchemy {sa.__version__},"
@@ -393,7 +393,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for title, path in (("`:memory:`", ":memory:"), ("WAL file", str(Path(directory) / "db"))):
             with ExitStack() as stack:
-                best = measure(path, stack, rounds=rounds, count=200)
+                best = measure(path, stack, rounds=rounds, count=300)
             print(f"\n**{title}**\n")
             print_table(best)
             print_goals(best, states)

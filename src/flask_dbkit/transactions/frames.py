@@ -100,6 +100,11 @@ class Frame(TransactionInfo):
         "tree",
     )
 
+    cause: BaseException | None
+    inside: SessionTransaction | None
+    same_scope: Frame | None
+    savepoint: SessionTransaction | None
+
     def __init__(self, tree: ScopeTree, options: ScopeOptions) -> None:
         frames = tree.frames
         self.tree = tree
@@ -109,10 +114,7 @@ class Frame(TransactionInfo):
         self.timeouts = options.timeouts
         self.silent = False
         self.hook_mark = NO_HOOKS
-        self.cause: BaseException | None = None
-        self.inside: SessionTransaction | None = None
-        self.same_scope: Frame | None = None
-        self.savepoint: SessionTransaction | None = None
+        self.cause = self.inside = self.same_scope = self.savepoint = None
         if frames and not tree.simple:
             self._take_over(frames[-1])
 

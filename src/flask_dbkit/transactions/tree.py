@@ -67,6 +67,30 @@ class ScopeTree:
         "works",
     )
 
+    acquiring: bool
+    """It is connecting by itself."""
+    begins_plainly: bool
+    """It asks for no more than a way to begin, and leaves the connecting to the session."""
+    ending: bool
+    foreign: str | None
+    """Who else ended the transaction."""
+    frames: list[Frame]
+    guards_orm_writes: bool
+    killed: bool
+    owner: int | None
+    """The thread, ``None`` while the tree is lent."""
+    registered: Hooks | None
+    simple: bool
+    """The short way through every check: it asks for no more than a transaction, no block inside
+    asks for more, no savepoint was opened, and nothing went wrong."""
+    undone: tuple[Hook, ...]
+    """``on_rollback`` hooks of undone savepoints, to be called when the block ends."""
+    works: dict[Engine, Work]
+    # Most scopes need none of these, which are made when they are asked for.
+    _begun: dict[SessionTransaction, list[NestedTransaction | None]] | None
+    _errors: list[tuple[int, BaseException, BaseException]] | None
+    _own_causes: dict[SessionTransaction | NestedTransaction, BaseException] | None
+
     def __init__(
         self,
         session: Session,
@@ -85,23 +109,14 @@ class ScopeTree:
         self.surroundings = surroundings
         self.attempt = attempt
         # Asked by its full name: gevent may put another function there after the import.
-        self.owner: int | None = threading.get_ident()
-        self.frames: list[Frame] = []
-        self.works: dict[Engine, Work] = {}
-        # Most scopes need none of these, which are made when they are asked for.
-        self._errors: list[tuple[int, BaseException, BaseException]] | None = None
-        self._own_causes: dict[SessionTransaction | NestedTransaction, BaseException] | None = None
-        self._begun: dict[SessionTransaction, list[NestedTransaction | None]] | None = None
+        self.owner = threading.get_ident()
+        self.frames = []
+        self.works = {}
         self.plain_twophase = twophase = session.twophase
-        self.begins_plainly = plain = options is PLAIN and not twophase
-        # The short way through every check: it asks for no more than a transaction, no block
-        # inside asks for more, no savepoint was opened, and nothing went wrong.
-        self.simple = plain
+        self.simple = self.begins_plainly = options is PLAIN and not twophase
         self.acquiring = self.ending = self.guards_orm_writes = self.killed = False
-        self.foreign: str | None = None
-        self.registered: Hooks | None = None
-        # on_rollback hooks of undone savepoints, to be called when the block ends.
-        self.undone: tuple[Hook, ...] = ()
+        self.foreign = self.registered = self._errors = self._own_causes = self._begun = None
+        self.undone = ()
 
     @property
     def errors(self) -> list[tuple[int, BaseException, BaseException]]:
