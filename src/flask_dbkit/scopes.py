@@ -87,14 +87,14 @@ class Scope:
     def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
         self._options = options
         self._retry = retry
-        self._frames: dict[int, Frame] = {}
+        self._frames: dict[int | None, Frame] = {}
 
     def __enter__(self) -> TransactionInfo:
         if self._retry is not None:
             refuse_retry(self._retry)
         state = current_state()
         frame = open_scope(state.db.session.registry(), self._options, state.surroundings)
-        frames, me = self._frames, threading.get_ident()
+        frames, me = self._frames, frame.tree.owner
         frame.same_scope = frames.get(me)
         frames[me] = frame
         return frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -62,7 +61,7 @@ def join(tree: ScopeTree, work: Work) -> None:
         raw.scopes += 1
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
-    methods["rollback"] = partial(_roll_back_noticed, tree, connection.rollback)
+    methods["rollback"] = partial(_roll_back_noticed, tree, connection)
     if tree.simple or not tree.frames:
         # An adopted transaction has no options either, and is sent nothing.
         return
@@ -119,10 +118,10 @@ def restore(tree: ScopeTree, frame: Frame, outer: Frame) -> None:
             database.limit(work.connection, outer.timeouts)
 
 
-def _roll_back_noticed(tree: ScopeTree, plain: Callable[[], None]) -> None:
+def _roll_back_noticed(tree: ScopeTree, connection: Connection) -> None:
     # Here and not when ROLLBACK is sent: that one may be the answer to an error.
     tree.ended_by("connection.rollback()")
-    plain()
+    type(connection).rollback(connection)
 
 
 def _refuse_commit() -> None:

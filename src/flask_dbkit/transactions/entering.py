@@ -43,7 +43,11 @@ def begin_tree(
         OwnershipError: The transaction is somebody else's, or has work from before the scope.
         OptionMismatch: The options come too late for it.
     """
-    root = _take_root(session, marks, options, surroundings)
+    root = session.get_transaction()
+    if root is None:
+        root = session.begin()
+    else:
+        root = _take_over(session, root, marks, options, surroundings)
     root.__enter__()
     tree = ScopeTree(session, marks, root, options, surroundings, attempt=attempt)
     marks.tree = tree
@@ -61,13 +65,14 @@ def begin_tree(
     return frame
 
 
-def _take_root(
-    session: Session, marks: SessionMarks, options: ScopeOptions, surroundings: Surroundings
+def _take_over(
+    session: Session,
+    root: SessionTransaction,
+    marks: SessionMarks,
+    options: ScopeOptions,
+    surroundings: Surroundings,
 ) -> SessionTransaction:
-    """Begin, adopt or restart the session's transaction."""
-    root = session.get_transaction()
-    if root is None:
-        return session.begin()
+    """Adopt or restart the transaction that the session has open."""
     if session.get_nested_transaction() is not None:
         raise OwnershipError(
             "The session is inside a begin_nested() block. Open transaction() around it."

@@ -12,7 +12,7 @@ from .connections import put_in_force
 from .entering import begin_tree
 from .frames import Frame
 from .options import NO_TIMEOUTS, PLAIN, ScopeOptions, Surroundings
-from .session_guards import GUARDED, guard_sessions
+from .session_guards import guard_sessions
 from .tree import ScopeTree
 from .work import marks_of, open_trees
 
@@ -37,9 +37,10 @@ def open_scope(
         OptionMismatch: The options do not fit what is in force.
         DurabilityError: The scope is durable and not outermost.
     """
-    if GUARDED not in type(session).__dict__:
-        guard_sessions(session)
     marks = marks_of(session)
+    if not marks.guarded:
+        guard_sessions(session)
+        marks.guarded = True
     if marks.tree is not None:
         return _nest(marks.tree, options)
     outer = open_trees.get()

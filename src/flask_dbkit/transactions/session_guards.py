@@ -23,24 +23,24 @@ from .hooks import Mark, run_logged
 from .tree import ScopeTree
 from .work import forget_work, marks_of, open_trees, start_work
 
-__all__ = ["GUARDED", "guard_sessions"]
+__all__ = ["guard_sessions"]
 
 _guarded_classes: WeakValueDictionary[type[Session], type[Session]] = WeakValueDictionary()
-GUARDED = "_dbkit_guarded"
+_GUARDED = "_dbkit_guarded"
 """Attribute of a session class whose sessions are all guarded."""
 
 
 def guard_sessions(factory: scoped_session[Any] | Session) -> None:
     """Guard the sessions of a factory, or one session, once."""
     if isinstance(factory, Session):
-        if not getattr(type(factory), GUARDED, False):
+        if not getattr(type(factory), _GUARDED, False):
             setattr(factory, "__class__", _guarded_class(type(factory)))
             _listen(factory)
         return
     made: Any = factory.session_factory
     # A sessionmaker has a class of its own, which is no other factory's.
     own_class: type[Session] = made.class_
-    if GUARDED not in own_class.__dict__:
+    if _GUARDED not in own_class.__dict__:
         _guard_methods(own_class)
         _listen(made)
 
@@ -83,7 +83,7 @@ def _guard_methods(session_class: type[Session]) -> None:
 
     setattr(session_class, "commit", commit)
     setattr(session_class, "begin", begin)
-    setattr(session_class, GUARDED, True)
+    setattr(session_class, _GUARDED, True)
 
 
 def _make_own(tree: ScopeTree, transaction: SessionTransaction) -> None:

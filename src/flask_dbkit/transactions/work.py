@@ -84,13 +84,15 @@ class SessionMarks:
     """What is known about the open transaction of one session.
 
     Attributes:
+        guarded: It is known that a scope notices what happens to the session.
         works: One per connection it has begun.
         tree: The open scope, if any.
     """
 
-    __slots__ = ("tree", "works")
+    __slots__ = ("guarded", "tree", "works")
 
     def __init__(self) -> None:
+        self.guarded = False
         self.works: list[Work] = []
         self.tree: ScopeTree | None = None
 
