@@ -37,7 +37,14 @@ from sqlalchemy.pool import StaticPool
 
 from flask_dbkit import DBKit, savepoint, transaction
 
-CASES = ("empty", "one statement", "one ORM insert", "nested join", "savepoint and insert")
+CASES = (
+    "empty",
+    "one statement",
+    "one ORM insert",
+    "join, empty",
+    "join, ORM insert",
+    "savepoint and insert",
+)
 GOALS_US = {"outermost": 10.0, "joined": 5.0, "driver state": 1.0}
 
 Case = Callable[[], object]
@@ -144,7 +151,8 @@ def begin_blocks(session: Session) -> dict[str, Case]:
         "empty": empty,
         "one statement": statement,
         "one ORM insert": orm,
-        "nested join": orm,
+        "join, empty": empty,
+        "join, ORM insert": orm,
         "savepoint and insert": in_savepoint,
     }
 
@@ -178,6 +186,10 @@ def scopes(session: Session) -> dict[str, Case]:
         with transaction():
             session.add(Row(name="x"))
 
+    def joined() -> None:
+        with transaction(), transaction():
+            pass
+
     def nested() -> None:
         with transaction(), transaction():
             session.add(Row(name="x"))
@@ -190,7 +202,8 @@ def scopes(session: Session) -> dict[str, Case]:
         "empty": empty,
         "one statement": statement,
         "one ORM insert": orm,
-        "nested join": nested,
+        "join, empty": joined,
+        "join, ORM insert": nested,
         "savepoint and insert": in_savepoint,
     }
 
@@ -239,6 +252,10 @@ def django(path: str) -> dict[str, Case]:
         with atomic(alias):
             model(name="x").save(using=alias, force_insert=True)
 
+    def joined() -> None:
+        with atomic(alias), atomic(alias, savepoint=False):
+            connection.ensure_connection()
+
     def nested() -> None:
         with atomic(alias), atomic(alias, savepoint=False):
             model(name="x").save(using=alias, force_insert=True)
@@ -251,7 +268,8 @@ def django(path: str) -> dict[str, Case]:
         "empty": empty,
         "one statement": statement,
         "one ORM insert": orm,
-        "nested join": nested,
+        "join, empty": joined,
+        "join, ORM insert": nested,
         "savepoint and insert": in_savepoint,
     }
 
@@ -343,7 +361,8 @@ def print_table(best: dict[Any, float]) -> None:
     print(f"| | {' | '.join(CASES)} |")
     print("|---" * (len(CASES) + 1) + "|")
     raw = {case: best.get(("raw `sqlite3`", case)) for case in CASES}
-    raw["one ORM insert"] = raw["nested join"] = raw["one statement"]
+    raw["join, empty"] = raw["empty"]
+    raw["one ORM insert"] = raw["join, ORM insert"] = raw["one statement"]
     for name in dict.fromkeys(name for name, _ in best):
         cells = []
         for case in CASES:
@@ -365,7 +384,8 @@ def print_goals(best: dict[Any, float], states: dict[str, float]) -> None:
         rows.append(
             (f"outermost, {case}, over a bare engine", best[ours, case] - best[bare, case], None)
         )
-    joined = best[ours, "nested join"] - best[ours, "one ORM insert"]
+    # Of empty ones: it does the same around a statement, whose own time varies by more than this.
+    joined = best[ours, "join, empty"] - best[ours, "empty"]
     rows.append(("joined", joined, GOALS_US["joined"]))
     rows += [(f"driver state, {name}", us, GOALS_US["driver state"]) for name, us in states.items()]
     print("\n| what a scope adds | us | goal |")
@@ -381,9 +401,9 @@ def main() -> None:
     """Measure in memory and in a WAL file, and print Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the rounds")
-    rounds = 8 if parser.parse_args().quick else 100
+    settings, rounds = (1, 8) if parser.parse_args().quick else (4, 25)
     print(
-        f"CPU microseconds per transaction, best of {rounds} interleaved rounds."
+        f"CPU microseconds per transaction, best of {settings * rounds} interleaved rounds."
         f" Python {sys.version.split()[0]}, SQLAlchemy {sa.__version__},"
         f" SQLite {sqlite3.sqlite_version}."
     )
@@ -392,8 +412,13 @@ def main() -> None:
     states = driver_state(rounds=rounds, count=2000)
     with tempfile.TemporaryDirectory() as directory:
         for title, path in (("`:memory:`", ":memory:"), ("WAL file", str(Path(directory) / "db"))):
-            with ExitStack() as stack:
-                best = measure(path, stack, rounds=rounds, count=300)
+            best: dict[Any, float] = {}
+            for setting in range(settings):
+                # Set up anew: where in memory something happens to be is worth a microsecond.
+                where = path if path == ":memory:" else f"{path}-{setting}"
+                with ExitStack() as stack:
+                    again = measure(where, stack, rounds=rounds, count=300)
+                best = {run: min(us, best.get(run, us)) for run, us in again.items()}
             print(f"\n**{title}**\n")
             print_table(best)
             print_goals(best, states)

@@ -84,6 +84,8 @@ def _find() -> tuple[Session, Surroundings]:
 class Scope:
     """A context manager and decorator; may be used again, also while it is open."""
 
+    __slots__ = ("_frames", "_options", "_retry")
+
     def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
         self._options = options
         self._retry = retry
@@ -140,6 +142,8 @@ class Scope:
 
 class _InnerScope(Scope):
     """A scope that must be inside another one."""
+
+    __slots__ = ("_name",)
 
     def __init__(self, name: str, options: ScopeOptions) -> None:
         super().__init__(options)

@@ -26,7 +26,8 @@ def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
     if tree.simple and len(works) < 2:
         # The driver is asked when COMMIT is about to be sent.
         for work in works.values():
-            check_connection(tree, work)
+            if work.rolled_back or work.checkout.dbapi_connection is None:
+                check_connection(tree, work)
         return
     if tree.foreign is not None:
         raise OwnershipError(tree.foreign_message())
