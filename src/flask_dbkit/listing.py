@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import (
+    TYPE_CHECKING,
     Any,
     Generic,
     Literal,
@@ -27,7 +28,6 @@ from typing import (
 )
 from weakref import WeakSet
 
-from flask import Flask
 from sqlalchemy import Engine, MetaData, Select, Table, inspect
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
@@ -54,6 +54,9 @@ from .paging import (
 )
 from .sorting import SortAllowlist
 from .state import current_session
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 __all__ = ["Listing", "declared_listings", "paginate", "paginate_keyset"]
 
