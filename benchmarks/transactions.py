@@ -63,7 +63,7 @@ class Row(Base):
 
 
 INSERT = sa.insert(Row.__table__).values(name="x")
-CREATE = "CREATE TABLE row (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)"
+CREATE = "CREATE TABLE IF NOT EXISTS row (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL)"
 TEXT = "INSERT INTO row (name) VALUES ('x')"
 
 
@@ -229,6 +229,7 @@ def django(path: str) -> dict[str, Case]:
     from django.db.transaction import atomic
 
     connection: Any = connections[alias]
+    connection.close()  # of the setting before; the one in memory stays
     connection.settings_dict["NAME"] = path
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA journal_mode = WAL")

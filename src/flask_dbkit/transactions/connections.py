@@ -33,7 +33,7 @@ def asked_begin() -> str | None:
         # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
         # with connecting.
         if tree.frames and not tree.root.is_active:
-            return tree.surroundings.begin_of(tree.options)
+            return tree.begin
     return None
 
 

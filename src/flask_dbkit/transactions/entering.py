@@ -51,7 +51,7 @@ def begin_tree(
     root.__enter__()
     tree = ScopeTree(session, marks, root, options, surroundings, attempt=attempt)
     marks.tree = tree
-    open_trees.set((*outer, tree))
+    open_trees.set((*outer, tree) if outer else (tree,))
     if not tree.simple:
         watch_binds(tree)
         if options.multi_bind == "two_phase":

@@ -40,12 +40,12 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
     frames = tree.frames
     if not frames or frames[-1] is not frame:
         return _leave_out_of_order(tree, frame, error)
-    if error is None and tree.simple:
-        if frame.index:
-            frames.pop()
-            return False
-    else:
+    if error is not None or not tree.simple:
         _notice(tree, frame, error)
+    elif frame.index:
+        # Joined, and nothing has happened that the block around it would have to know.
+        frames.pop()
+        return False
     if frame.index == 0:
         return _leave_outermost(tree, frame, error)
     if frame.savepoint is not None:

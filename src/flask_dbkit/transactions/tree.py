@@ -308,4 +308,5 @@ class ScopeTree:
     @property
     def begin(self) -> str:
         """How it begins on SQLite."""
-        return self.surroundings.begin_of(self.options)
+        surroundings = self.surroundings
+        return surroundings.sqlite_begin if self.simple else surroundings.begin_of(self.options)
