@@ -22,21 +22,17 @@ __all__ = ["check_before_commit", "commit"]
 
 def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
     """Look once more whether COMMIT will save what the block did."""
-    works = tree.works
-    if tree.simple and len(works) < 2:
-        # The driver is asked when COMMIT is about to be sent.
-        for work in works.values():
-            if work.rolled_back or work.checkout.dbapi_connection is None:
-                check_connection(tree, work)
-        return
-    if tree.foreign is not None:
-        raise OwnershipError(tree.foreign_message())
-    if frame.cause is not None or not tree.session.is_active:
-        raise unexpected(frame.cause, "transaction")
-    for work in works.values():
+    if not tree.simple:
+        if tree.foreign is not None:
+            raise OwnershipError(tree.foreign_message())
+        if frame.cause is not None or not tree.session.is_active:
+            raise unexpected(frame.cause, "transaction")
+    works = tree.works.values()
+    for work in works:
         check_connection(tree, work)
+    # Of one database the driver is asked when COMMIT is about to be sent.
     if len(works) > 1 or tree.options.read_only:
-        for work in works.values():
+        for work in works:
             if work.executed:
                 check_driver(tree, work)
     if len(works) > 1:

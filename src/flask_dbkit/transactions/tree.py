@@ -308,5 +308,4 @@ class ScopeTree:
     @property
     def begin(self) -> str:
         """How it begins on SQLite."""
-        surroundings = self.surroundings
-        return surroundings.sqlite_begin if self.simple else surroundings.begin_of(self.options)
+        return self.surroundings.begin_of(self.options)
