@@ -381,6 +381,15 @@ def test_another_thread_gives_up_after_its_busy_timeout(memory: Engine) -> None:
     assert numbers(memory) == [1]
 
 
+def in_six_threads(work: Callable[[], None]) -> None:
+    """Run it in six threads at once."""
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+
 def test_threads_lose_no_row_and_no_update(make_memory: KitEngine) -> None:
     """Every acknowledged row is there; nobody's rollback hits anybody else's work."""
     memory = make_memory()
@@ -403,11 +412,7 @@ def test_threads_lose_no_row_and_no_update(make_memory: KitEngine) -> None:
             except OperationalError:
                 continue
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_six_threads(work)
     assert len(numbers(memory)) == len(done) > 0
     with Session(memory) as session:
         assert session.execute(BALANCE).scalar_one() == len(done)
@@ -426,11 +431,7 @@ def test_threads_that_read_the_same_are_given_whole_answers(make_memory: KitEngi
             with Session(memory) as session:
                 answers.extend(session.execute(BALANCE).all())
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    in_six_threads(work)
     assert answers == [(0,)] * 2400
 
 
