@@ -26,7 +26,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from flask_dbkit.backup import LocalStore, create, database_at, verify
+from flask_dbkit.backups import LocalStore, create, database_at, verify
 
 GIVE_UP_S = 20.0
 CONTEXT = multiprocessing.get_context("spawn")

@@ -51,8 +51,8 @@ from flask_dbkit import (
     SortAllowlist,
     UTCDateTime,
 )
+from flask_dbkit.lists.cursor import fingerprint
 from flask_dbkit.pagination import Keyset, Signer
-from flask_dbkit.pagination.cursor import fingerprint
 
 PER_PAGE = 20
 URLS = {

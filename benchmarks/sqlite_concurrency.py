@@ -60,7 +60,7 @@ from sqlalchemy import ForeignKey, event
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dbkit import DBKit
-from flask_dbkit.dialects.sqlite.gate import gate_for
+from flask_dbkit.databases.sqlite.gate import gate_for
 
 BUSY_TIMEOUT_S = 5.0
 READ_SHARE = {"write": 0.0, "mixed": 0.9}

@@ -332,7 +332,7 @@ def measure(path: str, stack: ExitStack, *, rounds: int, count: int) -> dict[Any
 
 def driver_state(*, rounds: int, count: int) -> dict[str, float]:
     """Measure the question whether the transaction is still there, per reachable driver."""
-    from flask_dbkit.transactions.databases import scopes_for
+    from flask_dbkit.databases.scopes import scopes_for
 
     found: dict[str, float] = {}
     for name, url in (

@@ -22,8 +22,8 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from flask_dbkit import Base, ConfigError, DBKit, declarative_base
-from flask_dbkit.fsa import engines_of
-from flask_dbkit.state import AppState, current_session, current_state
+from flask_dbkit.application import AppState, current_session, current_state
+from flask_dbkit.engines.flask_sqlalchemy import engines_of
 
 NewApp = Callable[..., Flask]
 
@@ -678,7 +678,7 @@ def test_importing_the_library_imports_no_command_and_nothing_for_lists() -> Non
     """They come when they are asked for, by their public names or as modules."""
     code = (
         "import sys, flask_dbkit\n"
-        "late = ['backups', 'backup', 'cli.info', 'listing', 'pagination', 'sorting']\n"
+        "late = ['backups.current', 'backups.store', 'engines.commands', 'lists', 'pagination']\n"
         "assert not [name for name in late if f'flask_dbkit.{name}' in sys.modules]\n"
         "assert set(flask_dbkit.__all__) <= set(dir(flask_dbkit))\n"
         "assert flask_dbkit.sorting.SortAllowlist is flask_dbkit.SortAllowlist\n"

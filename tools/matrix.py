@@ -27,7 +27,7 @@ _ONCE_ONLY = ["-m", "not browser and not packaging"]
 _OTHER_PYTHONS = [
     *("--backend", "sqlite-file", "--backend", "sqlite-memory"),
     *("--ignore", "tests/examples", "--ignore", "tests/docs", "--ignore", "tests/support"),
-    *("--ignore", "tests/pagination/test_laws.py"),
+    *("--ignore", "tests/lists/test_laws.py"),
 ]
 
 

@@ -19,12 +19,12 @@ import flask_dbkit
 from flask_dbkit import exceptions
 from flask_dbkit.cli import complete_group
 from flask_dbkit.config import SETTINGS, Config
-from flask_dbkit.dialects import EngineContext, support_for
-from flask_dbkit.faults import faults_for
+from flask_dbkit.databases import EngineContext, support_for
+from flask_dbkit.databases.errors import faults_for
+from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.health import CODES
 from flask_dbkit.migrations.lint import RULES
 from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
-from flask_dbkit.problem_codes import PROBLEMS
 
 _DATABASES = {
     "postgresql": "PostgreSQL",

@@ -11,11 +11,20 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .config import Config
-from .errors import Errors, classify, db_error
+from .errors.problems import (
+    ConflictProblem,
+    DBProblem,
+    InternalProblem,
+    InvalidProblem,
+    ReadonlyProblem,
+    RetryProblem,
+    TimeoutProblem,
+    UnavailableProblem,
+)
+from .errors.requests import Errors, classify, db_error
 from .exceptions import (
     BackupError,
     CommitOutcomeUnknown,
@@ -38,8 +47,8 @@ from .exceptions import (
     UnexpectedRollback,
 )
 from .extension import DBKit
-from .health_views import health_blueprint
-from .models import (
+from .health.views import health_blueprint
+from .models.base import (
     NAMING_CONVENTION,
     Base,
     Timestamps,
@@ -47,17 +56,9 @@ from .models import (
     Versioned,
     declarative_base,
 )
-from .problems import (
-    ConflictProblem,
-    DBProblem,
-    InternalProblem,
-    InvalidProblem,
-    ReadonlyProblem,
-    RetryProblem,
-    TimeoutProblem,
-    UnavailableProblem,
-)
-from .scopes import (
+from .models.types import UTCDateTime
+from .support.faces import on_demand
+from .transactions.current import (
     after_end,
     attempts,
     before_commit,
@@ -74,15 +75,15 @@ from .scopes import (
     stream,
     transaction,
 )
-from .transactions import Retry, TransactionInfo
-from .types import UTCDateTime
+from .transactions.frames import TransactionInfo
+from .transactions.options import Retry
 
 if TYPE_CHECKING:
-    from .filtering import Filter, FilterAllowlist
-    from .listing import Listing, paginate, paginate_keyset
-    from .pagination import KeysetPage, OffsetPage
-    from .shortcuts import get_or_create, upsert
-    from .sorting import SortAllowlist, SortKey
+    from .lists.current import Listing, paginate, paginate_keyset
+    from .lists.filtering import Filter, FilterAllowlist
+    from .lists.pages import KeysetPage, OffsetPage
+    from .lists.sorting import SortAllowlist, SortKey
+    from .upserts.current import get_or_create, upsert
 
 __all__ = [
     "NAMING_CONVENTION",
@@ -156,25 +157,17 @@ __all__ = [
 ]
 
 # An application without lists, or upserts, does not wait for what these are made of.
-# https://peps.python.org/pep-0562/
-_ON_DEMAND = {
-    **dict.fromkeys(("Filter", "FilterAllowlist"), "filtering"),
-    **dict.fromkeys(("Listing", "paginate", "paginate_keyset"), "listing"),
-    **dict.fromkeys(("KeysetPage", "OffsetPage"), "pagination"),
-    **dict.fromkeys(("SortAllowlist", "SortKey"), "sorting"),
-    **dict.fromkeys(("get_or_create", "upsert"), "shortcuts"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        value = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
-    elif name in _ON_DEMAND.values():
-        value = import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__ = on_demand(
+    __name__,
+    lists__filtering="Filter FilterAllowlist",
+    lists__current="Listing paginate paginate_keyset",
+    lists__pages="KeysetPage OffsetPage",
+    lists__sorting="SortAllowlist SortKey",
+    upserts__current="get_or_create upsert",
+    filtering="",
+    pagination="",
+    sorting="",
+)
 
 
 def __dir__() -> list[str]:

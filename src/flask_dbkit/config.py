@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from .backup_settings import BACKUP_SETTINGS, DEFAULT_KEEP
-from .error_settings import ERROR_SETTINGS
+from .backups.settings import BACKUP_SETTINGS, DEFAULT_KEEP
+from .errors.settings import ERROR_SETTINGS
 from .exceptions import ConfigError, shorten
-from .health_settings import DEFAULT_ALIASES, HEALTH_SETTINGS
+from .health.settings import DEFAULT_ALIASES, HEALTH_SETTINGS
 from .pragmas import PRAGMAS, PragmaValue, parse_pragmas
 from .settings import MAX_MS, Setting, flag, integer, path, text, word
 

@@ -3,7 +3,7 @@
 .. code-block:: text
 
     DBKitError
-    ├── DBProblem              what a database error means to a client, see flask_dbkit.problems
+    ├── DBProblem              what a database error means to a client, see errors.problems
     ├── ConfigError            a setting or a database URL that cannot be used
     ├── MigrationError         a migration that was refused, or that failed
     │   ├── MigrationLocked        another upgrade of the same database did not end in time
@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.exceptions import BadRequest
 
-from .problem_details import BASE_KEY, head_of_problem, prefers_page, render_problem
+from .errors.details import BASE_KEY, head_of_problem, prefers_page, render_problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

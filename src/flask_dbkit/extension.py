@@ -16,25 +16,28 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from . import fsa
+from .application import AppState, remember
 from .cli import dbkit_group, exit_on_interrupt
 from .config import Config
-from .dialects import EngineContext, support_for
-from .dialects.forking import after_fork_in_child, renew_after_fork
-from .errors import Errors, answer_database_errors
+from .databases import EngineContext, support_for
+from .databases.errors import install_value_errors
+from .databases.forking import after_fork_in_child, renew_after_fork
+from .engines import flask_sqlalchemy as fsa
+from .engines.urls import parse_database_url
+from .errors.redaction import install_redaction
+from .errors.requests import Errors, answer_database_errors
 from .exceptions import ConfigError
-from .faults import install_value_errors
-from .health import AppHealth
-from .health.binds import bind_checks, check_bind_names
-from .health_views import answer_probes_first, register_health
-from .healthcheck import Health, drain_on_sigterm
-from .migration_health import CodeRevisions, migration_check
-from .models import Base
-from .redaction import install_redaction
-from .requests import run_views_in_scopes
-from .state import AppState, remember
-from .transactions import Surroundings, asked_begin, guard_engine, guard_sessions
-from .urls import parse_database_url
+from .health.checks import AppHealth
+from .health.current import Health, drain_on_sigterm
+from .health.databases import bind_checks, check_bind_names
+from .health.views import answer_probes_first, register_health
+from .migrations.health import CodeRevisions, migration_check
+from .models.base import Base
+from .transactions.connections import asked_begin
+from .transactions.engine_guards import guard_engine
+from .transactions.options import Surroundings
+from .transactions.requests import run_views_in_scopes
+from .transactions.session_guards import guard_sessions
 
 __all__ = ["DBKit"]
 
@@ -206,7 +209,7 @@ class DBKit:
             ):
                 health.add(check)
         if config.backup_max_age_s is not None:
-            from .backups import age_check  # noqa: PLC0415 - only if used
+            from .backups.current import age_check  # noqa: PLC0415 - only if used
 
             lasting = [
                 key or "default"

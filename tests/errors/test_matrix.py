@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from flask_dbkit import DBProblem, db_error
-from flask_dbkit.problem_codes import PROBLEMS
+from flask_dbkit.errors.codes import PROBLEMS
 from tests.errors.faults import FAULTS, Site
 from tests.support.databases import Database
 

@@ -37,10 +37,10 @@ from flask_dbkit import (
     on_commit,
     transaction,
 )
-from flask_dbkit.faults import faults_for, faults_of
-from flask_dbkit.problem_codes import PROBLEMS
-from flask_dbkit.problems import classify as classify_alone
-from flask_dbkit.statements import written_columns, written_table
+from flask_dbkit.databases.errors import faults_for, faults_of
+from flask_dbkit.databases.statements import written_columns, written_table
+from flask_dbkit.errors.codes import PROBLEMS
+from flask_dbkit.errors.problems import classify as classify_alone
 from tests.errors.faults import FAULTS, MAIL, SECRET, Site
 
 NewSite = Callable[..., Site]

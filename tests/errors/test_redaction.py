@@ -12,7 +12,7 @@ from typing import Any, Self
 import pytest
 import sqlalchemy as sa
 
-from flask_dbkit.redaction import Redact, redact_exception, redact_text
+from flask_dbkit.errors.redaction import Redact, redact_exception, redact_text
 from tests.errors.faults import FAULTS, MAIL, SECRET, Site
 
 NewSite = Callable[..., Site]

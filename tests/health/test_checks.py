@@ -18,9 +18,9 @@ from flask import current_app
 
 from flask_dbkit.config import Config
 from flask_dbkit.health import Attempt
+from flask_dbkit.health.integrity import IntegrityCheck
+from flask_dbkit.health.on_server import ServerProbe
 from flask_dbkit.health.probes import Target
-from flask_dbkit.health.probes.integrity import IntegrityCheck
-from flask_dbkit.health.probes.server import ServerProbe
 from tests.health.conftest import MakeKit
 
 

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "flask_dbkit"
 PREFIXES = ("db.", "disk.", "wal.", "replica.", "migrations.", "backup.", "check.")
 MODULES = [
     *(path for path in (SOURCE / "health").rglob("*.py") if path.name != "codes.py"),
-    SOURCE / "migration_health.py",
+    SOURCE / "migrations" / "health.py",
 ]
 
 
@@ -20,7 +20,9 @@ def _sources() -> Iterator[ast.AST]:
     for path in MODULES:
         yield ast.parse(path.read_text(encoding="utf-8"))
     # Its errors have codes of their own, which are no health check's.
-    for node in ast.walk(ast.parse((SOURCE / "backups.py").read_text(encoding="utf-8"))):
+    for node in ast.walk(
+        ast.parse((SOURCE / "backups" / "current.py").read_text(encoding="utf-8"))
+    ):
         if isinstance(node, ast.FunctionDef) and node.name == "age_check":
             yield node
 

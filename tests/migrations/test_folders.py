@@ -14,7 +14,8 @@ from alembic import command
 from alembic.config import Config
 from flask_migrate import Migrate
 
-from flask_dbkit import UTCDateTime, declarative_base, state
+from flask_dbkit import UTCDateTime, declarative_base
+from flask_dbkit import application as state
 from flask_dbkit.migrations import find_folder
 from flask_dbkit.migrations.logs import undisturbed_logging
 from tests.migrations.conftest import MakeProject, Project

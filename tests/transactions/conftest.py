@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from flask_dbkit import DBKit, Versioned, declarative_base
-from flask_dbkit.dialects.sqlite.control import control_of
+from flask_dbkit.databases.sqlite.control import control_of
 from flask_dbkit.transactions.work import open_trees
 from tests.support.databases import Database
 

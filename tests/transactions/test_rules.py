@@ -1,7 +1,7 @@
 """What scopes promise, rule by rule, and the tests that show it.
 
 The table is for whoever changes a rule or doubts one: the names are those of test functions in
-this folder, in ``tests/test_jobs.py`` and in ``tests/test_requests.py``.
+this folder.
 """
 
 from __future__ import annotations
@@ -293,12 +293,7 @@ RULES = {
 @cache
 def functions() -> set[str]:
     """Return the names of the test functions the table may speak of."""
-    here = Path(__file__).parent
-    files = [
-        *here.glob("test_*.py"),
-        here.parent / "test_jobs.py",
-        here.parent / "test_requests.py",
-    ]
+    files = Path(__file__).parent.glob("test_*.py")
     return {
         node.name
         for path in files

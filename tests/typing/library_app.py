@@ -39,8 +39,8 @@ from flask_dbkit import (
     get_or_create,
     upsert,
 )
-from flask_dbkit.identifiers import uuid7
 from flask_dbkit.models import BaseMixin
+from flask_dbkit.models.identifiers import uuid7
 
 db = SQLAlchemy(model_class=Base)
 dbkit = DBKit(db=db)

@@ -13,5 +13,5 @@ __all__ = ["complete_group", "dbkit_group", "exit_on_interrupt"]
 def complete_group() -> DBKitGroup:
     """Import every command and return their group, for the documentation and its tests."""
     for name in COMMANDS:
-        import_module(f"{__package__}.{name}")
+        import_module(f"flask_dbkit.{COMMANDS[name]}")
     return dbkit_group

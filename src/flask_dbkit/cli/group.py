@@ -14,8 +14,14 @@ __all__ = ["COMMANDS", "FAILED", "DBKitGroup", "as_json_option", "dbkit_group", 
 FAILED = 1
 """Exit code for a finding, a failure, or a lock held elsewhere; 0 is success, 2 wrong usage."""
 
-COMMANDS = ("backup", "health", "indexes", "info", "migrate")
-"""The commands; each is added by the module of its name."""
+COMMANDS = {
+    "backup": "backups.commands",
+    "health": "health.commands",
+    "indexes": "lists.commands",
+    "info": "engines.commands",
+    "migrate": "migrations.commands",
+}
+"""The commands, and the module of the room that adds each."""
 
 
 class DBKitGroup(AppGroup):
@@ -28,7 +34,7 @@ class DBKitGroup(AppGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return one command, or ``None`` if there is none of this name."""
         if cmd_name in COMMANDS:
-            import_module(f"{__package__}.{cmd_name}")
+            import_module(f"flask_dbkit.{COMMANDS[cmd_name]}")
         return super().get_command(ctx, cmd_name)
 
 

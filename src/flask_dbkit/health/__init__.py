@@ -1,15 +1,20 @@
 """Whether the databases can be used: checks with a deadline, and what they found.
 
-Nothing in here knows Flask. :mod:`.checks` holds the checks of one application,
-:mod:`.runner` runs one of them, :mod:`.probes` asks the databases.
+Only the rim knows Flask. :mod:`.checks` holds the checks of one application,
+:mod:`.runner` runs one of them, :mod:`.probe` asks the databases.
 """
 
 from __future__ import annotations
 
-from .checks import GROUPS, AppHealth, Check, Registry
-from .codes import CODES, Code
-from .report import Fail, Report, Result, Warn, passed
-from .runner import Attempt
+from typing import TYPE_CHECKING
+
+from ..support.faces import on_demand
+
+if TYPE_CHECKING:
+    from .checks import GROUPS, AppHealth, Check, Registry
+    from .codes import CODES, Code
+    from .report import Fail, Report, Result, Warn, passed
+    from .runner import Attempt
 
 __all__ = [
     "CODES",
@@ -25,3 +30,11 @@ __all__ = [
     "Warn",
     "passed",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    checks="GROUPS AppHealth Check Registry",
+    codes="CODES Code",
+    report="Fail Report Result Warn passed",
+    runner="Attempt",
+)

@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakSet
 
 from ..config import Config
-from ..dialects.forking import after_fork_in_child
+from ..databases.forking import after_fork_in_child
 from .report import FAIL, WARN, Report, Result, _Finding, worst
 from .runner import Attempt, Outcome, Rules, Runner, Ticket
 

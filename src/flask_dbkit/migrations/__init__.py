@@ -6,14 +6,19 @@ that upgrades by itself when it starts calls :func:`upgrade`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..exceptions import MigrationError, MigrationLocked, RowsLost
-from .connecting import Limits
-from .environment import run_env
-from .folder import Folder, bind_names, find_folder
-from .lint import assured
-from .previewing import dry_run
-from .state import BindState, examine
-from .upgrading import downgrade, stamp, upgrade
+from ..support.faces import on_demand
+
+if TYPE_CHECKING:
+    from .connecting import Limits
+    from .environment import run_env
+    from .folder import Folder, bind_names, find_folder
+    from .lint import assured
+    from .previewing import dry_run
+    from .state import BindState, examine
+    from .upgrading import downgrade, stamp, upgrade
 
 __all__ = [
     "BindState",
@@ -32,3 +37,14 @@ __all__ = [
     "stamp",
     "upgrade",
 ]
+
+__getattr__ = on_demand(
+    __name__,
+    connecting="Limits",
+    environment="run_env",
+    folder="Folder bind_names find_folder",
+    lint="assured",
+    previewing="dry_run",
+    state="BindState examine",
+    upgrading="downgrade stamp upgrade",
+)

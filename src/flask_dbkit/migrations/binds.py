@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from ..dialects.sqlite import file_of
+from ..databases.sqlite.engine import file_of
 
 __all__ = ["bind_title", "sqlite_file", "suffix_of"]
 

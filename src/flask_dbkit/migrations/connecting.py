@@ -21,9 +21,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from ..faults import faults_for
-from ..statements import Kind, classify, first_word
-from .sqlite import without_foreign_keys
+from ..databases.errors import faults_for
+from ..databases.statements import Kind, classify, first_word
+from .on_sqlite import without_foreign_keys
 
 __all__ = ["Limits", "Session", "is_lock_timeout", "migration_session"]
 

@@ -31,8 +31,8 @@ from .failures import explained, locked_out
 from .folder import Folder, application_context, find_folder
 from .locking import upgrade_lock
 from .logs import configure_logging, undisturbed_logging
+from .on_sqlite import read_versions
 from .rendering import rendering
-from .sqlite import read_versions
 from .steps import Steps
 
 __all__ = ["MIGRATOR", "Migrator", "run_env"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from ..databases.statements import first_word
 from ..exceptions import MigrationError
-from ..statements import first_word
 from .binds import bind_title
 from .connecting import Limits, Session
 from .revisions import title_of

@@ -18,12 +18,12 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
+from ..application import only_application
+from ..engines.flask_sqlalchemy import current_engines
+from ..engines.urls import parse_database_url
 from ..exceptions import MigrationError
-from ..fsa import current_engines
-from ..migrations_path import migrations_path
-from ..state import only_application
-from ..urls import parse_database_url
 from .binds import suffix_of
+from .current import migrations_path
 
 __all__ = ["Folder", "application_context", "bind_names", "find_folder"]
 
@@ -181,7 +181,7 @@ def find_folder(
     """Find the migrations folder of the current application. Touches no database.
 
     Args:
-        directory: Where it is, as :func:`~flask_dbkit.migrations_path.migrations_path` takes it.
+        directory: Where it is, as :func:`~flask_dbkit.migrations.current.migrations_path` takes it.
         x_arguments: Values of ``-x``.
     """
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001

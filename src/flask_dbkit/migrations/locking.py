@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 
 from sqlalchemy import Connection, text
 
-from ..dialects.sqlite import file_of
+from ..databases.sqlite.engine import file_of
 from ..exceptions import MigrationLocked
 
 __all__ = ["LOCK_SUFFIX", "upgrade_lock"]

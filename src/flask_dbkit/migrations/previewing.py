@@ -12,7 +12,7 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from ..statements import Kind, classify
+from ..databases.statements import Kind, classify
 from .binds import bind_title, sqlite_file
 from .environment import Migrator
 from .folder import Folder, find_folder

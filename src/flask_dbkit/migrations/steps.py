@@ -11,8 +11,8 @@ from alembic.runtime.migration import MigrationContext, RevisionStep
 from ..exceptions import RowsLost
 from .binds import bind_title, suffix_of
 from .connecting import Session
+from .on_sqlite import describe_losses, read_references
 from .revisions import Direction, concerns, function_for, title_of
-from .sqlite import describe_losses, read_references
 
 __all__ = ["Steps"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import immutabledict
 
+from ..databases.scopes import scopes_for
 from ..exceptions import OptionMismatch
-from .databases import scopes_for
 
 if TYPE_CHECKING:
     from .tree import ScopeTree

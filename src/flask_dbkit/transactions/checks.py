@@ -14,9 +14,9 @@ from sqlalchemy.sql.elements import (
     SavepointClause,
 )
 
+from ..databases.scopes import Loss
+from ..databases.statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
 from ..exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
-from ..statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
-from .databases import Loss
 from .failures import unexpected
 from .tree import ScopeTree
 from .work import Work, marks_of

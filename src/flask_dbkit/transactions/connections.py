@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import SessionTransaction
 
-from ..dialects.sqlite.scripts import GuardedConnection
+from ..databases.scopes import scopes_for
+from ..databases.sqlite.scripts import GuardedConnection
 from ..exceptions import OptionMismatch, OwnershipError
-from .databases import scopes_for
 from .engine_guards import GUARDED, guard_engine
 from .frames import Frame
 from .options import NO_TIMEOUTS

@@ -16,10 +16,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ..databases.scopes import restore_session
+from ..databases.statements import READ, WRITE, classify
 from ..exceptions import DBKitError
-from ..statements import READ, WRITE, classify
 from .checks import check_last, check_statement
-from .databases import restore_session
 from .work import work_of, work_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]

@@ -22,6 +22,7 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from ..databases.errors import Faults, faults_for
 from ..exceptions import (
     CommitOutcomeUnknown,
     OnCommitError,
@@ -29,7 +30,6 @@ from ..exceptions import (
     PartialCommit,
     TransactionError,
 )
-from ..faults import Faults, faults_for
 from .entering import stray_work
 from .frames import Frame, TransactionInfo
 from .leaving import leave

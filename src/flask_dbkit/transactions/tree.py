@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction
 
+from ..databases.scopes import scopes_for
 from ..exceptions import OwnershipError, TransactionError
 from .binds import watch_binds
-from .databases import scopes_for
 from .frames import Frame
 from .hooks import NO_HOOKS, Hook, Hooks, Mark
 from .options import PLAIN, ScopeOptions, Surroundings

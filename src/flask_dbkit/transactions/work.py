@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from .databases import scopes_for
+from ..databases.scopes import scopes_for
 from .hooks import Mark
 
 if TYPE_CHECKING:

@@ -10,15 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import types
 
 from .recording import Recorded
-from .view import (
-    Hit,
-    View,
-    is_narrower,
-    is_new,
-    maps,
-    shorten,
-    text_of,
-)
+from .view import Hit, View, is_narrower, is_new, maps, shorten, text_of
 
 __all__ = ["dropped", "enum_value", "narrowed", "renamed", "required"]
 

@@ -11,13 +11,7 @@ from sqlalchemy import Table
 from sqlalchemy.sql import dml
 
 from .recording import Recorded
-from .view import (
-    CHANGE,
-    Hit,
-    View,
-    shorten,
-    text_of,
-)
+from .view import CHANGE, Hit, View, shorten, text_of
 
 __all__ = ["changes_rows", "secrets", "unbatched"]
 

@@ -10,16 +10,7 @@ from alembic.operations import ops
 from sqlalchemy import types
 
 from .recording import Recorded
-from .view import (
-    Hit,
-    View,
-    default_of,
-    is_narrower,
-    is_narrower_number,
-    is_new,
-    shorten,
-    text_of,
-)
+from .view import Hit, View, default_of, is_narrower, is_narrower_number, is_new, shorten, text_of
 
 __all__ = ["locks", "rewrites", "sql_locks"]
 

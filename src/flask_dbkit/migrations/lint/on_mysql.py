@@ -9,11 +9,7 @@ from alembic.operations import ops
 from sqlalchemy import Index, PrimaryKeyConstraint, UniqueConstraint, types
 
 from .recording import Recorded
-from .view import (
-    Hit,
-    View,
-    is_new,
-)
+from .view import Hit, View, is_new
 
 __all__ = ["mysql"]
 

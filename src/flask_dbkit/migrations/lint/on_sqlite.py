@@ -8,13 +8,7 @@ from typing import Any
 from alembic.operations import ops
 
 from .recording import Recorded
-from .view import (
-    CONSTANT,
-    Hit,
-    View,
-    default_of,
-    is_new,
-)
+from .view import CONSTANT, Hit, View, default_of, is_new
 
 __all__ = ["sqlite"]
 

@@ -1,0 +1,371 @@
+"""Backups of the current application's databases: what ``flask dbkit backup`` does, to be called.
+
+Each function needs an application context. Where backups are kept, compressed, encrypted and
+for how long is configured by the ``DBKIT_BACKUP_*`` settings.
+
+The core of the room is imported at the first use: few processes ever make a
+backup, and all of them import the library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import current_app
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.engine import URL
+
+from ..application import current_state
+from ..config import Config
+from ..databases.sqlite.engine import file_of
+from ..engines.flask_sqlalchemy import current_engines, given_options
+from ..engines.urls import parse_database_url, without_secrets
+from ..exceptions import BackupError, closest
+from ..health.checks import Check
+from ..health.report import PASS, WARN, Result
+
+if TYPE_CHECKING:
+    from .creating import Packing
+    from .database import Database, Progress
+    from .manifest import Manifest
+    from .pruning import Listed
+    from .restoring import Restored
+    from .store import Store
+    from .verifying import Verification
+
+__all__ = [
+    "age_check",
+    "bind_names",
+    "create_backup",
+    "list_backups",
+    "prune_backups",
+    "restore_backup",
+    "restore_backup_in_place",
+    "switch_lines",
+    "verify_backup",
+]
+
+_DEFAULT = "default"
+_AGE = "backup:age"
+_AGE_TIMEOUT_S = 0.8  # a place far away that is slow is a warning, and delays no probe
+_AGE_TTL_S = 60.0
+
+
+def create_backup(
+    bind: str | None = None,
+    *,
+    to: str | None = None,
+    verify: bool = False,
+    compact: bool = False,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Back up one database of the current application while it goes on working.
+
+    Args:
+        bind: The bind key; ``None`` and ``"default"`` are the default database.
+        to: A folder or URL to use instead of ``DBKIT_BACKUP_DIR``.
+        verify: Restore the copy into a scratch database and compare, before returning.
+        compact: On SQLite, leave out free pages.
+        jobs: On PostgreSQL, how many tables to dump at once.
+        progress: Called with the bytes that are done, and all of them or ``None``.
+
+    Returns:
+        The manifest; its ``id`` names the backup.
+
+    Raises:
+        BackupError: The backup could not be made, or ``verify`` found something; the code is
+            ``backup.damaged`` then.
+
+    .. code-block:: python
+
+        manifest = create_backup(verify=True)
+        manifest.id  # "default-20261125T194500Z"
+
+    .. versionadded:: 0.1
+    """
+    from .. import backups as backup
+
+    store, database = _store(to), _database(bind)
+    made = backup.create(
+        database,
+        store,
+        bind=bind or _DEFAULT,
+        packing=_packing(),
+        compact=compact,
+        jobs=jobs,
+        **({} if progress is None else {"progress": progress}),
+    )
+    if not verify:
+        return made
+    result = verify_backup(made.id, at=to)
+    if not result.ok:
+        said = " ".join(finding.message for finding in result.findings)
+        raise BackupError(f"{made.id} was made, but is not good: {said}", code="backup.damaged")
+    return store.read_manifest(made.id)
+
+
+def list_backups(*, at: str | None = None) -> list[Listed]:
+    """Return all backups, of every bind, the oldest first.
+
+    Args:
+        at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
+
+    .. versionadded:: 0.1
+    """
+    from .. import backups as backup
+
+    return backup.list_all(_store(at))
+
+
+def verify_backup(backup_id: str, *, at: str | None = None) -> Verification:
+    """Restore a backup into a scratch database, compare it, and throw the scratch away.
+
+    Args:
+        backup_id: Names the backup.
+        at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
+
+    Returns:
+        What is wrong; ``.ok`` is true when nothing is.
+
+    Raises:
+        BackupError: There is no such backup, or no scratch database can be made.
+
+    .. versionadded:: 0.1
+    """
+    from .. import backups as backup
+
+    store = _store(at)
+    return backup.verify(store, backup_id, _scratch_place(store, backup_id), packing=_packing())
+
+
+def restore_backup(
+    backup_id: str,
+    *,
+    into: str | URL | None = None,
+    at: str | None = None,
+    jobs: int = 1,
+    owner: bool = True,
+) -> Restored:
+    """Restore a backup into a new database. The live one is not touched.
+
+    Args:
+        backup_id: Names the backup.
+        into: The URL of a database that is empty or does not exist yet. By default a new one
+            is made beside the live one, named ``<name>-<id>``. A relative SQLite path is in the
+            instance folder.
+        at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
+        jobs: On PostgreSQL, with how many connections.
+        owner: On PostgreSQL, whether to restore owners and privileges too.
+
+    Raises:
+        BackupError: The backup is damaged, or the target is not empty.
+
+    .. versionadded:: 0.1
+    """
+    from .. import backups as backup
+
+    store = _store(at)
+    target = None if into is None else backup.database_at(_located(into))
+    try:
+        return backup.restore(
+            store,
+            backup_id,
+            _own(store.read_manifest(backup_id).bind) if target is None else None,
+            into=target,
+            packing=_packing(),
+            jobs=jobs,
+            owner=owner,
+        )
+    finally:
+        if target is not None:
+            target.engine.dispose()
+
+
+def restore_backup_in_place(
+    backup_id: str,
+    *,
+    force: bool = False,
+    at: str | None = None,
+    jobs: int = 1,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> Restored:
+    """Put a backup in the place of the live database, after a backup of what is there now.
+
+    Args:
+        backup_id: Names the backup.
+        force: Go on although others are connected.
+        at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
+        jobs: On PostgreSQL, with how many connections.
+        tell: Called with a line about each thing that is done.
+
+    Raises:
+        BackupError: The backup is damaged, or others are connected. Nothing was changed.
+
+    .. versionadded:: 0.1
+    """
+    from .. import backups as backup
+
+    store = _store(at)
+    bind = store.read_manifest(backup_id).bind
+    database = _own(bind)
+    if database is None:
+        raise BackupError(
+            f"The bind {bind!r} of this backup is not configured, so there is nothing to replace."
+            " Name a database with --into URL.",
+            code="target.missing",
+        )
+    return backup.restore_in_place(
+        store, backup_id, database, force=force, packing=_packing(), jobs=jobs, tell=tell
+    )
+
+
+def prune_backups(*, at: str | None = None, dry_run: bool = False) -> list[Manifest]:
+    """Remove the backups that ``DBKIT_BACKUP_KEEP`` does not keep.
+
+    The newest backup of a bind and its newest verified one always stay.
+
+    Args:
+        at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
+        dry_run: Remove nothing.
+
+    Returns:
+        What was removed, or would be; the oldest first.
+
+    .. versionadded:: 0.1
+    """
+    from .. import backups as backup
+
+    return backup.prune(_store(at), current_state().config.backup_keep, dry_run=dry_run)
+
+
+def bind_names() -> list[str]:
+    """Return the names of the current application's binds, the default one first."""
+    return [key or _DEFAULT for key in current_engines(_db())]
+
+
+def switch_lines(restored: Restored) -> list[str]:
+    """Return the lines of configuration that make the application use a restored database.
+
+    They hold no password: put yours where ``***`` stands.
+    """
+    url = without_secrets(restored.url)
+    if restored.manifest.bind == _DEFAULT:
+        return [f'SQLALCHEMY_DATABASE_URI = "{url}"']
+    return [f'SQLALCHEMY_BINDS["{restored.manifest.bind}"] = "{url}"']
+
+
+def age_check(config: Config, instance_path: str, binds: Iterable[str]) -> Check:
+    """Return the health check ``backup:age``: a warning when a bind has no fresh backup.
+
+    Only manifests are read. It fails no group: an application without a backup still works.
+
+    Args:
+        config: The application's settings, with a ``backup_max_age_s``.
+        instance_path: The folder a relative ``DBKIT_BACKUP_DIR`` is relative to.
+        binds: The names of the binds that should have backups.
+    """
+    from .. import backups as backup
+
+    limit_s, names = config.backup_max_age_s, tuple(binds)
+    assert limit_s is not None
+
+    def look(_attempt: object) -> Mapping[str, Result]:
+        store = backup.store_at(config.backup_dir, relative_to=Path(instance_path))
+        newest: dict[str, datetime] = {}
+        for listed in backup.list_all(store):  # the oldest first
+            if listed.manifest is not None and listed.manifest.bind in names:
+                newest[listed.manifest.bind] = listed.manifest.created_at
+        if set(newest) != set(names):
+            return {_AGE: Result(WARN, "backup.missing")}
+        now = datetime.now(UTC)
+        age_s = round((now - min(newest.values(), default=now)).total_seconds())
+        old = age_s > limit_s
+        return {_AGE: Result(WARN if old else PASS, "backup.old" if old else None, age_s, "s")}
+
+    return Check(_AGE, look, critical=frozenset(), timeout_s=_AGE_TIMEOUT_S, ttl_s=_AGE_TTL_S)
+
+
+def _located(into: str | URL) -> URL:
+    """Put a relative SQLite path where Flask-SQLAlchemy looks for it: in the instance folder."""
+    url = parse_database_url(into, key="--into")
+    path = file_of(url) if url.get_backend_name() == "sqlite" else None
+    if path is None or str(url.database).startswith("file:"):
+        return url
+    return url.set(database=str(Path(current_app.instance_path, path)))
+
+
+def _db() -> SQLAlchemy:
+    return current_state().db
+
+
+def _store(place: str | None) -> Store:
+    from .. import backups as backup
+
+    folder = Path(current_app.instance_path)
+    return backup.store_at(place or current_state().config.backup_dir, relative_to=folder)
+
+
+def _packing() -> Packing:
+    from .. import backups as backup
+
+    config = current_state().config
+    return backup.Packing(
+        config.backup_compression, config.backup_filter or (), config.backup_unfilter or ()
+    )
+
+
+def _database(bind: str | None) -> Database:
+    name = bind or _DEFAULT
+    database = _own(name)
+    if database is None:
+        names = bind_names()
+        nearest = closest(name, names)
+        hint = f" Did you mean {nearest!r}?" if nearest is not None else ""
+        raise BackupError(
+            f"There is no bind {name!r}.{hint} Use one of: {', '.join(names)}.",
+            code="bind.unknown",
+        )
+    return database
+
+
+def _own(name: str) -> Database | None:
+    """Return a database of the current application by the name of its bind."""
+    from .. import backups as backup
+
+    engines = current_engines(_db())
+    # An application may have called a bind "default" itself; then that one is meant.
+    key = name if name in engines else None
+    if key not in engines or (key is None and name != _DEFAULT):
+        return None
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    arguments = given_options(app, _db()).get(key, {}).get("connect_args")
+    return backup.database_for(engines[key], arguments)
+
+
+def _scratch_place(store: Store, backup_id: str) -> Database:
+    """Return the database beside which a scratch database is made to verify a backup."""
+    from .. import backups as backup
+
+    url = current_state().config.backup_scratch_url
+    try:
+        manifest = store.read_manifest(backup_id)
+    except BackupError as error:
+        if error.code == "backup.unknown":
+            raise
+        return backup.database_at("sqlite://")  # nothing of it will be restored
+    if manifest.dialect == "sqlite":
+        return backup.database_at("sqlite://")  # its scratch is a file beside the backups
+    if url is not None:
+        return backup.database_at(url)
+    own = _own(manifest.bind)
+    if own is None:
+        raise BackupError(
+            f"The bind {manifest.bind!r} of this backup is not configured. Name a server to verify"
+            " it on in DBKIT_BACKUP_SCRATCH_URL.",
+            code="target.missing",
+        )
+    return own

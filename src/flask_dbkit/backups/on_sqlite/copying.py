@@ -1,0 +1,251 @@
+"""Copy the pages of a SQLite database out of a live file, and in again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from ...databases.sqlite.gate import gate_for
+from ...exceptions import BackupError
+from ..database import Progress
+from ..store import sync
+
+__all__ = [
+    "PAUSE_S",
+    "SIDE_FILES",
+    "TooManyWrites",
+    "compact_file",
+    "copy_pages",
+    "exchange",
+    "explained",
+    "explaining",
+    "make_plain",
+    "open_file",
+    "take_after",
+    "vacuum_into",
+    "write_over",
+]
+
+_PAGES_PER_STEP = 1024
+PAUSE_S = 0.002  # lets a writer of this process, and the disk, come in between two steps
+PATIENCE_S = 30.0
+SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+def open_file(path: Path) -> sqlite3.Connection:
+    """Open a file that is there, never a new one."""
+    mode = "rw" if os.access(path, os.W_OK) else "ro"
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?mode={mode}",
+        uri=True,
+        timeout=PATIENCE_S,
+        isolation_level=None,
+    )
+
+
+class TooManyWrites(Exception):
+    """Others wrote so often that a copy which does not stop them would never end."""
+
+
+def copy_pages(
+    source: sqlite3.Connection,
+    target: Path,
+    progress: Progress,
+    *,
+    pause_s: float,
+    restarts: int | None = None,
+) -> None:
+    """Copy a database page by page.
+
+    Args:
+        source: Pinned to a snapshot by a read transaction; or not, and then every write of
+            another connection starts the copy again.
+        target: A file that is not there.
+        progress: Told the bytes that are copied, and all of them.
+        pause_s: Seconds between two steps.
+        restarts: How often it may be started again; ``None`` is without a limit.
+
+    Raises:
+        TooManyWrites: It was started again more often.
+    """
+    page_size = source.execute("PRAGMA page_size").fetchone()[0]
+    patience = Patience()
+    before, begun = 0, 0
+
+    def step(status: int, remaining: int, total: int) -> None:
+        nonlocal before, begun
+        patience.check(status)
+        waits = status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        # A step leaves less to do than the one before, unless the copy was started again.
+        if restarts is not None and not waits and remaining >= before:
+            begun += 1
+            if begun > restarts + 1:
+                raise TooManyWrites
+        before = remaining
+        progress((total - remaining) * page_size, total * page_size)
+        if pause_s and remaining:
+            time.sleep(pause_s)
+
+    with closing(sqlite3.connect(target, isolation_level=None)) as copy:
+        # It is synced once, when it is complete.
+        copy.execute("PRAGMA synchronous = OFF")
+        source.backup(copy, pages=_PAGES_PER_STEP, progress=step, sleep=0.05)
+
+
+class Patience:
+    """Ends a wait for a lock: the module's own loop would go on for ever."""
+
+    def __init__(self) -> None:
+        self._deadline: float | None = None
+
+    def check(self, status: int) -> None:
+        """Take the result of one step: ``SQLITE_BUSY`` and ``SQLITE_LOCKED`` are waits."""
+        if status not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self._deadline = None
+            return
+        now = time.monotonic()
+        self._deadline = self._deadline or now + PATIENCE_S
+        if now > self._deadline:
+            error = sqlite3.OperationalError("database is locked")
+            error.sqlite_errorcode, error.sqlite_errorname = status, "SQLITE_BUSY"
+            raise error
+
+
+def vacuum_into(source: sqlite3.Connection, target: Path, progress: Progress) -> None:
+    """Write a copy without free pages; it takes a snapshot of its own.
+
+    References:
+        https://www.sqlite.org/lang_vacuum.html#vacuum_with_an_into_clause
+    """
+
+    def look() -> int:
+        with suppress(OSError):
+            progress(target.stat().st_size, None)
+        return 0
+
+    source.set_progress_handler(look, 200_000)
+    source.execute("VACUUM INTO ?", (str(target),))
+    source.set_progress_handler(None, 0)
+
+
+def compact_file(path: Path) -> None:
+    """Leave out the free pages of a copy."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("VACUUM")
+
+
+def make_plain(path: Path) -> None:
+    """Make a copy one file that needs no ``-wal`` beside it, and can be opened for reading."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def write_over(path: Path, plain: Path, *, alone: bool) -> None:
+    """Write a copy into a live database, as one transaction of that database.
+
+    Other connections see the old content until it is committed, and the new one afterwards; a
+    process that dies leaves what there was. A file that takes the place of another would leave
+    every open connection writing to the one that is gone.
+
+    Args:
+        path: The live database.
+        plain: The copy. It may be changed to the page size of the live one.
+        alone: Whether to demand that nobody else has the database open.
+    """
+    gate = gate_for(str(path))
+    held = gate.acquire(PATIENCE_S)
+    try:
+        with closing(open_file(path)) as live:
+            live.execute(f"PRAGMA busy_timeout = {1000 if alone else int(PATIENCE_S * 1000)}")
+            page_size = live.execute("PRAGMA page_size").fetchone()[0]
+            wal = live.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+            if alone and wal:
+                # Before the first access this takes the whole file, and fails when anybody
+                # else has it open. https://www.sqlite.org/wal.html#noshm
+                live.execute("PRAGMA locking_mode = EXCLUSIVE")
+                live.execute("BEGIN IMMEDIATE")
+                live.execute("COMMIT")
+            if wal:
+                _fit_page_size(plain, page_size)
+            patience = Patience()
+            with closing(sqlite3.connect(f"file:{quote(str(plain))}?mode=ro", uri=True)) as copy:
+                copy.backup(
+                    live,
+                    pages=_PAGES_PER_STEP,
+                    progress=lambda status, _remaining, _total: patience.check(status),
+                    sleep=0.05,
+                )
+            if wal:
+                # Somebody who reads the old content may go on for long; SQLite does it later then.
+                live.execute("PRAGMA busy_timeout = 0")
+                live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    finally:
+        if held:
+            gate.release()
+
+
+def _fit_page_size(plain: Path, page_size: int) -> None:
+    """Give a copy another page size: under WAL the one of a live database cannot change."""
+    with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
+        if connection.execute("PRAGMA page_size").fetchone()[0] != page_size:
+            connection.execute(f"PRAGMA page_size = {page_size}")
+            connection.execute("VACUUM")
+
+
+def exchange(path: Path, plain: Path) -> None:
+    """Put a copy in the place of a file that is no database."""
+    temporary = path.with_name(f"{path.name}-dbkit-{os.urandom(4).hex()}")
+    try:
+        shutil.copyfile(plain, temporary)
+        take_after(temporary, path)
+        sync(temporary)
+        # A journal of the old file would be played into the new one.
+        for suffix in SIDE_FILES:
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def take_after(path: Path, like: Path) -> None:
+    """Give a file the permissions and the owner of another one."""
+    status = like.stat()
+    path.chmod(status.st_mode & 0o777)
+    with suppress(PermissionError):
+        os.chown(path, status.st_uid, status.st_gid)
+
+
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Turn what SQLite refuses into one paragraph."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise explained(error, path) from error
+
+
+def explained(error: sqlite3.Error, path: Path) -> BackupError:
+    """Return what SQLite said as one paragraph that says what to do."""
+    code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return BackupError(
+            f"{path} is damaged or no SQLite database: {error}. Restore a backup with"
+            " 'flask dbkit backup restore ID --in-place --yes'.",
+            code="database.damaged",
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BackupError(
+            f"{path} is in use by another connection, which did not let go of it in time. Stop"
+            " what uses it, or add --force when you restore in place.",
+            code="database.busy",
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return BackupError(f"There is no room left on the disk: {error}.", code="disk.full")
+    return BackupError(f"SQLite says of {path}: {error}.", code="database.failed")

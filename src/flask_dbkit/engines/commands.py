@@ -1,0 +1,64 @@
+"""``flask dbkit info``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+from ..application import current_state
+from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from .flask_sqlalchemy import current_engines
+from .report import EngineReport, inspect_engine
+
+__all__ = ["info"]
+
+
+@dbkit_group.command("info")
+@as_json_option
+@click.pass_context
+def info(context: click.Context, as_json: bool) -> None:
+    """Show each database: driver, version, URL without password, pool and settings.
+
+    Exits with 1 when a database does not answer. A SQLite file that does not exist yet is none
+    of that, and is not created.
+    """
+    engines = current_engines(current_state().db)
+    reports = [inspect_engine(engine, key) for key, engine in engines.items()]
+    if as_json:
+        print_json(_as_json(reports))
+    else:
+        click.echo(_as_tables(reports))
+    if any(report.status == "unreachable" for report in reports):
+        context.exit(FAILED)
+
+
+def _as_json(reports: Sequence[EngineReport]) -> dict[str, object]:
+    packages = ("flask-dbkit", "flask", "flask-sqlalchemy", "sqlalchemy")
+    return {
+        "versions": {name: version(name) for name in packages},
+        "binds": [report.as_dict() for report in reports],
+    }
+
+
+def _as_tables(reports: Sequence[EngineReport]) -> str:
+    tables = [_as_rows(report) for report in reports]
+    width = max((len(name) for rows in tables for name, _ in rows), default=0)
+    return "\n\n".join(
+        "\n".join(f"{name:<{width}}  {value}" for name, value in rows) for rows in tables
+    )
+
+
+def _as_rows(report: EngineReport) -> list[tuple[str, str]]:
+    rows = [
+        ("bind", report.bind),
+        ("database", f"{report.dialect} {report.version or '(version unknown)'}"),
+        ("driver", report.driver),
+        ("url", report.url),
+        ("pool", " ".join(f"{name}={value}" for name, value in report.pool.items())),
+        *report.settings.items(),
+    ]
+    if report.problem is not None:
+        rows.append(("problem", report.problem))
+    return rows

@@ -1,0 +1,1 @@
+"""Database errors as good answers."""

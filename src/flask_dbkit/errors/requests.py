@@ -1,0 +1,331 @@
+"""Database errors of a request as answers: problem details, or the application's error page.
+
+Flask asks ``app.handle_user_exception`` what to do with an exception, and ``app.handle_exception``
+when nobody knew. Both are wrapped on the application, so that an answer of ours can stand where
+no registered handler could: behind the application's handlers for the exception and before its
+handler for every ``Exception``, whatever was registered first, and in whichever blueprint.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from blinker import Namespace
+from flask import Flask, got_request_exception, request
+from flask.typing import ResponseReturnValue
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.exc import SAWarning, SQLAlchemyError
+from sqlalchemy.orm import registry
+from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
+from werkzeug.wrappers import Response
+
+from ..application import known_databases
+from ..config import Config
+from ..exceptions import QueryError
+from ..transactions.opening import is_in_scope
+from .details import BASE_KEY, head_of_problem, prefers_page, render_problem
+from .problems import DBProblem
+from .problems import classify as classify_with
+from .redaction import Redact
+from .schema import Schema
+
+__all__ = ["Errors", "answer_database_errors", "classify", "db_error"]
+
+logger = logging.getLogger("flask_dbkit.errors")
+# Whatever the settings say of the application's loggers: what is told here holds no values.
+logger.addFilter(Redact())
+
+db_error = Namespace().signal("db_error")
+"""Sent once for each database error of a request that is answered here.
+
+The sender is the application; the arguments are ``problem``, a :exc:`DBProblem`, and
+``exception``, what was raised.
+
+.. versionadded:: 0.1
+"""
+
+_REQUEST_ID_KEY = "flask_dbkit.request_id"
+_REPORTED_KEY = "flask_dbkit.reported"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
+_DEFAULT_STATUS = 409
+_JITTER_S = 2
+_VALIDATION = frozenset({"invalid.null", "invalid.check"})
+
+
+@dataclass(frozen=True)
+class _Rule:
+    message: str
+    field: str | None
+    status: int
+
+
+class Errors:
+    """What an application says about its constraints: ``dbkit.errors``.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[str, _Rule] = {}
+
+    def constraint(
+        self, name: str, message: str, *, field: str | None = None, status: int = 409
+    ) -> None:
+        """Say what a client reads when a constraint is broken.
+
+        Wins over ``info={"dbkit": {"message": …, "field": …}}`` on the constraint itself.
+
+        Args:
+            name: Of a constraint or a unique index, as the models or the database call it.
+            message: The ``detail`` of the problem.
+            field: The one entry of ``fields``, in place of the attributes of the constraint.
+            status: The HTTP status, from 400 to 599. 409 is what these errors have unless the
+                settings say otherwise, so the settings still do.
+
+        Raises:
+            ValueError: A name or a message is empty, or the status is no error.
+        """
+        if not name or not message:
+            raise ValueError(f"The constraint {name!r} has the message {message!r}. Give both.")
+        if not 400 <= status <= 599:
+            raise ValueError(f"status is {status!r}. Use one from 400 to 599.")
+        self._rules[name] = _Rule(message, field, status)
+
+    def apply(self, problem: DBProblem) -> bool:
+        """Put the application's words into a problem; tell whether they came with a status."""
+        rule = self._rules.get(problem.constraint) if problem.constraint is not None else None
+        if rule is None:
+            return False
+        problem.detail = rule.message
+        if rule.field is not None:
+            problem.fields = (rule.field,)
+        if rule.status == _DEFAULT_STATUS:
+            return False
+        problem.status = rule.status
+        return True
+
+
+def classify(exc: BaseException) -> DBProblem | None:
+    """Tell what a database error means: a stable code, a status, and where it happened.
+
+    Works anywhere. Constraints, columns and attributes are looked up in the models of the
+    current application; without one, in those of every application with a ``DBKit``. The
+    settings of an application change what it answers, not what this returns.
+
+    Args:
+        exc: SQLAlchemy's, a driver's own, or one of a scope.
+
+    Returns:
+        The problem, with ``exc`` as ``__cause__``; ``None`` for what is no database error.
+
+    .. versionadded:: 0.1
+    """
+    return classify_with(exc, _schema(known_databases()))
+
+
+def _schema(databases: Iterable[SQLAlchemy]) -> Schema:
+    known = list(databases)
+    return Schema(
+        [metadata for db in known for metadata in db.metadatas.values()],
+        [mapper for db in known for mapper in _registry(db).mappers],
+    )
+
+
+def _registry(db: SQLAlchemy) -> registry:
+    # Its type does not say that it has one; every declarative base does.
+    found: registry = getattr(db.Model, "registry")  # noqa: B009
+    return found
+
+
+def answer_database_errors(app: Flask, db: SQLAlchemy, config: Config, errors: Errors) -> None:
+    """Answer the database errors of an application's requests.
+
+    The order: the application's handlers for the exception's own classes, those for
+    :exc:`DBProblem` and its kinds, then problem details; for a browser the application's handler
+    of the status, one for ``HTTPException``, and one for ``Exception``.
+
+    Args:
+        app: Two of its methods are replaced on the instance; subclasses keep theirs.
+        db: Its session is rolled back.
+        config: The settings.
+        errors: The application's words.
+    """
+    _Answers(app, db, config, errors).install()
+
+
+class _Answers:
+    def __init__(self, app: Flask, db: SQLAlchemy, config: Config, errors: Errors) -> None:
+        self._app, self._db, self._config, self._errors = app, db, config, errors
+        self._plain_user = app.handle_user_exception
+        self._plain_last = app.handle_exception
+
+    def install(self) -> None:
+        setattr(self._app, "handle_user_exception", self._handle_user_exception)
+        setattr(self._app, "handle_exception", self._handle_exception)
+
+    def _handle_user_exception(self, error: Exception) -> ResponseReturnValue:
+        if isinstance(error, QueryError):
+            request.environ[BASE_KEY] = self._config.problem_base
+        problem = self._classify(error)
+        if problem is None:
+            return self._plain_user(error)
+        own = self._handler(error) if problem is not error else None
+        if own is not None:
+            return own(error)
+        handler = self._handler(problem)
+        if handler is None and self._is_for_debugger(problem):
+            return self._plain_user(error)
+        self._report(problem, error)
+        return handler(problem) if handler is not None else self._answer(problem, error)
+
+    def _handle_exception(self, error: Exception) -> Response:
+        """Answer what no handler took, or what a handler or an ``after_request`` raised."""
+        problem = self._classify(error)
+        if problem is None or self._is_for_debugger(problem):
+            return self._plain_last(error)
+        self._report(problem, error)
+        return self._app.finalize_request(self._answer(problem, error), from_error_handler=True)
+
+    def _classify(self, error: Exception) -> DBProblem | None:
+        if isinstance(error, HTTPException):
+            return None
+        problem = classify_with(error, _schema([self._db]))
+        if problem is not None and not self._errors.apply(problem):
+            problem.status = self._status(problem)
+        return problem
+
+    def _status(self, problem: DBProblem) -> int:
+        config = self._config
+        if problem.code == "conflict.stale" and "If-Match" in request.headers:
+            return 412
+        if problem.code in config.error_status:
+            return config.error_status[problem.code]
+        return config.error_validation_status if problem.code in _VALIDATION else problem.status
+
+    def _is_for_debugger(self, problem: DBProblem) -> bool:
+        return self._config.error_debug and problem.status == 500
+
+    def _handler(self, error: Exception) -> Callable[[Any], ResponseReturnValue] | None:
+        """Find a handler for the classes of an exception, but not one for every exception."""
+        for name in (*request.blueprints, None):
+            handlers = self._app.error_handler_spec.get(name, {}).get(None, {})
+            for kind in type(error).__mro__:
+                if kind is Exception:
+                    break
+                if kind in handlers:
+                    found: Callable[[Any], ResponseReturnValue]
+                    found = self._app.ensure_sync(handlers[kind])
+                    return found
+        return None
+
+    # -- what happens beside the answer ---------------------------------------------------
+
+    def _report(self, problem: DBProblem, error: Exception) -> None:
+        reported = request.environ.setdefault(_REPORTED_KEY, [])
+        if any(each is error for each in reported):
+            return  # a handler raised it again
+        reported += [error, problem]
+        self._roll_back()
+        serious = problem.status >= 500
+        facts = {
+            "code": problem.code,
+            "status": problem.status,
+            "sqlstate": problem.sqlstate,
+            "vendor_code": problem.vendor_code,
+            "constraint": problem.constraint,
+            "table": problem.table,
+            "statement": problem.statement_hash,
+            "endpoint": request.endpoint,
+            "request_id": _request_id(),
+            "raised": type(error).__name__,
+        }
+        # Where a mistake of ours was made has to be found; of the others the code says all.
+        trace = error if problem.code == "internal" else None
+        logger.log(
+            logging.ERROR if serious else logging.WARNING,
+            " ".join(f"{name}=%s" for name, value in facts.items() if value is not None),
+            *(value for value in facts.values() if value is not None),
+            exc_info=trace,
+            extra={"dbkit_error": facts},
+        )
+        db_error.send(self._app, problem=problem, exception=error)
+        if serious:
+            # Flask sends it for what nobody handled, and error trackers live on it.
+            got_request_exception.send(
+                self._app, _async_wrapper=self._app.ensure_sync, exception=error
+            )
+
+    def _roll_back(self) -> None:
+        session = self._db.session
+        if not session.registry.has() or is_in_scope(session()):
+            return  # the scope around the request rolls back, and must be the one that does
+        try:
+            session.rollback()
+        except (SQLAlchemyError, SAWarning):
+            # Where warnings are errors: objects were added after a flush had failed.
+            session.remove()
+
+    # -- the answer -----------------------------------------------------------------------
+
+    def _answer(self, problem: DBProblem, error: Exception) -> Response:
+        wait_s = None
+        if problem.status == 503:
+            # Not all at once: whoever was turned away together must not return together.
+            jitter_s = random.randint(0, _JITTER_S)  # noqa: S311 - no secret
+            wait_s = max(1, self._config.error_retry_after + jitter_s)
+        if prefers_page(request.environ):
+            response = self._page(problem, error)
+        else:
+            response = render_problem(self._members(problem))
+        # One address, two representations: a cache must tell them apart.
+        response.vary.add("Accept")
+        if wait_s is not None:
+            response.headers.setdefault("Retry-After", str(wait_s))
+        return response
+
+    def _members(self, problem: DBProblem) -> dict[str, Any]:
+        base = self._config.problem_base
+        members = head_of_problem(problem.code, problem.status, problem.detail, base)
+        if problem.fields and self._config.error_fields:
+            members["fields"] = list(problem.fields)
+        return {**members, "request_id": _request_id()}
+
+    def _page(self, problem: DBProblem, error: Exception) -> Response:
+        page = _http_exception(problem, error)
+        try:
+            return self._app.make_response(self._app.handle_http_exception(page))
+        except Exception as failure:
+            # The page asks the database too, for the user's name perhaps.
+            failed = self._classify(failure)
+            if failed is None:
+                raise
+            self._report(failed, failure)
+            return self._app.make_response(page)
+
+
+def _http_exception(problem: DBProblem, error: Exception) -> HTTPException:
+    """Build the exception that an application's error pages know."""
+    page: HTTPException
+    if problem.status == 500:
+        page = InternalServerError(problem.detail, original_exception=error)
+    else:
+        page = default_exceptions.get(problem.status, HTTPException)(problem.detail)
+        page.code = problem.status
+    page.__cause__ = problem
+    return page
+
+
+def _request_id() -> str:
+    """Return the id the client or its proxy sent, if it can be trusted in a log, or a new one."""
+    known: str | None = request.environ.get(_REQUEST_ID_KEY)
+    if known is None:
+        sent = request.headers.get("X-Request-ID", "")
+        known = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
+        request.environ[_REQUEST_ID_KEY] = known
+    return known

@@ -1,0 +1,75 @@
+"""The settings of error answers, part of the table of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..exceptions import ConfigError
+from ..settings import Setting, flag, integer, text
+from .codes import PROBLEMS
+
+__all__ = ["ERROR_SETTINGS"]
+
+_STATUSES = 'a dict such as {"conflict.unique": 422}, with statuses from 400 to 599'
+
+
+def _parse_statuses(key: str, value: object) -> Mapping[str, int]:
+    if not isinstance(value, Mapping):
+        raise ConfigError.bad_value(key, value, _STATUSES)
+    for code, status in value.items():
+        if code not in PROBLEMS:
+            allowed = "one of: " + ", ".join(PROBLEMS)
+            raise ConfigError.bad_value(f"A code in {key}", code, allowed, PROBLEMS)
+        whole = isinstance(status, int) and not isinstance(status, bool)
+        if not whole or not 400 <= status <= 599:
+            raise ConfigError.bad_value(f"{key}[{code!r}]", status, "a status from 400 to 599")
+    return dict(value)
+
+
+ERROR_SETTINGS: tuple[Setting, ...] = (
+    flag("DBKIT_ERRORS", True, "Turn database errors into problem details and error pages."),
+    Setting(
+        "DBKIT_ERROR_STATUS",
+        _STATUSES,
+        {},
+        "Statuses in place of those of the table of codes.",
+        _parse_statuses,
+    ),
+    integer(
+        "DBKIT_ERROR_VALIDATION_STATUS",
+        409,
+        "The status of invalid.null and invalid.check: 409, or 422.",
+        low=400,
+        high=499,
+    ),
+    flag(
+        "DBKIT_ERROR_FIELDS",
+        True,
+        "Name the mapped attributes of a broken constraint in problem details.",
+    ),
+    integer(
+        "DBKIT_ERROR_RETRY_AFTER",
+        2,
+        "Seconds a client is asked to wait after a 503; up to 2 more are added at random.",
+        low=0,
+        high=86_400,
+    ),
+    flag(
+        "DBKIT_ERROR_DEBUG",
+        False,
+        "Leave database errors that are a 500 to Flask: its debugger, or the test that caused it.",
+    ),
+    flag(
+        "DBKIT_ERROR_REDACT_LOGS",
+        True,
+        "Take values, SQL and hosts of database errors out of log records.",
+    ),
+    text(
+        "DBKIT_PROBLEM_BASE",
+        None,
+        "a URL such as 'https://example.com/problems/'",
+        "What the type of problem details is made of, with the code behind it; without it the"
+        " type is about:blank.",
+    ),
+)
+"""The settings of answers to database errors, in the order of the reference page."""

@@ -1,0 +1,58 @@
+"""``flask dbkit health``."""
+
+from __future__ import annotations
+
+import click
+
+from ..application import current_state
+from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from .checks import GROUPS
+from .report import Report
+
+__all__ = ["health"]
+
+
+@dbkit_group.command("health")
+@click.option(
+    "--group",
+    type=click.Choice(GROUPS),
+    default="readiness",
+    show_default=True,
+    help="Which checks to run.",
+)
+@as_json_option
+@click.pass_context
+def health(context: click.Context, *, group: str, as_json: bool) -> None:
+    """Run the health checks of a group from here, and exit with 1 when one fails.
+
+    A warning exits with 0. What only a serving process knows is not seen: its pool, and whether
+    it is draining.
+    """
+    checks = current_state().health
+    checks.background = False  # a thorough check would not end before this process does
+    report = checks.run(group)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        click.echo(_as_table(report))
+    if report.status == "fail":
+        context.exit(FAILED)
+
+
+def _as_table(report: Report) -> str:
+    rows = [
+        (name, entry["status"], entry["code"] or "", _observed(entry))
+        for name, entries in report.checks.items()
+        for entry in entries
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+        for row in rows
+    ]
+    return "\n".join([report.status, *(f"  {line.rstrip()}" for line in lines)])
+
+
+def _observed(entry: dict[str, object]) -> str:
+    value = entry.get("observedValue")
+    return "" if value is None else f"{value} {entry.get('observedUnit', '')}".strip()

@@ -1,0 +1,213 @@
+"""Asking a server: a connection of our own, one question, and a socket that is shut in time.
+
+No setting of any driver covers a frozen server: its kernel goes on accepting connections and
+acknowledging packets. So the runner gives up at the deadline, and the socket under the driver
+is shut down: the driver's call ends at once with an ordinary error, and its thread with it.
+
+References:
+    * https://www.postgresql.org/docs/current/libpq-connect.html
+    * https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-RECOVERY-CONTROL
+    * https://man7.org/linux/man-pages/man2/shutdown.2.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from .probe import Probe
+from .report import Result
+from .runner import Attempt, Outcome
+
+__all__ = ["ServerProbe"]
+
+_LIBPQ = frozenset({"psycopg", "psycopg2", "psycopg2cffi"})
+_NAME_LIMIT = 63
+_ABRUPT_END = 0.9  # an error so late in the time given is the deadline's
+
+# One row: is it a standby, does it refuse writes, and how far is it behind? A standby that has
+# replayed all it has received is not behind, however long ago the last transaction was.
+_POSTGRESQL = """SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+CASE WHEN NOT pg_is_in_recovery() THEN NULL
+WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
+ELSE extract(epoch FROM clock_timestamp()
+- coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END"""
+
+_MYSQL_CODES = {
+    **dict.fromkeys((1044, 1045, 1698, 1820), "db.auth"),
+    1049: "db.missing",
+    **dict.fromkeys((1290, 1836), "db.readonly"),
+}
+_SQLSTATES = {"3D000": "db.missing", "25006": "db.readonly"}
+
+
+class ServerProbe(Probe):
+    """The probe for every database that is a server, and for drivers we do not know."""
+
+    _kept: Any = None
+    """A closed connection of PyMySQL, to be opened again: a new one reads every certificate of
+    the machine, which takes longer than all the rest."""
+
+    def __call__(self, attempt: Attempt) -> Outcome:
+        """Connect, ask, disconnect."""
+        try:
+            with self.private_connection(attempt) as connection:
+                return self._ask(connection, attempt)
+        except Exception as error:
+            return {self.name: self.found(attempt, self._code(error, attempt))}
+
+    @contextlib.contextmanager
+    def private_connection(self, attempt: Attempt) -> Iterator[Any]:
+        """Connect, and disconnect at the end of the block."""
+        connection = self._connect(attempt)
+        try:
+            with _shut_in_time(connection, attempt):
+                yield connection
+        finally:
+            with contextlib.suppress(Exception):  # its socket may have been shut
+                connection.close()
+
+    def _connect(self, attempt: Attempt) -> Any:
+        target = self.target
+        if target.creator is not None:
+            return target.creator()
+        dialect = target.engine.dialect
+        listeners = list(getattr(dialect.dispatch, "do_connect", ()))
+        if self._kept is not None and not listeners:
+            self._kept.connect()
+            return self._kept
+        arguments, options = dialect.create_connect_args(target.engine.url)
+        options = {**options, **target.connect_args, **self._limits(attempt)}
+        # An application that makes a password anew for each connection does it here.
+        # https://docs.sqlalchemy.org/en/20/core/engines.html#generating-dynamic-authentication-tokens
+        for listener in listeners:
+            connection = listener(dialect, None, arguments, options)
+            if connection is not None:
+                return connection
+        made: Any = dialect.connect(*arguments, **options)
+        if dialect.driver == "pymysql":
+            self._kept = made
+        return made
+
+    def _limits(self, attempt: Attempt) -> dict[str, Any]:
+        """Return driver arguments that end a connect nobody waits for any more."""
+        driver = self.target.engine.dialect.driver
+        deadline_s = max(0.001, attempt.left_s())
+        if driver in _LIBPQ:
+            # psycopg raises 1 to 2 by itself; libpq takes whole seconds.
+            limits: dict[str, Any] = {"connect_timeout": max(2, math.ceil(deadline_s))}
+            if self.target.app_name:
+                name = f"{self.target.app_name} health".encode("ascii", "replace")
+                limits["application_name"] = name[-_NAME_LIMIT:].decode("ascii")
+            return limits
+        if driver == "pymysql":
+            return {
+                "connect_timeout": deadline_s,
+                "read_timeout": deadline_s,
+                "write_timeout": deadline_s,
+            }
+        if driver == "mysqldb":
+            return {"connect_timeout": math.ceil(deadline_s)}
+        return {}
+
+    def _ask(self, connection: Any, attempt: Attempt) -> Outcome:
+        dialect = self.target.engine.dialect
+        if dialect.name == "postgresql":
+            standby, read_only, lag_s = _first_row(connection, _POSTGRESQL)
+        elif dialect.name in ("mysql", "mariadb"):
+            (value,) = _first_row(connection, "SELECT @@global.read_only")
+            standby = read_only = str(value).upper() not in ("0", "OFF")
+            lag_s = None
+            if not self.target.writable:
+                lag_s = _mysql_lag_s(connection)
+        else:
+            dialect.do_ping(connection)
+            standby, read_only, lag_s = False, False, None
+        if self.target.writable and (standby or read_only):
+            return {self.name: self.found(attempt, "db.readonly")}
+        outcome = {self.name: self.found(attempt)}
+        if lag_s is not None:
+            outcome[f"replica:{self.target.bind}"] = self._lag(float(lag_s))
+        return outcome
+
+    def _lag(self, lag_s: float) -> Result:
+        limit_s = self.target.config.health_replica_lag_warn
+        code = "replica.lag" if limit_s is not None and lag_s > limit_s else None
+        return self.warning(code, round(lag_s, 3), "s")
+
+    def _code(self, error: Exception, attempt: Attempt) -> str:
+        # What a server says while connecting reaches us as text in its own language, so only
+        # numbers and SQLSTATEs are looked at.
+        whole = attempt.deadline - attempt.started
+        if attempt.overdue or attempt.left_s() < whole * (1 - _ABRUPT_END):
+            return "db.timeout"
+        number = error.args[0] if error.args else None
+        if isinstance(number, int):  # MySQL's SQLSTATEs say less than its numbers
+            return _MYSQL_CODES.get(number, "db.refused")
+        state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))
+        return "db.auth" if state.startswith("28") else _SQLSTATES.get(state, "db.refused")
+
+
+@contextlib.contextmanager
+def _shut_in_time(connection: Any, attempt: Attempt) -> Iterator[None]:
+    """Shut the socket of a connection when the attempt is given up."""
+    descriptor = _descriptor_of(connection)
+    if descriptor is None:  # the deadline holds all the same; the thread ends with the driver
+        yield
+        return
+    # A duplicate: the driver may close its own, and another thread get the number.
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+
+        def shut() -> None:
+            with contextlib.suppress(OSError):  # it is gone already
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+        attempt.release_with(shut)
+        try:
+            yield
+        finally:
+            attempt.release_with(None)
+
+
+def _descriptor_of(connection: Any) -> int | None:
+    """Return the descriptor of a driver's socket: psycopg 3, psycopg2 and PyMySQL."""
+    with contextlib.suppress(Exception):  # the connection broke meanwhile
+        if hasattr(connection, "pgconn"):
+            return int(connection.pgconn.socket)
+        if hasattr(connection, "_sock"):
+            return int(connection._sock.fileno())  # noqa: SLF001 - PyMySQL has no public door
+        if hasattr(connection, "fileno"):
+            return int(connection.fileno())
+    return None
+
+
+def _first_row(connection: Any, statement: str) -> tuple[Any, ...]:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(statement)
+        return tuple(cursor.fetchone())
+    finally:
+        cursor.close()
+
+
+def _mysql_lag_s(connection: Any) -> float | None:
+    """Return how far a replica is behind; ``None`` for none, or without the privilege to ask."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("SHOW REPLICA STATUS")
+        row = cursor.fetchone()
+        names = [column[0] for column in cursor.description or ()]
+        found = dict(zip(names, row or (), strict=False))
+    except Exception as error:
+        number = error.args[0] if error.args else None
+        if number not in (1064, 1227):  # an old server, or not allowed
+            raise
+        return None
+    finally:
+        cursor.close()
+    behind = found.get("Seconds_Behind_Source", found.get("Seconds_Behind_Master"))
+    return None if behind is None else float(behind)

@@ -1,0 +1,44 @@
+"""``flask dbkit indexes``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..application import current_state
+from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from .current import Listing, declared_listings
+from .indexes import IndexFinding
+
+__all__ = ["indexes"]
+
+
+@dbkit_group.command("indexes")
+@as_json_option
+@click.option("--strict", is_flag=True, help="Exit with 1 when an index is missing.")
+@click.pass_context
+def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
+    """Compare the sort orders of every listing with the indexes of its table.
+
+    Prints the CREATE INDEX that is missing. Exits with 1 when a listing cannot be planned.
+    """
+    findings = [finding for listing in _own_listings() for finding in listing.examine_indexes()]
+    if as_json:
+        print_json([finding.as_dict() for finding in findings])
+    else:
+        click.echo("\n".join(map(_index_line, findings)) or "No listing is declared.")
+    statuses = {finding.status for finding in findings}
+    if "error" in statuses or (strict and "missing" in statuses):
+        context.exit(FAILED)
+
+
+def _own_listings() -> list[Listing[Any]]:
+    """Return the listings of this application's models: there may be others in the process."""
+    own = set(current_state().db.metadatas.values())
+    return [listing for listing in declared_listings() if listing.metadata in own]
+
+
+def _index_line(finding: IndexFinding) -> str:
+    about = finding.index or finding.create or finding.reason or ""
+    return f"{finding.status:<9}  {finding.listing} ?sort={finding.sort}  {about}"

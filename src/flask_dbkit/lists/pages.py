@@ -1,0 +1,372 @@
+"""Pages as values: what a template, a JSON answer and a ``Link`` header need of them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+from uuid import UUID
+
+from sqlalchemy import Row, inspect
+from sqlalchemy.orm import InstanceState
+from werkzeug.wrappers import Response
+
+from .arguments import Pairs
+
+__all__ = ["KeysetPage", "Links", "OffsetPage", "as_json"]
+
+T = TypeVar("T")
+
+Item = Callable[[Any], Any]
+Respond = Callable[[Mapping[str, Any], Mapping[str, str]], Any]
+
+
+@dataclass(frozen=True)
+class Links:
+    """Makes the addresses of the other pages of a list.
+
+    Attributes:
+        path: The path of this one, script root included, not yet percent-encoded. ``None``
+            outside a request: then only the query is made.
+        pairs: Every parameter of the request.
+    """
+
+    path: str | None = None
+    pairs: Pairs = ()
+
+    def url(self, **changes: object) -> str:
+        """Return a path-absolute URL with some parameters set or, with ``None``, left out.
+
+        Args:
+            changes: Parameter → new value. All others stay, repeated ones too.
+        """
+        kept = [(name, value) for name, value in self.pairs if name not in changes]
+        new = [(name, str(value)) for name, value in changes.items() if value is not None]
+        query = urlencode(kept + new, encoding="utf-8", errors="replace")
+        if self.path is None:
+            return f"?{query}"
+        path = quote(self.path, safe="/:@!$&'()*+,;=~-._", errors="replace")
+        if path.startswith("//"):
+            # Two slashes begin a host name. https://url.spec.whatwg.org/#url-serializing
+            path = f"/.{path}"
+        return f"{path}?{query}" if query else path
+
+
+def answer(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
+    """Return a JSON response without an application at hand.
+
+    Args:
+        payload: The body.
+        headers: Further headers.
+    """
+    body = json.dumps(payload, default=str, ensure_ascii=False) + "\n"
+    return Response(body, mimetype="application/json", headers=dict(headers))
+
+
+@dataclass(frozen=True, eq=False)
+class _Page(Generic[T]):
+    items: list[T]
+    per_page: int
+    has_next: bool
+    has_prev: bool
+    _links: Links = field(default_factory=Links, repr=False)
+    _respond: Respond = field(default=answer, repr=False)
+    _hidden: frozenset[int] = field(default=frozenset(), repr=False)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def to_dict(self, item: Item | None = None) -> dict[str, Any]:
+        """Return ``{"items": …, "pagination": …, "links": …}``.
+
+        Args:
+            item: Turns one item into what goes into the JSON. Without it, a dict of the loaded
+                column attributes, or of the columns of a row; never relationships, deferred
+                columns or those with ``info={"dbkit": {"private": True}}``.
+        """
+        render = item if item is not None else (lambda one: as_json(one, hidden=self._hidden))
+        return {
+            "items": [render(one) for one in self.items],
+            "pagination": self._pagination(),
+            "links": self.links,
+        }
+
+    def to_response(self, item: Item | None = None) -> Any:
+        """Return :meth:`to_dict` as a JSON response with an RFC 8288 ``Link`` header.
+
+        Args:
+            item: As in :meth:`to_dict`.
+        """
+        links = self.links
+        named = [
+            f'<{links[name]}>; rel="{name}"'
+            for name in ("first", "prev", "next", "last")
+            if links[name] is not None
+        ]
+        return self._respond(self.to_dict(item), {"Link": ", ".join(named)} | self._headers())
+
+    @property
+    def links(self) -> dict[str, str | None]:
+        """The addresses of ``self first prev next last``; ``None`` where there is no such page."""
+        raise NotImplementedError
+
+    def _pagination(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _headers(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True, eq=False)
+class OffsetPage(_Page[T]):
+    """A page by its number. Has all that Flask-SQLAlchemy's ``Pagination`` has.
+
+    Attributes:
+        items: The rows of the page.
+        page: Its number, from 1.
+        per_page: The most rows a page has.
+        total: The number of rows, or the cap if there are more, or ``None`` if not counted.
+        total_is_exact: ``total`` is the number of rows.
+        has_next: A row follows. Seen, and not computed from a count.
+        has_prev: This is not page 1.
+        max_per_page: The most rows a client could have asked for.
+
+    .. versionadded:: 0.1
+    """
+
+    page: int = 1
+    total: int | None = None
+    total_is_exact: bool = False
+    max_per_page: int | None = None
+    _fetch: Callable[[int, bool], OffsetPage[T]] | None = field(default=None, repr=False)
+
+    @property
+    def pages(self) -> int:
+        """The number of pages that ``total`` makes; 0 when it is not known."""
+        return 0 if self.total is None else math.ceil(self.total / self.per_page)
+
+    @property
+    def prev_num(self) -> int | None:
+        """The number of the previous page, or ``None``."""
+        return self.page - 1 if self.has_prev else None
+
+    @property
+    def next_num(self) -> int | None:
+        """The number of the next page, or ``None``."""
+        return self.page + 1 if self.has_next else None
+
+    @property
+    def first(self) -> int:
+        """The number of the first row of the page, from 1; 0 when it has none."""
+        return (self.page - 1) * self.per_page + 1 if self.items else 0
+
+    @property
+    def last(self) -> int:
+        """The number of the last row of the page; 0 when it has none."""
+        return self.first + len(self.items) - 1 if self.items else 0
+
+    def prev(self, *, error_out: bool = False) -> OffsetPage[T]:
+        """Read the previous page.
+
+        Args:
+            error_out: Raise a 404 if it is empty.
+        """
+        return self._other(max(1, self.page - 1), error_out)
+
+    def next(self, *, error_out: bool = False) -> OffsetPage[T]:
+        """Read the next page.
+
+        Args:
+            error_out: Raise a 404 if it is empty.
+        """
+        return self._other(self.page + 1, error_out)
+
+    def iter_pages(
+        self,
+        *,
+        left_edge: int = 2,
+        left_current: int = 2,
+        right_current: int = 4,
+        right_edge: int = 2,
+    ) -> Iterator[int | None]:
+        """Yield page numbers for a row of links, ``None`` where some are left out.
+
+        Without an exact count they end with the furthest page known to exist.
+
+        Args:
+            left_edge: How many from the start.
+            left_current: How many before this page.
+            right_current: How many after this page.
+            right_edge: How many from the end.
+        """
+        known = max(self.pages, self.page + 1 if self.has_next else 0)
+        if self.items:
+            known = max(known, self.page)
+        # The rules, corner cases included, are those of Flask-SQLAlchemy's object, so that a
+        # template shows the same links.
+        stop = known + 1
+        left_stop = min(1 + left_edge, stop)
+        yield from range(1, left_stop)
+        if left_stop == stop:
+            return
+        middle = max(left_stop, self.page - left_current)
+        middle_stop = min(self.page + right_current + 1, stop)
+        if middle > left_stop:
+            yield None
+        yield from range(middle, middle_stop)
+        if middle_stop == stop:
+            return
+        right = max(middle_stop, stop - right_edge)
+        if right > middle_stop:
+            yield None
+        yield from range(right, stop)
+
+    def url(self, number: int) -> str:
+        """Return the address of a page.
+
+        Args:
+            number: Its number.
+        """
+        return self._links.url(page=number)
+
+    @property
+    def links(self) -> dict[str, str | None]:
+        """The addresses of ``self first prev next last``; ``None`` where there is no such page."""
+        prev, following = self.prev_num, self.next_num
+        return {
+            "self": self.url(self.page),
+            "first": self.url(1),
+            "prev": None if prev is None else self.url(prev),
+            "next": None if following is None else self.url(following),
+            "last": self.url(max(1, self.pages)) if self.total_is_exact else None,
+        }
+
+    def _other(self, number: int, error_out: bool) -> OffsetPage[T]:
+        if self._fetch is None:
+            raise RuntimeError("This page was built by hand and cannot read another.")
+        return self._fetch(number, error_out)
+
+    def _pagination(self) -> dict[str, Any]:
+        return {
+            "kind": "offset",
+            "page": self.page,
+            "per_page": self.per_page,
+            "pages": None if self.total is None else self.pages,
+            "total": self.total,
+            "total_is_exact": self.total_is_exact,
+            "has_prev": self.has_prev,
+            "has_next": self.has_next,
+        }
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-Total-Count": str(self.total)} if self.total_is_exact else {}
+
+
+@dataclass(frozen=True, eq=False)
+class KeysetPage(_Page[T]):
+    """A page by its place in the order.
+
+    Attributes:
+        items: The rows of the page.
+        per_page: The most rows a page has.
+        has_next: A row followed when the page was read.
+        has_prev: A row preceded when the page was read.
+        next_cursor: Opaque text for the next page, or ``None``.
+        prev_cursor: Opaque text for the previous page, or ``None``.
+
+    .. versionadded:: 0.1
+    """
+
+    next_cursor: str | None = None
+    prev_cursor: str | None = None
+    _cursor: str | None = field(default=None, repr=False)
+    _last_cursor: Callable[[], str | None] = field(default=lambda: None, repr=False)
+
+    @property
+    def links(self) -> dict[str, str | None]:
+        """The addresses of ``self first prev next last``; ``None`` where there is no such page.
+
+        ``last`` has the last rows of the list, whatever page they would be on.
+        """
+
+        def url(cursor: str | None) -> str | None:
+            return None if cursor is None else self._links.url(cursor=cursor, page=None)
+
+        return {
+            "self": self._links.url(cursor=self._cursor, page=None),
+            "first": self._links.url(cursor=None, page=None),
+            "prev": url(self.prev_cursor),
+            "next": url(self.next_cursor),
+            "last": url(self._last_cursor()),
+        }
+
+    def _pagination(self) -> dict[str, Any]:
+        return {
+            "kind": "keyset",
+            "per_page": self.per_page,
+            "has_prev": self.has_prev,
+            "has_next": self.has_next,
+            "next_cursor": self.next_cursor,
+            "prev_cursor": self.prev_cursor,
+        }
+
+
+def as_json(value: Any, *, hidden: Iterable[int] = ()) -> Any:  # noqa: PLR0911 - one per type
+    """Turn a value, a row or a mapped object into what JSON has.
+
+    Nothing is loaded: attributes that are not there yet are left out.
+
+    Args:
+        value: Anything a page can list.
+        hidden: The places of a row to leave out.
+    """
+    if isinstance(value, Row):
+        places = set(hidden)
+        pairs = zip(value._fields, value, strict=True)
+        return {key: as_json(one) for n, (key, one) in enumerate(pairs) if n not in places}
+    if isinstance(value, Enum):
+        return value.name
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (Decimal, UUID)):
+        return str(value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(bytes(value)).decode()
+    if isinstance(value, Mapping):
+        return {str(key): as_json(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [as_json(one) for one in value]
+    state = inspect(value, raiseerr=False)
+    return _attributes(state) if isinstance(state, InstanceState) else value
+
+
+def _attributes(state: InstanceState[Any]) -> dict[str, Any]:
+    return {
+        attribute.key: as_json(state.dict[attribute.key])
+        for attribute in state.mapper.column_attrs
+        if attribute.key in state.dict
+        and not attribute.deferred
+        and not any(is_private(column) for column in attribute.columns)
+    }
+
+
+def is_private(column: Any) -> bool:
+    """Tell whether a column is never to be shown: ``info={"dbkit": {"private": True}}``."""
+    about = getattr(column, "info", {}).get("dbkit")
+    return isinstance(about, Mapping) and bool(about.get("private"))

@@ -1,0 +1,1 @@
+"""What a statement lists, and what is unique in each of its rows."""

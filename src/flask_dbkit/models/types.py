@@ -1,0 +1,126 @@
+"""Column types that mean the same thing on every database."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, DateTime, Interval, event
+from sqlalchemy.engine import Dialect
+from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+__all__ = ["UTCDateTime"]
+
+# These keep no offset: they are handed the UTC wall clock, and give it back without a zone.
+_WITHOUT_ZONE = frozenset({"sqlite", "mysql", "mariadb"})
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A point in time: aware in, aware UTC out, to the microsecond.
+
+    Stored as ``TIMESTAMP WITH TIME ZONE`` on PostgreSQL, ``DATETIME(6)`` on MySQL and MariaDB,
+    and as text in UTC on SQLite, always with six digits of fraction, so that the text sorts
+    as the time does. An aware value of any zone is converted. What Python returns is always in
+    UTC.
+
+    Adding or subtracting a ``timedelta`` inside a statement is left to the database. Of the
+    three only PostgreSQL has intervals.
+
+    Raises:
+        ValueError: The value has no time zone, or lies outside the years 1 to 9999 once it is
+            in UTC. SQLAlchemy wraps it in ``StatementError``; the text names the column.
+        TypeError: The value is no ``datetime``. Wrapped and named in the same way.
+
+    .. versionadded:: 0.1
+
+    References:
+        MariaDB keeps no fraction unless told to: https://mariadb.com/kb/en/datetime/
+    """
+
+    impl = DateTime
+    cache_ok = True
+    _columns: tuple[Column[Any], ...] = ()
+
+    def __init__(self) -> None:
+        super().__init__(timezone=True)
+
+    def __repr__(self) -> str:
+        return "UTCDateTime()"  # what a migration writes
+
+    @property
+    def python_type(self) -> type[datetime]:
+        """Return ``datetime``."""
+        return datetime
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column type of one database."""
+        if dialect.name in {"mysql", "mariadb"}:
+            from sqlalchemy.dialects.mysql import DATETIME  # noqa: PLC0415 - only if used
+
+            return dialect.type_descriptor(DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
+        """Treat a ``timedelta`` in an expression as an interval, all else as a point in time."""
+        return Interval() if isinstance(value, timedelta) else self
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Turn an aware datetime into what the driver stores.
+
+        Args:
+            value: Aware, in any zone, or ``None``.
+            dialect: The database it goes to.
+        """
+        if value is None:
+            return None
+        if not isinstance(value, datetime):
+            kind = "date" if isinstance(value, date) else type(value).__name__
+            raise TypeError(
+                f"{self._place()} was given {value!r}, a {kind}. Give an aware datetime,"
+                " for example datetime.now(timezone.utc)."
+            )
+        if value.utcoffset() is None:
+            raise ValueError(
+                f"{self._place()} was given the naive datetime {value!r}. Give an aware one:"
+                " datetime.now(timezone.utc), or value.replace(tzinfo=...) with the zone it"
+                " was measured in."
+            )
+        try:
+            utc = value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError(
+                f"{self._place()} was given {value!r}, which in UTC is outside the years"
+                " 1 to 9999. Give a value inside them."
+            ) from None
+        return utc.replace(tzinfo=None) if dialect.name in _WITHOUT_ZONE else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn what the driver returns into an aware datetime in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value.astimezone(UTC)
+
+    def _place(self) -> str:
+        # The column of a mixin was never in a table; only its copies are.
+        tables = ((column, getattr(column, "table", None)) for column in self._columns)
+        names = {f"{table.name}.{column.name}" for column, table in tables if table is not None}
+        if not names:
+            return "A UTCDateTime value"
+        which = "The UTCDateTime column" if len(names) == 1 else "One of the UTCDateTime columns"
+        return f"{which} {', '.join(sorted(names))}"
+
+
+# Revisions name a type by its module. Those that were written stay right wherever the code is.
+UTCDateTime.__module__ = "flask_dbkit.types"
+
+
+# A type does not know its column. Declarative copies the columns of mixins, types included, and
+# attaches each copy to a column of its own. One type object may also serve several columns.
+# https://docs.sqlalchemy.org/en/20/core/events.html#sqlalchemy.events.DDLEvents.after_parent_attach
+@event.listens_for(UTCDateTime, "after_parent_attach")
+def _remember_column(type_: UTCDateTime, column: Any) -> None:
+    if isinstance(column, Column):
+        type_._columns = (*type_._columns, column)  # noqa: SLF001 - our own class
