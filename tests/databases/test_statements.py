@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flask_dbkit.databases import statements
-from flask_dbkit.databases.statements import Kind, classify
+from flask_dbkit.databases.statements import Kind, classify_statement
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ from flask_dbkit.databases.statements import Kind, classify
 )
 def test_the_first_word_tells_the_kind(statement: str, kind: Kind) -> None:
     """Reads are repeated and compared, writes take the lock: a wrong answer would lose work."""
-    assert classify(statement) is kind
-    assert classify(statement) is kind  # from memory
+    assert classify_statement(statement) is kind
+    assert classify_statement(statement) is kind  # from memory
 
 
 def test_a_deep_indentation_costs_no_time() -> None:
     """The pattern looks at each character once; otherwise this would not end."""
-    assert classify(" " * 5000 + "!") is Kind.WRITE
+    assert classify_statement(" " * 5000 + "!") is Kind.WRITE
 
 
 def test_the_memory_for_statements_is_bounded() -> None:
     """Statements with values in their text do not fill the memory, and long ones are not kept."""
     for n in range(3000):
-        classify(f"SELECT {n}")
-    assert classify("SELECT '" + "x" * 10_000 + "'") is Kind.READ
+        classify_statement(f"SELECT {n}")
+    assert classify_statement("SELECT '" + "x" * 10_000 + "'") is Kind.READ
     assert len(statements._known) <= 1024
     assert max(len(known) for known in statements._known) <= 4096

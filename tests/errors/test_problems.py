@@ -40,7 +40,7 @@ from flask_dbkit import (
 from flask_dbkit.databases.errors import faults_for, faults_of
 from flask_dbkit.databases.statements import written_columns, written_table
 from flask_dbkit.errors.codes import PROBLEMS
-from flask_dbkit.errors.problems import classify as classify_alone
+from flask_dbkit.errors.problems import classify_error
 from tests.errors.faults import FAULTS, MAIL, SECRET, Site
 
 NewSite = Callable[..., Site]
@@ -162,10 +162,10 @@ def test_an_error_of_an_engine_without_a_kit_is_classified(engine: sa.Engine) ->
     with Session(engine) as session:
         with pytest.raises(sa.exc.IntegrityError) as caught:
             session.execute(sa.insert(table).values(id=1, name=None))
-    problem = classify_alone(caught.value)
+    problem = classify_error(caught.value)
     assert isinstance(problem, InvalidProblem)
     assert (problem.code, problem.columns) == ("invalid.null", ("name",))
-    raw = classify_alone(caught.value.orig)  # type: ignore[arg-type]
+    raw = classify_error(caught.value.orig)  # type: ignore[arg-type]
     assert raw is not None
     assert raw.code == "invalid.null"
     assert len(problem.statement_hash or "") == 12

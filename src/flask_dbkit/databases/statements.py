@@ -11,7 +11,7 @@ __all__ = [
     "SAVEPOINT",
     "WRITE",
     "Kind",
-    "classify",
+    "classify_statement",
     "first_word",
     "written_columns",
     "written_table",
@@ -72,7 +72,7 @@ _LONGEST = 4096
 _known: dict[str, Kind] = {}
 
 
-def classify(statement: str) -> Kind:
+def classify_statement(statement: str) -> Kind:
     """Return the kind of a statement. In doubt it writes, which is always safe.
 
     ``EXPLAIN ANALYZE`` of a write and functions that write pass for reading: only the

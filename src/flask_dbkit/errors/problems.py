@@ -1,6 +1,6 @@
 """Errors of a database as problems: a stable code, the status it means, and where it happened.
 
-:func:`classify` reads what an exception is from the
+:func:`classify_error` reads what an exception is from the
 driver's own codes (:mod:`flask_dbkit.databases.errors`) and asks the models for names
 (:mod:`.schema`). Nothing here knows of requests, and a :class:`DBProblem` never holds
 SQL, a value of a row or the name of a host.
@@ -37,7 +37,7 @@ __all__ = [
     "RetryProblem",
     "TimeoutProblem",
     "UnavailableProblem",
-    "classify",
+    "classify_error",
 ]
 
 
@@ -162,7 +162,7 @@ _CLASSES: dict[str, type[DBProblem]] = {
 }
 
 
-def classify(error: BaseException, schema: Schema | None = None) -> DBProblem | None:
+def classify_error(error: BaseException, schema: Schema | None = None) -> DBProblem | None:
     """Tell what a database error means.
 
     Args:
@@ -203,7 +203,7 @@ def _of_transaction(error: TransactionError, schema: Schema | None) -> DBProblem
         return _make("internal")  # some of it is saved: no conflict can be told of it
     if isinstance(error, OnCommitError):
         # Saved; what failed afterwards is only ours to answer for if it was the database.
-        failed = any(classify(each) is not None for each in error.errors)
+        failed = any(classify_error(each) is not None for each in error.errors)
         return _make("internal") if failed else None
     cause = error.__cause__
     found = _classify(cause, schema) if cause is not None else None

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from ..databases.errors import faults_of
-from .problems import classify
+from .problems import classify_error
 
 __all__ = ["Redact", "install_redaction", "redact_exception", "redact_text"]
 
@@ -215,7 +215,7 @@ def _is_of_database(error: BaseException) -> bool:
 
 def _describe(error: BaseException) -> str:
     """Say what is known of a database error: codes, and names of the schema."""
-    problem = classify(error)
+    problem = classify_error(error)
     driver = error.orig if isinstance(error, StatementError) else error
     lead = ""
     if driver is not None and isinstance(error, DBAPIError):

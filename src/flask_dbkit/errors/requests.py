@@ -30,8 +30,7 @@ from ..config import Config
 from ..exceptions import QueryError
 from ..transactions.opening import is_in_scope
 from .details import BASE_KEY, head_of_problem, prefers_page, render_problem
-from .problems import DBProblem
-from .problems import classify as classify_with
+from .problems import DBProblem, classify_error
 from .redaction import Redact
 from .schema import Schema
 
@@ -126,7 +125,7 @@ def classify(exc: BaseException) -> DBProblem | None:
 
     .. versionadded:: 0.1
     """
-    return classify_with(exc, _schema(known_databases()))
+    return classify_error(exc, _schema(known_databases()))
 
 
 def _schema(databases: Iterable[SQLAlchemy]) -> Schema:
@@ -195,7 +194,7 @@ class _Answers:
     def _classify(self, error: Exception) -> DBProblem | None:
         if isinstance(error, HTTPException):
             return None
-        problem = classify_with(error, _schema([self._db]))
+        problem = classify_error(error, _schema([self._db]))
         if problem is not None and not self._errors.apply(problem):
             problem.status = self._status(problem)
         return problem

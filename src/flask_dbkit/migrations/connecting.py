@@ -22,7 +22,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, event
 
 from ..databases.errors import faults_for
-from ..databases.statements import Kind, classify, first_word
+from ..databases.statements import Kind, classify_statement, first_word
 from .on_sqlite import without_foreign_keys
 
 __all__ = ["Limits", "Session", "is_lock_timeout", "migration_session"]
@@ -120,7 +120,7 @@ class _Recorder:
         self._statements = statements
 
     def __call__(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if classify(statement) is Kind.WRITE:
+        if classify_statement(statement) is Kind.WRITE:
             self._statements.append(statement)
 
 

@@ -12,7 +12,7 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
-from ..databases.statements import Kind, classify
+from ..databases.statements import Kind, classify_statement
 from .binds import bind_title, sqlite_file
 from .environment import Migrator
 from .folder import Folder, find_folder
@@ -79,7 +79,7 @@ def _render_in_memory(
 
         @event.listens_for(copy, "after_cursor_execute")
         def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-            if classify(statement) is Kind.WRITE:
+            if classify_statement(statement) is Kind.WRITE:
                 lines.append(f"{statement.strip()};")
                 if parameters:
                     lines.append(f"-- with {parameters!r}")

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..databases.scopes import restore_session
-from ..databases.statements import READ, WRITE, classify
+from ..databases.statements import READ, WRITE, classify_statement
 from ..exceptions import DBKitError
 from .checks import check_last, check_statement
 from .work import work_of, work_of_checkout
@@ -51,7 +51,7 @@ def _before_statement(cursor: Any, statement: str, parameters: Any, context: Any
     work = work_of(connection)
     if work is None:
         return
-    kind = classify(statement)
+    kind = classify_statement(statement)
     if work.tree is not None:
         check_statement(work.tree, kind, statement, context, work)
     elif kind is READ and context.compiled is not None:

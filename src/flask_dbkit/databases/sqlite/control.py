@@ -33,7 +33,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from ..statements import Kind, classify
+from ..statements import Kind, classify_statement
 from .gate import WriterGate
 from .transaction import (
     Mode,
@@ -316,7 +316,7 @@ class TransactionControl:
     # -- the upgrade ----------------------------------------------------------------------
 
     def _advance(self, transaction: Transaction, statement: str, parameters: Any) -> None:
-        kind = classify(statement)
+        kind = classify_statement(statement)
         if kind is Kind.READ:
             transaction.note_read(statement, parameters)
         elif kind is Kind.SAVEPOINT:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from ..statements import Kind, classify
+from ..statements import Kind, classify_statement
 from .control import NO_OPTIONS, READ_ONLY_OPTION, Plain, Send, TransactionControl
 from .gate import WriterGate
 from .transaction import (
@@ -100,7 +100,7 @@ class SharedTransactionControl(TransactionControl):
 
         All under the lock: the driver may give one prepared statement to two threads.
         """
-        kind = classify(statement)
+        kind = classify_statement(statement)
         with self._changed:
             if self._statement_timeout_s is not None:
                 self._deadline = time.monotonic() + self._statement_timeout_s
