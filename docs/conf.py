@@ -14,7 +14,7 @@ warnings.filterwarnings("ignore", "Unmanaged access of declarative attribute")
 project = "Flask-DBKit"
 author = "Flask-DBKit contributors"
 copyright = "Flask-DBKit contributors"  # noqa: A001 - Sphinx wants this name
-release = version = installed_version("flask-dbkit")
+release = version = installed_version("flask-sqlalchemy-dbkit")
 
 extensions = [
     "myst_parser",

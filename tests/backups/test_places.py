@@ -116,7 +116,7 @@ def test_without_fsspec_the_extra_is_named(shop: Shop, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "fsspec", None)
     result = shop.run("create", "--to", "s3://bucket/x")
     assert result.exit_code == 1
-    assert "pip install 'flask-dbkit[remote]'" in result.output
+    assert "pip install 'flask-sqlalchemy-dbkit[remote]'" in result.output
 
 
 def test_a_store_is_called_by_its_name_without_a_password(memory: Any) -> None:

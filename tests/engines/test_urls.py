@@ -74,7 +74,7 @@ def test_a_missing_driver_names_the_extra(
     hide(monkeypatch, *hidden)
     with pytest.raises(ConfigError) as caught:
         parse_database_url(url, key=KEY)
-    assert f"Run: pip install 'flask-dbkit[{extra}]'" in str(caught.value)
+    assert f"Run: pip install 'flask-sqlalchemy-dbkit[{extra}]'" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 

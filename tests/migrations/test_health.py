@@ -103,7 +103,8 @@ def test_without_the_extra_every_command_names_it() -> None:
         "                ['check'], ['lint'], ['adopt'], ['stamp']):\n"
         "    done = app.test_cli_runner().invoke(args=['dbkit', 'migrate', *command])\n"
         "    assert done.exit_code == 1, (command, done.exception)\n"
-        "    assert \"pip install 'flask-dbkit[migrate]'\" in done.output, (command, done.output)\n"
+        "    line = \"pip install 'flask-sqlalchemy-dbkit[migrate]'\"\n"
+        "    assert line in done.output, (command, done.output)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

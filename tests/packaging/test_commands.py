@@ -54,14 +54,67 @@ def test_documented_commands_are_targets(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
 def test_documented_extras_exist(name: str) -> None:
-    """``pip install 'flask-dbkit[…]'`` names extras that exist."""
+    """``pip install 'flask-sqlalchemy-dbkit[…]'`` names extras that exist."""
     text = (ROOT / name).read_text()
     named = {
         extra.strip()
-        for group in re.findall(r"flask-dbkit\[([^\]]+)\]", text)
+        for group in re.findall(r"flask-sqlalchemy-dbkit\[([^\]]+)\]", text)
         for extra in group.split(",")
     }
     assert named <= set(PROJECT["project"]["optional-dependencies"])
+
+
+# What installs, or asks what is installed: "flask-dbkit" itself is somebody else's project.
+_OLD_NAME = re.compile(
+    r"""(?ix)
+    \b(?:install|add|requires?) \b [^\n]{0,80}? (?<![\w./-]) flask[-.]dbkit (?![\w-])
+    | (?<![\w./-]) flask-dbkit \s* (?: \[\w | [=~!<>]= )  # with extras, or a version
+    | version \( ["'] flask[-_.]dbkit ["']
+    | pypi\.org/(?:project|pypi)/flask-dbkit
+    | shields\.io/pypi/\w+/flask-dbkit
+    | ^name\ =\ "flask-dbkit"
+    """,
+    re.MULTILINE,
+)
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return [ROOT / name for name in listed.split("\0") if name]
+
+
+def test_nothing_installs_the_project_that_has_the_short_name() -> None:
+    """Every install line, link and look-up of a version names ``flask-sqlalchemy-dbkit``."""
+    found = []
+    for path in _tracked():
+        if path == Path(__file__) or path.suffix in {".svg", ".png", ".gz"} or not path.exists():
+            continue
+        text = path.read_text(encoding="utf-8")
+        found += [f"{path.relative_to(ROOT)}: {match[0]}" for match in _OLD_NAME.finditer(text)]
+    assert found == []
+    assert PROJECT["project"]["name"] == "flask-sqlalchemy-dbkit"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pip install flask-dbkit",
+        "pip install 'flask-dbkit[postgresql]'",
+        "uv add flask-dbkit",
+        "poetry add Flask-DBKit",
+        "RUN pip install --no-cache-dir gunicorn flask-dbkit",
+        "flask-dbkit[mysql]>=0.1",
+        "flask-dbkit==0.0.1",
+        "metadata.version('flask-dbkit')",
+        "https://pypi.org/project/flask-dbkit/",
+    ],
+)
+def test_the_old_name_would_be_found(line: str) -> None:
+    """The test above reads requirements, Dockerfiles and look-ups as well."""
+    assert _OLD_NAME.search(line)
+    assert not _OLD_NAME.search(re.sub("(?i)flask-dbkit", "flask-sqlalchemy-dbkit", line))
 
 
 def test_the_classifiers_agree_with_the_oldest_python() -> None:

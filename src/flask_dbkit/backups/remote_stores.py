@@ -41,7 +41,8 @@ def store_at(place: str, *, relative_to: Path) -> Store:
         fsspec: Any = import_module("fsspec")
     except ImportError:
         raise BackupError(
-            f"Backups at {parts.scheme}:// need fsspec. Run: pip install 'flask-dbkit[remote]'",
+            f"Backups at {parts.scheme}:// need fsspec."
+            " Run: pip install 'flask-sqlalchemy-dbkit[remote]'",
             code="remote.missing",
         ) from None
     try:

@@ -35,7 +35,7 @@ def info(context: click.Context, as_json: bool) -> None:
 
 
 def _as_json(reports: Sequence[EngineReport]) -> dict[str, object]:
-    packages = ("flask-dbkit", "flask", "flask-sqlalchemy", "sqlalchemy")
+    packages = ("flask-sqlalchemy-dbkit", "flask", "flask-sqlalchemy", "sqlalchemy")
     return {
         "versions": {name: version(name) for name in packages},
         "binds": [report.as_dict() for report in reports],

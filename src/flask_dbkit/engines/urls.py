@@ -107,7 +107,9 @@ def _check_driver(url: URL, key: str) -> None:
         raise _unknown_to_sqlalchemy(url, key) from None
     except ImportError as error:
         extra = _EXTRAS.get(backend)
-        install = f"pip install 'flask-dbkit[{extra}]'" if extra else f"pip install {driver}"
+        install = (
+            f"pip install 'flask-sqlalchemy-dbkit[{extra}]'" if extra else f"pip install {driver}"
+        )
         raise ConfigError(
             f"{key} names a {backend} database, but its driver {driver!r} is not installed"
             f" ({error}). Run: {install}",

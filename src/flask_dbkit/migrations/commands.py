@@ -30,7 +30,8 @@ def migrate() -> None:
         import alembic  # noqa: F401
     except ImportError as error:
         raise click.ClickException(
-            "Migrations need Flask-Migrate and Alembic. Run: pip install 'flask-dbkit[migrate]'"
+            "Migrations need Flask-Migrate and Alembic."
+            " Run: pip install 'flask-sqlalchemy-dbkit[migrate]'"
         ) from error
 
 
