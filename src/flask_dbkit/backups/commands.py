@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from flask.cli import AppGroup
 
-from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from ..cli.group import FAILED, dbkit_group
+from ..cli.printing import as_json_option, print_json, print_table
 from ..exceptions import BackupError, ConfigError
 from . import current as backups
 
@@ -85,8 +86,10 @@ def list_(context: click.Context, *, at: str | None, as_json: bool) -> None:
         listed = backups.list_backups(at=at)
         if as_json:
             print_json([each.as_dict() for each in listed])
+        elif listed:
+            print_table(_rows(listed))
         else:
-            click.echo(_table(listed) if listed else "There are no backups.")
+            click.echo("There are no backups.")
     outcome.exit(context)
 
 
@@ -229,14 +232,14 @@ def _warn(manifest: Manifest) -> None:
         click.echo(f"Warning: {violations} rows break a foreign key in the source.", err=True)
 
 
-def _table(listed: Sequence[Listed]) -> str:
-    rows = [("id", "bind", "created (UTC)", "size", "revision", "state")]
-    rows += [_row(each) for each in listed]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+def _rows(listed: Sequence[Listed]) -> list[tuple[str, ...]]:
+    return [
+        ("id", "bind", "created (UTC)", "size", "revision", "state"),
+        *(_row(each) for each in listed),
+    ]
 
 
-def _row(listed: Listed) -> tuple[Any, ...]:
+def _row(listed: Listed) -> tuple[str, ...]:
     manifest = listed.manifest
     if manifest is None:
         return (listed.id, "", "", "", "", f"damaged: {listed.problem}")

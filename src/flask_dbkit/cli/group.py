@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
-from typing import Any
 
 import click
 from flask.cli import AppGroup
 
-__all__ = ["COMMANDS", "FAILED", "DBKitGroup", "as_json_option", "dbkit_group", "print_json"]
+__all__ = ["COMMANDS", "FAILED", "DBKitGroup", "dbkit_group"]
 
 FAILED = 1
 """Exit code for a finding, a failure, or a lock held elsewhere; 0 is success, 2 wrong usage."""
@@ -39,12 +37,3 @@ class DBKitGroup(AppGroup):
 
 
 dbkit_group = DBKitGroup("dbkit", help="Look after the application's databases.")
-
-as_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON instead of a table."
-)
-
-
-def print_json(value: Any) -> None:
-    """Print a value of plain dicts, lists, texts and numbers."""
-    click.echo(json.dumps(value, indent=2))

@@ -8,7 +8,8 @@ from importlib.metadata import version
 import click
 
 from ..application import current_state
-from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from ..cli.group import FAILED, dbkit_group
+from ..cli.printing import as_json_option, print_json
 from .flask_sqlalchemy import current_engines
 from .report import EngineReport, inspect_engine
 

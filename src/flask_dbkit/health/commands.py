@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from ..application import current_state
-from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from ..cli.group import FAILED, dbkit_group
+from ..cli.printing import as_json_option, print_json, print_table
 from .checks import GROUPS
 from .report import Report
 
@@ -34,23 +35,21 @@ def health(context: click.Context, *, group: str, as_json: bool) -> None:
     if as_json:
         print_json(report.as_dict())
     else:
-        click.echo(_as_table(report))
+        _print(report)
     if report.status == "fail":
         context.exit(FAILED)
 
 
-def _as_table(report: Report) -> str:
-    rows = [
-        (name, entry["status"], entry["code"] or "", _observed(entry))
-        for name, entries in report.checks.items()
-        for entry in entries
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    lines = [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
-        for row in rows
-    ]
-    return "\n".join([report.status, *(f"  {line.rstrip()}" for line in lines)])
+def _print(report: Report) -> None:
+    click.echo(report.status)
+    print_table(
+        [
+            (name, entry["status"], entry["code"] or "", _observed(entry))
+            for name, entries in report.checks.items()
+            for entry in entries
+        ],
+        indent=2,
+    )
 
 
 def _observed(entry: dict[str, object]) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from ..application import current_state
-from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from ..cli.group import FAILED, dbkit_group
+from ..cli.printing import as_json_option, print_json
 from .current import Listing, declared_listings
 from .indexes import IndexFinding
 

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backups.current import create_backup
-from ..cli.group import FAILED, as_json_option, dbkit_group, print_json
+from ..cli.group import FAILED, dbkit_group
+from ..cli.printing import as_json_option, print_json, print_table
 from ..exceptions import BackupError, MigrationError
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def status(context: click.Context, as_json: bool, exit_code: bool, directory: st
     if as_json:
         print_json([state.as_dict() for state in states])
     else:
-        click.echo(_status_table(states))
+        _print_status(states)
     if any(state.status == "unreachable" for state in states) or (
         exit_code and any(state.status != "current" for state in states)
     ):
@@ -232,9 +233,8 @@ def check(
         print_json([difference.as_dict() for difference in found])
     elif not found:
         click.echo("Models and databases agree.")
-    for difference in [] if as_json else found:
-        where = f"{difference.bind}.{difference.table}" if difference.table else difference.bind
-        click.echo(f"{difference.kind:<18}  {where}: {difference.detail}")
+    else:
+        print_table([(one.kind, f"{one.where}: {one.detail}") for one in found])
     if found:
         context.exit(FAILED)
 
@@ -381,19 +381,15 @@ def _tell_idle(done: dict[str, list[str]]) -> None:
             click.echo(f"{bind}: nothing to do.")
 
 
-def _status_table(states: Sequence[BindState]) -> str:
+def _print_status(states: Sequence[BindState]) -> None:
     rows = [("bind", "status", "at", "newest")]
     rows += [
         (state.bind, state.status, ", ".join(state.current) or "-", ", ".join(state.heads) or "-")
         for state in states
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    print_table(rows)
     for state in states:
-        lines += [f"{state.bind} lacks {one.revision}  {one.message}" for one in state.pending]
+        for one in state.pending:
+            click.echo(f"{state.bind} lacks {one.revision}  {one.message}")
         if state.problem:
-            lines.append(f"{state.bind}: {state.problem}")
-    return "\n".join(lines)
+            click.echo(f"{state.bind}: {state.problem}")

@@ -34,6 +34,11 @@ class Difference:
     table: str | None
     detail: str
 
+    @property
+    def where(self) -> str:
+        """Database and table, for people."""
+        return f"{self.bind}.{self.table}" if self.table else self.bind
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self)
