@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         switch_lines,
         verify_backup,
     )
-    from .databases import database_at, database_for
+    from .database import database_at, database_for
     from .manifest import Manifest
     from .pruning import list_all, prune
     from .remote_stores import store_at
@@ -72,7 +72,7 @@ __getattr__ = on_demand(
         " restore_backup_in_place switch_lines verify_backup"
     ),
     creating="Packing create",
-    databases="database_at database_for",
+    database="database_at database_for",
     manifest="Manifest",
     pruning="list_all prune",
     restoring="Restored restore restore_in_place",

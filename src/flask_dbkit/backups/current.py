@@ -2,9 +2,6 @@
 
 Each function needs an application context. Where backups are kept, compressed, encrypted and
 for how long is configured by the ``DBKIT_BACKUP_*`` settings.
-
-The core of the room is imported at the first use: few processes ever make a
-backup, and all of them import the library.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
@@ -26,15 +22,15 @@ from ..engines.urls import parse_database_url, without_secrets
 from ..exceptions import BackupError, closest
 from ..health.checks import Check
 from ..health.report import PASS, WARN, Result
-
-if TYPE_CHECKING:
-    from .creating import Packing
-    from .database import Database, Progress
-    from .manifest import Manifest
-    from .pruning import Listed
-    from .restoring import Restored
-    from .store import Store
-    from .verifying import Verification
+from .creating import Packing, create, ignore_progress
+from .database import Database, Progress, database_at, database_for
+from .manifest import Manifest
+from .pruning import Listed, list_all, prune
+from .remote_stores import store_at
+from .restoring import Restored, restore, restore_in_place
+from .store import Store
+from .verifying import Verification
+from .verifying import verify as verify_stored
 
 __all__ = [
     "age_check",
@@ -87,17 +83,15 @@ def create_backup(
 
     .. versionadded:: 0.1
     """
-    from .. import backups as backup
-
     store, database = _store(to), _database(bind)
-    made = backup.create(
+    made = create(
         database,
         store,
         bind=bind or _DEFAULT,
         packing=_packing(),
         compact=compact,
         jobs=jobs,
-        **({} if progress is None else {"progress": progress}),
+        progress=progress or ignore_progress,
     )
     if not verify:
         return made
@@ -116,9 +110,7 @@ def list_backups(*, at: str | None = None) -> list[Listed]:
 
     .. versionadded:: 0.1
     """
-    from .. import backups as backup
-
-    return backup.list_all(_store(at))
+    return list_all(_store(at))
 
 
 def verify_backup(backup_id: str, *, at: str | None = None) -> Verification:
@@ -136,10 +128,8 @@ def verify_backup(backup_id: str, *, at: str | None = None) -> Verification:
 
     .. versionadded:: 0.1
     """
-    from .. import backups as backup
-
     store = _store(at)
-    return backup.verify(store, backup_id, _scratch_place(store, backup_id), packing=_packing())
+    return verify_stored(store, backup_id, _scratch_place(store, backup_id), packing=_packing())
 
 
 def restore_backup(
@@ -166,12 +156,10 @@ def restore_backup(
 
     .. versionadded:: 0.1
     """
-    from .. import backups as backup
-
     store = _store(at)
-    target = None if into is None else backup.database_at(_located(into))
+    target = None if into is None else database_at(_located(into))
     try:
-        return backup.restore(
+        return restore(
             store,
             backup_id,
             _own(store.read_manifest(backup_id).bind) if target is None else None,
@@ -207,8 +195,6 @@ def restore_backup_in_place(
 
     .. versionadded:: 0.1
     """
-    from .. import backups as backup
-
     store = _store(at)
     bind = store.read_manifest(backup_id).bind
     database = _own(bind)
@@ -218,7 +204,7 @@ def restore_backup_in_place(
             " Name a database with --into URL.",
             code="target.missing",
         )
-    return backup.restore_in_place(
+    return restore_in_place(
         store, backup_id, database, force=force, packing=_packing(), jobs=jobs, tell=tell
     )
 
@@ -237,9 +223,7 @@ def prune_backups(*, at: str | None = None, dry_run: bool = False) -> list[Manif
 
     .. versionadded:: 0.1
     """
-    from .. import backups as backup
-
-    return backup.prune(_store(at), current_state().config.backup_keep, dry_run=dry_run)
+    return prune(_store(at), current_state().config.backup_keep, dry_run=dry_run)
 
 
 def bind_names() -> list[str]:
@@ -268,15 +252,13 @@ def age_check(config: Config, instance_path: str, binds: Iterable[str]) -> Check
         instance_path: The folder a relative ``DBKIT_BACKUP_DIR`` is relative to.
         binds: The names of the binds that should have backups.
     """
-    from .. import backups as backup
-
     limit_s, names = config.backup_max_age_s, tuple(binds)
     assert limit_s is not None
 
     def look(_attempt: object) -> Mapping[str, Result]:
-        store = backup.store_at(config.backup_dir, relative_to=Path(instance_path))
+        store = store_at(config.backup_dir, relative_to=Path(instance_path))
         newest: dict[str, datetime] = {}
-        for listed in backup.list_all(store):  # the oldest first
+        for listed in list_all(store):  # the oldest first
             if listed.manifest is not None and listed.manifest.bind in names:
                 newest[listed.manifest.bind] = listed.manifest.created_at
         if set(newest) != set(names):
@@ -303,17 +285,13 @@ def _db() -> SQLAlchemy:
 
 
 def _store(place: str | None) -> Store:
-    from .. import backups as backup
-
     folder = Path(current_app.instance_path)
-    return backup.store_at(place or current_state().config.backup_dir, relative_to=folder)
+    return store_at(place or current_state().config.backup_dir, relative_to=folder)
 
 
 def _packing() -> Packing:
-    from .. import backups as backup
-
     config = current_state().config
-    return backup.Packing(
+    return Packing(
         config.backup_compression, config.backup_filter or (), config.backup_unfilter or ()
     )
 
@@ -334,8 +312,6 @@ def _database(bind: str | None) -> Database:
 
 def _own(name: str) -> Database | None:
     """Return a database of the current application by the name of its bind."""
-    from .. import backups as backup
-
     engines = current_engines(_db())
     # An application may have called a bind "default" itself; then that one is meant.
     key = name if name in engines else None
@@ -343,24 +319,22 @@ def _own(name: str) -> Database | None:
         return None
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
     arguments = given_options(app, _db()).get(key, {}).get("connect_args")
-    return backup.database_for(engines[key], arguments)
+    return database_for(engines[key], arguments)
 
 
 def _scratch_place(store: Store, backup_id: str) -> Database:
     """Return the database beside which a scratch database is made to verify a backup."""
-    from .. import backups as backup
-
     url = current_state().config.backup_scratch_url
     try:
         manifest = store.read_manifest(backup_id)
     except BackupError as error:
         if error.code == "backup.unknown":
             raise
-        return backup.database_at("sqlite://")  # nothing of it will be restored
+        return database_at("sqlite://")  # nothing of it will be restored
     if manifest.dialect == "sqlite":
-        return backup.database_at("sqlite://")  # its scratch is a file beside the backups
+        return database_at("sqlite://")  # its scratch is a file beside the backups
     if url is not None:
-        return backup.database_at(url)
+        return database_at(url)
     own = _own(manifest.bind)
     if own is None:
         raise BackupError(

@@ -1,19 +1,34 @@
-"""What every kind of database has to offer so that it can be backed up and restored."""
+"""What every kind of database offers so that it can be backed up and restored, and which is which.
+
+The code of one kind is imported when a database of that kind is asked for.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
+from sqlalchemy.pool import NullPool
 
+from ..engines.urls import parse_database_url
 from ..exceptions import BackupError
 from .manifest import Manifest
 
-__all__ = ["Contents", "Database", "DumpedFile", "Progress", "Target"]
+__all__ = [
+    "Contents",
+    "Database",
+    "DumpedFile",
+    "Progress",
+    "Target",
+    "database_at",
+    "database_for",
+]
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that are done, and all of them, or ``None`` when nobody knows."""
@@ -105,9 +120,14 @@ class Database(ABC):
     Args:
         engine: Of the bind.
         connect_args: The driver arguments of the bind that are not in its URL.
+
+    Attributes:
+        dialect: How manifests name this kind.
+        drivers: The only drivers it works with; empty for all.
     """
 
     dialect: str
+    drivers: tuple[str, ...] = ()
 
     def __init__(self, engine: Engine, connect_args: Mapping[str, Any] | None = None) -> None:
         self.engine = engine
@@ -157,6 +177,10 @@ class Database(ABC):
             jobs: As in :meth:`Target.load`.
         """
 
+    def set_aside(self) -> Path | None:
+        """Keep a database that is damaged as it is, beside itself; ``None`` if there is no way."""
+        return None
+
 
 def not_empty(name: str) -> BackupError:
     """Build the error for a target that holds something."""
@@ -165,3 +189,54 @@ def not_empty(name: str) -> BackupError:
         " not exist or is empty, or replace the live one with --in-place --yes.",
         code="target.not_empty",
     )
+
+
+def database_for(engine: Engine, connect_args: Mapping[str, Any] | None = None) -> Database:
+    """Return what backs up and restores the database of an engine.
+
+    Args:
+        engine: On SQLite through Python's own module, PostgreSQL, MariaDB or MySQL.
+        connect_args: The driver arguments the engine was made with, besides its URL.
+
+    Raises:
+        BackupError: No backup is written for this database.
+
+    .. versionadded:: 0.1
+    """
+    kind = _kind_of(engine.dialect.name)
+    if kind is None or (kind.drivers and engine.dialect.driver not in kind.drivers):
+        raise BackupError(
+            f"No backup is written for {engine.dialect.name}+{engine.dialect.driver}. There is one"
+            " for SQLite, PostgreSQL, MariaDB and MySQL.",
+            code="database.unsupported",
+        )
+    return kind(engine, connect_args)
+
+
+def database_at(url: object) -> Database:
+    """Return the same for a URL, with an engine that keeps no connection open.
+
+    Raises:
+        ConfigError: It is no database URL, or its driver is not installed.
+        BackupError: As :func:`database_for`.
+
+    .. versionadded:: 0.1
+    """
+    parsed = parse_database_url(url, key="--into")
+    return database_for(sa.create_engine(parsed, poolclass=NullPool))
+
+
+def _kind_of(dialect: str) -> type[Database] | None:
+    module = _MODULES.get(dialect)
+    if module is None:
+        return None
+    kind: type[Database] = import_module(f"{__package__}.{module}.database").KIND
+    return kind
+
+
+_MODULES = {
+    "sqlite": "on_sqlite",
+    "postgresql": "on_postgresql",
+    "mysql": "on_mysql",
+    "mariadb": "on_mysql",
+}

@@ -12,7 +12,6 @@ from ..exceptions import BackupError
 from .creating import Packing, create
 from .database import Database
 from .manifest import Manifest
-from .on_sqlite.database import SQLiteDatabase
 from .store import Store
 from .verifying import unpacked
 
@@ -136,8 +135,11 @@ def restore_in_place(
             safety_id = safety.id
             tell(f"What is there now was saved as {safety_id}.")
         except BackupError as error:
-            if error.code == "database.damaged" and isinstance(database, SQLiteDatabase):
-                aside = str(database.set_aside())
+            if error.code == "database.damaged":
+                kept = database.set_aside()
+                if kept is None:
+                    raise
+                aside = str(kept)
                 tell(f"What is there now is damaged. It was copied to {aside}.")
             elif error.code != "database.missing":
                 raise

@@ -297,3 +297,7 @@ def _is_complete(script: Path) -> bool:
     with script.open("rb") as file:
         file.seek(max(0, script.stat().st_size - 200))
         return _LAST_LINE in file.read()
+
+
+KIND = MySQLDatabase
+"""What the room looks for in each of these modules."""

@@ -250,3 +250,7 @@ def _size_of(archive: Path, folder: Path) -> int:
         return archive.stat().st_size + inside
     except FileNotFoundError:  # pg_dump renames what it writes
         return 0
+
+
+KIND = PostgreSQLDatabase
+"""What the room looks for in each of these modules."""

@@ -53,6 +53,7 @@ class SQLiteDatabase(Database):
     """One bind on SQLite, a file or in memory."""
 
     dialect = "sqlite"
+    drivers = ("pysqlite",)
 
     @property
     def path(self) -> Path | None:
@@ -331,3 +332,7 @@ def _with_details(contents: Contents, **details: object) -> Contents:
         details={**contents.details, **details},
         problems=contents.problems,
     )
+
+
+KIND = SQLiteDatabase
+"""What the room looks for in each of these modules."""
