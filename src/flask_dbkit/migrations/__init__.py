@@ -13,8 +13,9 @@ from ..support.faces import on_demand
 
 if TYPE_CHECKING:
     from .connecting import Limits
+    from .current import bind_names, find_folder
     from .environment import run_env
-    from .folder import Folder, bind_names, find_folder
+    from .folder import Folder
     from .lint import assured
     from .previewing import dry_run
     from .state import BindState, examine
@@ -41,8 +42,9 @@ __all__ = [
 __getattr__ = on_demand(
     __name__,
     connecting="Limits",
+    current="bind_names find_folder",
     environment="run_env",
-    folder="Folder bind_names find_folder",
+    folder="Folder",
     lint="assured",
     previewing="dry_run",
     state="BindState examine",

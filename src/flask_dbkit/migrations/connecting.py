@@ -25,7 +25,7 @@ from ..databases.errors import faults_for
 from ..databases.statements import Kind, classify_statement, first_word
 from .on_sqlite import without_foreign_keys
 
-__all__ = ["Limits", "Session", "is_lock_timeout", "migration_session"]
+__all__ = ["Limits", "MigratingConnection", "is_lock_timeout", "migrating_connection"]
 
 _QUEUEING = frozenset({"ALTER", "CREATE", "DROP", "LOCK", "RENAME", "TRUNCATE", "REINDEX"})
 _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass
-class Session:
+class MigratingConnection:
     """A connection that migrates, and what it has sent.
 
     Attributes:
@@ -70,9 +70,9 @@ class Session:
 
 
 @contextmanager
-def migration_session(
+def migrating_connection(
     target: Engine | Connection, limits: Limits, *, writes: bool
-) -> Iterator[Session]:
+) -> Iterator[MigratingConnection]:
     """Prepare a connection for revisions.
 
     Args:
@@ -87,7 +87,7 @@ def migration_session(
         connection: Connection = (
             stack.enter_context(target.connect()) if isinstance(target, Engine) else target
         )
-        session = Session(connection, is_external=connection.in_transaction())
+        session = MigratingConnection(connection, is_external=connection.in_transaction())
         if connection.dialect.name == "sqlite":
             if not session.is_external:
                 stack.enter_context(without_foreign_keys(connection, writes=writes))
@@ -158,7 +158,9 @@ def _listening(connection: Connection, patience: _Patience) -> Iterator[None]:
 class _Patience:
     """Sets how long the next statement waits for a lock: by what waits behind it."""
 
-    def __init__(self, connection: Connection, session: Session, limits: Limits) -> None:
+    def __init__(
+        self, connection: Connection, session: MigratingConnection, limits: Limits
+    ) -> None:
         self._postgresql = connection.dialect.name == "postgresql"
         self._session, self._limits = session, limits
         self._in_force: float | None = None

@@ -1,12 +1,77 @@
-"""Where an application's revisions are. Imports nothing of Alembic, which takes half a second."""
+"""The migrations of the current application: where its revisions are, and for which databases.
+
+Imports nothing of Alembic, which takes half a second, before a folder is asked for.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
-from flask import Flask
+from flask import Flask, current_app, has_app_context
+from flask_sqlalchemy import SQLAlchemy
 
-__all__ = ["migrations_path"]
+from ..application import only_application
+from ..engines.flask_sqlalchemy import current_engines
+from .binds import suffix_of
+
+if TYPE_CHECKING:
+    from .folder import Folder
+
+__all__ = ["application_context", "bind_names", "find_folder", "migrations_path"]
+
+
+@contextmanager
+def application_context() -> Iterator[None]:
+    """Enter the context of the one application of this process, unless there is one.
+
+    Raises:
+        RuntimeError: There is none, or there are several.
+    """
+    if has_app_context():
+        yield
+        return
+    with only_application().app_context():
+        yield
+
+
+def bind_names() -> list[str]:
+    """Return the suffixes of the current application's databases; for ``script.py.mako``."""
+    db: SQLAlchemy = current_app.extensions["sqlalchemy"]
+    return [suffix_of(key) for key in current_engines(db)]
+
+
+def find_folder(
+    directory: str | Path | None = None, *, x_arguments: tuple[str, ...] = ()
+) -> Folder:
+    """Find the migrations folder of the current application. Touches no database.
+
+    Args:
+        directory: Where it is, as :func:`migrations_path` takes it.
+        x_arguments: Values of ``-x``.
+    """
+    from .folder import Folder  # noqa: PLC0415 - Alembic is an extra
+
+    app = _current_app()
+    db: SQLAlchemy = app.extensions["sqlalchemy"]
+    migrate = app.extensions.get("migrate")
+    options: dict[str, Any] = {"compare_type": True, "render_as_batch": True}
+    if migrate is not None:
+        options |= migrate.configure_args
+    state = app.extensions.get("dbkit")
+    return Folder(
+        path=migrations_path(app, directory),
+        db=db,
+        engines=current_engines(db),
+        extensions=app.extensions,
+        options=options,
+        x_arguments=x_arguments,
+        package=app.import_name.partition(".")[0],
+        instance_path=Path(app.instance_path),
+        direct_url=None if state is None else state.config.direct_url,
+    )
 
 
 def migrations_path(app: Flask, directory: str | Path | None = None) -> Path:
@@ -28,9 +93,21 @@ def migrations_path(app: Flask, directory: str | Path | None = None) -> Path:
     return Path.cwd() / path
 
 
+def folder_if_there() -> Folder | None:
+    """Return the folder of the current application; ``None``, without Alembic, if it has none."""
+    if not (migrations_path(_current_app()) / "env.py").is_file():
+        return None
+    return find_folder()
+
+
 def _configured(app: Flask) -> str:
     migrate = app.extensions.get("migrate")
     if migrate is not None and migrate.directory is not None:
         return str(migrate.directory)
     state = app.extensions.get("dbkit")
     return str(state.config.migrations_dir) if state is not None else "migrations"
+
+
+def _current_app() -> Flask:
+    proxied: Any = current_app
+    return cast("Flask", proxied._get_current_object())  # noqa: SLF001 - documented all the same

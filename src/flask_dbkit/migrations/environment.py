@@ -1,9 +1,8 @@
 """What ``env.py`` does: every database of the application, one after the other.
 
 ``env.py`` is a few lines that call :func:`run_env`, so that whatever is improved here reaches
-folders made long ago. A folder with an ``env.py`` of Flask-Migrate's own works too with the
-commands of ``flask dbkit migrate``: Alembic's context is told to ask here before it connects and
-before it runs revisions.
+folders made long ago. One of Flask-Migrate's own works too with the commands of ``flask dbkit
+migrate``: see :mod:`~flask_dbkit.migrations.foreign`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 from alembic.runtime.environment import EnvironmentContext
@@ -25,22 +22,21 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from ..exceptions import MigrationError
-from .binds import bind_title, suffix_of
-from .connecting import Limits, Session, is_lock_timeout, migration_session
+from .binds import bind_title
+from .connecting import Limits, MigratingConnection, is_lock_timeout, migrating_connection
+from .current import application_context, find_folder
 from .failures import explained, locked_out
-from .folder import Folder, application_context, find_folder
+from .folder import Folder
 from .locking import upgrade_lock
 from .logs import configure_logging, undisturbed_logging
 from .on_sqlite import read_versions
-from .rendering import rendering
+from .options import context_options, writes_each_database
 from .steps import Steps
 
 __all__ = ["MIGRATOR", "Migrator", "run_env"]
 
 MIGRATOR = "flask_dbkit.migrator"
 """Where Alembic's configuration keeps the :class:`Migrator` of a command of ours."""
-
-_CHECKS = "alembic.ext.checkconstraint_byname"
 
 NO_OPTIONS: Mapping[str, Any] = {}
 
@@ -113,8 +109,11 @@ class Migrator:
         report: Report | None = None,
         only: frozenset[str | None] | None = None,
     ) -> None:
-        self._environment = environment
-        self._folder = folder
+        self.environment = environment
+        self.folder = folder
+        # Its own methods: a ForeignEnvironment puts others in their place.
+        self.plain_configure = environment.configure
+        self.plain_run = environment.run_migrations
         self._limits = limits or Limits()
         self._report = report or (lambda line: None)
         self._only = only
@@ -122,34 +121,32 @@ class Migrator:
         self._plain_fn: Callable[..., Any] = opts["fn"]
         self._authors = "revision_context" in opts or "template_args" in opts
         self._writes = not (self._authors or opts.get("dont_mutate") or opts.get("as_sql"))
-        self._plain_configure = environment.configure
-        self._plain_run = environment.run_migrations
-        self._session: Session | None = None
-        self._bind: str | None = None
-        self._stack = ExitStack()
         self.done: dict[str | None, list[str]] = {}
         """Per database that was looked at, the revisions applied to it."""
 
-    # -- an env.py of ours ----------------------------------------------------------------
-
     def run(self, options: Mapping[str, Any]) -> None:
         """Migrate each database in turn."""
-        given: Connection | None = self._environment.config.attributes.get("connection")
+        given: Connection | None = self.environment.config.attributes.get("connection")
         if given is not None:
             self.run_on(None, given, options)
             return
         for key, engine in self._targets().items():
-            if self._environment.is_offline_mode():
+            if self.environment.is_offline_mode():
                 self.run_offline(key, engine, options)
             else:
                 self.run_on(key, engine, options)
 
+    def is_wanted(self, key: str | None) -> bool:
+        """Tell whether a database is to be migrated."""
+        return self._only is None or key in self._only
+
+    def is_given(self, connection: Connection) -> bool:
+        """Tell whether a connection is the one that the command was given."""
+        given: object = self.environment.config.attributes.get("connection")
+        return connection is given
+
     def _targets(self) -> dict[str | None, Engine]:
-        return {
-            key: engine
-            for key, engine in self._folder.engines.items()
-            if self._only is None or key in self._only
-        }
+        return {key: engine for key, engine in self.folder.engines.items() if self.is_wanted(key)}
 
     def run_on(
         self,
@@ -158,116 +155,56 @@ class Migrator:
         options: Mapping[str, Any] = NO_OPTIONS,
     ) -> None:
         """Migrate one database on a connection of ``target``."""
-        with self._connected(key, target) as session:
-            self._plain_configure(
-                connection=session.connection, **self._complete(key, dict(options))
-            )
-            self._apply(self._plain_run)
+        with self.connected(key, target) as session:
+            self.configure(key, session, options)
+            self.apply(session, key, self.plain_run)
 
     def run_offline(
         self, key: str | None, engine: Engine, options: Mapping[str, Any] = NO_OPTIONS
     ) -> None:
         """Write the SQL for one database, without connecting to it."""
-        out = self._environment.config.output_buffer or sys.stdout
-        if len(self._folder.engines) > 1:
+        out = self.environment.config.output_buffer or sys.stdout
+        if len(self.folder.engines) > 1:
             out.write(f"-- Database: {bind_title(key)}\n\n")
-        self._bind = key
         self.done.setdefault(key, [])
-        self._plain_configure(
+        self.plain_configure(
             dialect_name=engine.dialect.name,
             literal_binds=True,
-            **self._complete(key, dict(options)),
+            **self._complete(key, None, context_options(self.folder, key, options)),
         )
-        with self._environment.begin_transaction():
-            self._plain_run()
-
-    # -- an env.py of somebody else -------------------------------------------------------
+        with self.environment.begin_transaction():
+            self.plain_run()
 
     @contextmanager
-    def attached(self) -> Iterator[None]:
-        """Let Alembic's context ask here, whatever ``env.py`` tells it."""
-        environment: Any = self._environment
-        environment.config.attributes[MIGRATOR] = self
-        environment.configure = self._configure
-        environment.run_migrations = self._run_migrations
-        try:
-            yield
-        finally:
-            self._stack.close()
-            del environment.configure, environment.run_migrations
-            del environment.config.attributes[MIGRATOR]
-
-    def _configure(self, connection: Connection | None = None, **options: Any) -> None:
-        self._stack.close()
-        if connection is None:
-            self._plain_configure(**options)
-            return
-        key = self._key_of(connection)
-        target: Engine | Connection = connection
-        if connection.in_transaction() and not self._is_given(connection):
-            # Its transaction has sent nothing yet, and foreign keys cannot be switched off in
-            # one: leave it alone, and take a connection that is idle.
-            target = connection.engine
-        session = self._stack.enter_context(self._connected(key, target))
-        self._plain_configure(connection=session.connection, **self._complete(key, options))
-
-    def _run_migrations(self, **arguments: Any) -> None:
-        if self._session is None:
-            self._plain_run(**arguments)
-            return
-        # env.py is about to close its connection: be done with it before.
-        with self._stack:
-            if self._only is None or self._bind in self._only:
-                self._apply(lambda: self._plain_run(**arguments))
-
-    def _key_of(self, connection: Connection) -> str | None:
-        engines = self._folder.engines
-        return next((key for key, engine in engines.items() if engine is connection.engine), None)
-
-    def _is_given(self, connection: Connection) -> bool:
-        given: object = self._environment.config.attributes.get("connection")
-        return connection is given
-
-    # -- both -----------------------------------------------------------------------------
-
-    @contextmanager
-    def _connected(self, key: str | None, target: Engine | Connection) -> Iterator[Session]:
-        given = isinstance(target, Connection) and self._is_given(target)
+    def connected(
+        self, key: str | None, target: Engine | Connection
+    ) -> Iterator[MigratingConnection]:
+        """Yield a connection that is prepared for the revisions of one database, and alone."""
+        given = isinstance(target, Connection) and self.is_given(target)
         if not given and target.dialect.name != "sqlite":
-            target = self._folder.direct_engine(key) or target
-        with migration_session(target, self._limits, writes=self._writes) as session:
+            target = self.folder.direct_engine(key) or target
+        with migrating_connection(target, self._limits, writes=self._writes) as session:
             locked: Any = contextlib.nullcontext()
-            if self._writes and not session.is_external and not self._is_given(session.connection):
+            if self._writes and not session.is_external and not self.is_given(session.connection):
                 locked = upgrade_lock(
                     session.connection, name=bind_title(key), wait_s=self._limits.wait_s
                 )
             with locked:
-                self._session, self._bind = session, key
                 self.done.setdefault(key, [])
-                try:
-                    yield session
-                finally:
-                    self._session = None
+                yield session
 
-    def _complete(self, key: str | None, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the options of ``context.configure()`` for one database."""
-        suffix = suffix_of(key)
-        options: dict[str, Any] = {
-            "compare_server_default": True,
-            "target_metadata": self._folder.metadata(key),
-            "transaction_per_migration": True,
-            **self._folder.options,
-            **given,
-        }
-        if find_spec(_CHECKS) is not None:
-            options.setdefault("autogenerate_plugins", ["alembic.autogenerate.*", _CHECKS])
-        if self._folder_writes_each_database:
-            options["upgrade_token"] = f"{suffix}_upgrades"
-            options["downgrade_token"] = f"{suffix}_downgrades"
-        if self._session is not None and self._session.connection.dialect.name == "sqlite":
-            options["transactional_ddl"] = True
-        options["transaction_per_migration"] = True
-        options["render_item"] = rendering(options.get("render_item"))
+    def configure(
+        self, key: str | None, session: MigratingConnection, given: Mapping[str, Any]
+    ) -> None:
+        """Configure Alembic's context for one database."""
+        rolls_back = True if session.connection.dialect.name == "sqlite" else None
+        options = context_options(self.folder, key, given, ddl_rolls_back=rolls_back)
+        self.plain_configure(connection=session.connection, **self._complete(key, session, options))
+
+    def _complete(
+        self, key: str | None, session: MigratingConnection | None, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Add what belongs to this run: how revisions are applied, and what becomes of new ones."""
         options["process_revision_directives"] = self._directives(
             key, options.get("process_revision_directives")
         )
@@ -275,22 +212,13 @@ class Migrator:
             key,
             self._plain_fn,
             authors=self._authors,
-            session=lambda: self._session,
+            session=session,
             applied=self.done.setdefault(key, []).append,
             report=self._report,
         )
         if not self._writes:
             options["dont_mutate"] = True
         return options
-
-    @property
-    def _folder_writes_each_database(self) -> bool:
-        return "_upgrades" in self._template
-
-    @property
-    def _template(self) -> str:
-        path = Path(self._environment.script.dir) / "script.py.mako"
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def _directives(self, key: str | None, plain: Any) -> Any:
         last = list(self._targets())[-1:] in ([key], [])
@@ -301,12 +229,12 @@ class Migrator:
             if not directives:
                 return
             every = directives[0].upgrade_ops_list
-            if key is not None and not self._folder_writes_each_database and every[-1].ops:
+            if key is not None and not writes_each_database(self.folder.path) and every[-1].ops:
                 raise MigrationError(
                     f"The database {key!r} has changed too, but script.py.mako of this folder is"
                     " written for one database. Run 'flask dbkit migrate adopt'."
                 )
-            options: Any = self._environment.config.cmd_opts
+            options: Any = self.environment.config.cmd_opts
             if (
                 last
                 and getattr(options, "autogenerate", False)
@@ -317,11 +245,9 @@ class Migrator:
 
         return process
 
-    def _apply(self, run: Callable[[], None]) -> None:
+    def apply(self, session: MigratingConnection, key: str | None, run: Callable[[], None]) -> None:
         """Apply the revisions of one database; try again when somebody else held a lock."""
-        session, key = self._session, self._bind
-        assert session is not None
-        steps: Steps = self._environment.context_opts["fn"]
+        steps: Steps = self.environment.context_opts["fn"]
         if self._writes and not session.is_external and not self._has_work(session, steps):
             return
         deadline, tries, before = time.monotonic() + self._limits.wait_s, 0, 0
@@ -352,14 +278,14 @@ class Migrator:
             else:
                 return
 
-    def _has_work(self, session: Session, steps: Steps) -> bool:
+    def _has_work(self, session: MigratingConnection, steps: Steps) -> bool:
         """Look whether there is anything to do, before SQLite's write lock is waited for."""
-        context = self._environment.get_context()
+        context = self.environment.get_context()
         if context.purge or context.dialect.name != "sqlite":
             return True
         return steps.plan(read_versions(session.connection, context.version_table), context)
 
-    def _may_retry(self, error: Exception, session: Session) -> bool:
+    def _may_retry(self, error: Exception, session: MigratingConnection) -> bool:
         lost = getattr(error, "connection_invalidated", False)
         if not self._writes or session.is_external or lost:
             return False

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from ..databases.statements import first_word
 from ..exceptions import MigrationError
 from .binds import bind_title
-from .connecting import Limits, Session
+from .connecting import Limits, MigratingConnection
 from .revisions import title_of
 
 __all__ = ["explained", "locked_out"]
@@ -18,7 +18,9 @@ __all__ = ["explained", "locked_out"]
 _DDL = frozenset({"ALTER", "CREATE", "DROP", "RENAME", "TRUNCATE"})
 
 
-def explained(error: Exception, session: Session, step: Any, key: str | None) -> Exception:
+def explained(
+    error: Exception, session: MigratingConnection, step: Any, key: str | None
+) -> Exception:
     """Say what a failed revision has left behind."""
     if step is None or session.is_external or isinstance(error, MigrationError):
         return error

@@ -1,58 +1,28 @@
-"""Where the revisions of the current application are, and which databases they are for."""
+"""A migrations folder, and the application it belongs to, as plain values."""
 
 from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from flask import Flask, current_app, has_app_context
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
-from ..application import only_application
-from ..engines.flask_sqlalchemy import current_engines
 from ..engines.urls import parse_database_url
 from ..exceptions import MigrationError
-from .binds import suffix_of
-from .current import migrations_path
 
-__all__ = ["Folder", "application_context", "bind_names", "find_folder"]
+__all__ = ["Folder"]
 
 _OWN_ENV = re.compile(r"\brun_env\s*\(")
 _MULTIDB_ENV = re.compile(r"\bengine_name\s*=")
-
-
-def bind_names() -> list[str]:
-    """Return the suffixes of the current application's databases; for ``script.py.mako``."""
-    return [suffix_of(key) for key in current_engines(_current_db())]
-
-
-@contextmanager
-def application_context() -> Iterator[None]:
-    """Enter the context of the one application of this process, unless there is one.
-
-    Raises:
-        RuntimeError: There is none, or there are several.
-    """
-    if has_app_context():
-        yield
-        return
-    with only_application().app_context():
-        yield
-
-
-def _current_db() -> SQLAlchemy:
-    db: SQLAlchemy = current_app.extensions["sqlalchemy"]
-    return db
 
 
 @dataclass(frozen=True)
@@ -62,29 +32,30 @@ class Folder:
     Attributes:
         path: The folder, which need not exist.
         db: The application's Flask-SQLAlchemy object.
+        engines: Its engines by bind key, the default one first.
+        extensions: What the application keeps of its extensions; an ``env.py`` of Flask-Migrate
+            looks for its own there.
         options: What the application gave to ``Migrate(...)`` for ``context.configure()``.
         x_arguments: Values of ``-x``, for an ``env.py`` that reads them.
+        package: The name of the application's first package.
+        instance_path: The application's folder for what it writes.
+        direct_url: ``DBKIT_DIRECT_URL``.
     """
 
     path: Path
-    db: SQLAlchemy
-    options: Mapping[str, Any]
+    db: Any
+    engines: Mapping[str | None, Engine]
+    extensions: MutableMapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
     x_arguments: tuple[str, ...] = ()
+    package: str = ""
+    instance_path: Path = Path()
+    direct_url: Any = None
 
     @property
     def exists(self) -> bool:
         """Whether there is an ``env.py``."""
         return (self.path / "env.py").is_file()
-
-    @property
-    def package(self) -> str:
-        """The name of the application's first package."""
-        return current_app.import_name.partition(".")[0]
-
-    @property
-    def engines(self) -> Mapping[str | None, Engine]:
-        """The engines by bind key, the default one first."""
-        return current_engines(self.db)
 
     def direct_engine(self, bind_key: str | None) -> Engine | None:
         """Return an engine past the pooler of a database, if there is a way.
@@ -92,11 +63,10 @@ class Folder:
         A pooler that hands out a server session per transaction loses every setting and every
         advisory lock of a session in between.
         """
-        state = current_app.extensions.get("dbkit")
-        url = None if state is None else state.config.direct_url
-        if url is None or bind_key is not None:
+        if self.direct_url is None or bind_key is not None:
             return None
-        return create_engine(parse_database_url(url, key="DBKIT_DIRECT_URL"), poolclass=NullPool)
+        url = parse_database_url(self.direct_url, key="DBKIT_DIRECT_URL")
+        return create_engine(url, poolclass=NullPool)
 
     def metadata(self, bind_key: str | None) -> MetaData:
         """Return the tables of one database."""
@@ -131,7 +101,7 @@ class Folder:
                 f"There is no migrations folder at {self.path}. Make one with"
                 " 'flask dbkit migrate init', or name yours with --directory."
             )
-        migrate = current_app.extensions.get("migrate")
+        migrate = self.extensions.get("migrate")
         if migrate is not None:
             config: Config = migrate.migrate.get_config(
                 str(self.path), x_arg=list(self.x_arguments) or None
@@ -154,10 +124,10 @@ class Folder:
     @contextmanager
     def as_migrate(self) -> Iterator[None]:
         """Let an ``env.py`` of Flask-Migrate find its extension, if the application has none."""
-        if "migrate" in current_app.extensions:
+        if "migrate" in self.extensions:
             yield
             return
-        current_app.extensions["migrate"] = SimpleNamespace(
+        self.extensions["migrate"] = SimpleNamespace(
             db=self.db,
             metadata=self.db.metadata,
             directory=str(self.path),
@@ -166,28 +136,10 @@ class Folder:
         try:
             yield
         finally:
-            del current_app.extensions["migrate"]
+            del self.extensions["migrate"]
 
     @property
     def version_table(self) -> dict[str, Any]:
         """Where the databases keep their revision: keyword arguments for Alembic."""
         names = ("version_table", "version_table_schema")
         return {name: self.options[name] for name in names if name in self.options}
-
-
-def find_folder(
-    directory: str | Path | None = None, *, x_arguments: tuple[str, ...] = ()
-) -> Folder:
-    """Find the migrations folder of the current application. Touches no database.
-
-    Args:
-        directory: Where it is, as :func:`~flask_dbkit.migrations.current.migrations_path` takes it.
-        x_arguments: Values of ``-x``.
-    """
-    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
-    migrate = app.extensions.get("migrate")
-    options: dict[str, Any] = {"compare_type": True, "render_as_batch": True}
-    if migrate is not None:
-        options |= migrate.configure_args
-    path = migrations_path(app, directory)
-    return Folder(path, _current_db(), options, x_arguments)

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from flask import current_app
-
 from ..health.checks import Check
 from ..health.probes import Probe
 from ..health.report import FAIL, Result
 from ..health.runner import Attempt, Outcome
-from .current import migrations_path
+from .current import folder_if_there
 
 __all__ = ["CodeRevisions", "migration_check"]
 
@@ -67,13 +65,11 @@ class CodeRevisions:
 
 
 def _read() -> _Known | None:
-    app: Any = current_app
-    if not (migrations_path(app) / "env.py").is_file():
+    folder = folder_if_there()
+    if folder is None:
         return None
-    from ..migrations import find_folder  # noqa: PLC0415 - Alembic is an extra
-    from .state import compare  # noqa: PLC0415
+    from .state import compare  # noqa: PLC0415 - Alembic is an extra
 
-    folder = find_folder()
     script = folder.script()
     table = str(folder.version_table.get("version_table", "alembic_version"))
     schema = folder.version_table.get("version_table_schema")

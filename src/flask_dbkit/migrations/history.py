@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
-from flask import current_app
 
 from ..exceptions import MigrationError
 from .folder import Folder
@@ -36,9 +35,9 @@ class AppliedRevisions:
             self._known = dict(json.loads(path.read_text(encoding="utf-8")))
 
     @classmethod
-    def of_current_app(cls) -> AppliedRevisions:
-        """Return those of the current application."""
-        return cls(Path(current_app.instance_path, _NAME))
+    def of(cls, folder: Folder) -> AppliedRevisions:
+        """Return those of the application that a folder belongs to."""
+        return cls(folder.instance_path / _NAME)
 
     def note(self, script: ScriptDirectory, revisions: Iterable[str]) -> None:
         """Remember the form of revisions that were just applied, where that is possible."""

@@ -14,8 +14,9 @@ from sqlalchemy.pool import StaticPool
 
 from ..databases.statements import Kind, classify_statement
 from .binds import bind_title, sqlite_file
+from .current import find_folder
 from .environment import Migrator
-from .folder import Folder, find_folder
+from .folder import Folder
 from .logs import undisturbed_logging
 from .upgrading import refuse, translated
 

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext, RevisionStep
 
 from ..exceptions import RowsLost
 from .binds import bind_title, suffix_of
-from .connecting import Session
+from .connecting import MigratingConnection
 from .on_sqlite import describe_losses, read_references
 from .revisions import Direction, concerns, function_for, title_of
 
@@ -26,7 +26,7 @@ class Steps:
         key: The bind key.
         plain: The function of the command.
         authors: Whether models are compared, and nothing is applied.
-        session: Returns the connection in use, if there is one.
+        session: The connection in use, if there is one.
         applied: Told the revision that was applied.
         report: Told the same in words.
     """
@@ -37,7 +37,7 @@ class Steps:
         plain: Callable[..., Any],
         *,
         authors: bool,
-        session: Callable[[], Session | None],
+        session: MigratingConnection | None,
         applied: Callable[[str], None],
         report: Callable[[str], None],
     ) -> None:
@@ -102,7 +102,7 @@ class Steps:
     def _call(
         self, function: Callable[[], object] | None, step: RevisionStep, context: MigrationContext
     ) -> None:
-        session = self._session()
+        session = self._session
         if session is not None:
             session.start()
         if function is None:

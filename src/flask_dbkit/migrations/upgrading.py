@@ -14,8 +14,10 @@ from sqlalchemy import Engine
 from ..exceptions import MigrationError
 from .binds import bind_title
 from .connecting import Limits
+from .current import find_folder
 from .environment import Migrator, Report
-from .folder import Folder, find_folder
+from .folder import Folder
+from .foreign import ForeignEnvironment
 from .history import AppliedRevisions
 from .logs import undisturbed_logging
 from .revisions import title_of
@@ -73,9 +75,7 @@ def upgrade(
             only=only,
             destination_rev=revision,
         )
-        AppliedRevisions.of_current_app().note(
-            script, {one for each in done.values() for one in each}
-        )
+        AppliedRevisions.of(folder).note(script, {one for each in done.values() for one in each})
         return done
 
 
@@ -170,7 +170,8 @@ def run_environment(
         report=report,
         only=None if only is None else frozenset(only),
     )
-    with undisturbed_logging(), folder.as_migrate(), environment, migrator.attached():
+    attached = ForeignEnvironment(migrator).attached()
+    with undisturbed_logging(), folder.as_migrate(), environment, attached:
         script.run_env()
     return {bind_title(key): revisions for key, revisions in migrator.done.items()}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .findings import Finding, assured
+from .findings import LintFinding, assured
 from .linter import lint
 from .rules import RULES, Rule
 
-__all__ = ["RULES", "Finding", "Rule", "assured", "lint"]
+__all__ = ["RULES", "LintFinding", "Rule", "assured", "lint"]

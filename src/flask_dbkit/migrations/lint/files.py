@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from .findings import RevisionSource
 from .view import Hit
 
-__all__ = ["Surroundings", "examine_file"]
+__all__ = ["FolderFacts", "examine_file"]
 
 _EXECUTE = frozenset({"execute", "text", "exec_driver_sql", "scalar"})
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class FolderFacts:
     """What the rules about one file have to know of the rest.
 
     Attributes:
@@ -33,7 +33,7 @@ class Surroundings:
     joins: bool = False
 
 
-def examine_file(source: RevisionSource, around: Surroundings) -> Iterator[Hit]:
+def examine_file(source: RevisionSource, around: FolderFacts) -> Iterator[Hit]:
     """Yield what is wrong with a file, without running it."""
     yield from _emptiness(source, around)
     yield from _imports(source, around)
@@ -60,7 +60,7 @@ def _does_nothing(node: ast.FunctionDef) -> bool:
     )
 
 
-def _emptiness(source: RevisionSource, around: Surroundings) -> Iterator[Hit]:
+def _emptiness(source: RevisionSource, around: FolderFacts) -> Iterator[Hit]:
     upgrades, downgrades = _functions(source, "upgrade"), _functions(source, "downgrade")
     if all(map(_does_nothing, upgrades)):
         if not around.joins:
@@ -78,7 +78,7 @@ def _emptiness(source: RevisionSource, around: Surroundings) -> Iterator[Hit]:
             yield Hit("DM001", other.lineno, f"{other.name}() does nothing")
 
 
-def _imports(source: RevisionSource, around: Surroundings) -> Iterator[Hit]:
+def _imports(source: RevisionSource, around: FolderFacts) -> Iterator[Hit]:
     for node in ast.walk(source.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -140,7 +140,7 @@ def _kind(node: ast.expr) -> str:
     return "'...' % ..." if isinstance(node, ast.BinOp) else "'...'.format(...)"
 
 
-def _databases(source: RevisionSource, around: Surroundings) -> Iterator[Hit]:
+def _databases(source: RevisionSource, around: FolderFacts) -> Iterator[Hit]:
     whole = source.function("upgrade")
     if whole is None or not whole.args.args:
         return

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Finding", "RevisionSource", "assured"]
+__all__ = ["LintFinding", "RevisionSource", "assured"]
 
 _IGNORE = re.compile(
     r"#\s*dbkit:\s*ignore\s+((?:DM\d{3}|DM\dxx|sq:[\w-]+)(?:[\s,]+(?:DM\d{3}|DM\dxx|sq:[\w-]+))*)",
@@ -23,7 +23,7 @@ _WHOLE_FILE = range(1, 10**9)
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """One finding.
 
     Attributes:

@@ -15,8 +15,8 @@ from ..folder import Folder
 from ..history import AppliedRevisions, changed_since
 from ..revisions import function_for
 from ..upgrading import translated
-from .files import Surroundings, examine_file
-from .findings import Finding, RevisionSource
+from .files import FolderFacts, examine_file
+from .findings import LintFinding, RevisionSource
 from .operations import examine_operations
 from .recording import Recording, record
 from .rules import BY_ID
@@ -28,7 +28,7 @@ __all__ = ["lint"]
 
 
 @dataclass(frozen=True)
-class _Target:
+class _LintedDatabase:
     """One database that a revision is read for."""
 
     suffix: str
@@ -41,7 +41,7 @@ def lint(
     *,
     since: str | None = None,
     dialects: Iterable[str] = (),
-) -> list[Finding]:
+) -> list[LintFinding]:
     """Lint the revisions of a folder. Connects to no database.
 
     Args:
@@ -62,11 +62,11 @@ def lint(
 
 def _lint(
     folder: Folder, script: ScriptDirectory, since: str | None, dialects: Iterable[str]
-) -> list[Finding]:
+) -> list[LintFinding]:
     order = list(reversed(list(script.walk_revisions())))
     wanted = _wanted(folder, script, order, since)
-    targets = _targets(folder, dialects)
-    linter = _Linter(folder, order, targets)
+    databases = _databases(folder, dialects)
+    linter = _Linter(folder, order, databases)
     findings = list(_several_heads(script))
     for one in order:
         findings += linter.examine(one, report=str(one.revision) in wanted)
@@ -92,42 +92,46 @@ def _wanted(
     return {str(one.revision) for one in order if one.path in changed}
 
 
-def _targets(folder: Folder, dialects: Iterable[str]) -> list[_Target]:
+def _databases(folder: Folder, dialects: Iterable[str]) -> list[_LintedDatabase]:
     targets = [
-        _Target(suffix_of(key), engine.dialect.name, Schema(folder.metadata(key)))
+        _LintedDatabase(suffix_of(key), engine.dialect.name, Schema(folder.metadata(key)))
         for key, engine in folder.managed.items()
     ]
     there = {target.dialect for target in targets if target.suffix == ""}
     return targets + [
-        _Target("", name, Schema(folder.metadata(None))) for name in dialects if name not in there
+        _LintedDatabase("", name, Schema(folder.metadata(None)))
+        for name in dialects
+        if name not in there
     ]
 
 
-def _several_heads(script: ScriptDirectory) -> Iterator[Finding]:
+def _several_heads(script: ScriptDirectory) -> Iterator[LintFinding]:
     heads = script.get_heads()
     if len(heads) > 1:
         rule = BY_ID["DM004"]
-        yield Finding(rule.id, rule.level, heads[0], None, 0, ", ".join(heads), rule.fix)
+        yield LintFinding(rule.id, rule.level, heads[0], None, 0, ", ".join(heads), rule.fix)
 
 
 class _Linter:
-    def __init__(self, folder: Folder, order: Sequence[Script], targets: list[_Target]) -> None:
-        self._targets = targets
+    def __init__(
+        self, folder: Folder, order: Sequence[Script], databases: list[_LintedDatabase]
+    ) -> None:
+        self._databases = databases
         self._squawk = find_squawk()
-        self._applied = AppliedRevisions.of_current_app()
+        self._applied = AppliedRevisions.of(folder)
         self._modules, self._names, self._packages = _models(folder)
         self._since = _first_mention(folder, order)
         self._position = {str(one.revision): n for n, one in enumerate(order)}
 
-    def examine(self, script: Script, *, report: bool) -> list[Finding]:
+    def examine(self, script: Script, *, report: bool) -> list[LintFinding]:
         """Lint one revision; without ``report`` only learn what it does to the tables."""
         source = RevisionSource(Path(script.path))
-        found: dict[tuple[str, int, str], Finding] = {}
+        found: dict[tuple[str, int, str], LintFinding] = {}
 
         def add(hit: Hit) -> None:
             rule = BY_ID[hit.rule]
             if report and not source.is_ignored((rule.id,), hit.line):
-                found[rule.id, hit.line, hit.message] = Finding(
+                found[rule.id, hit.line, hit.message] = LintFinding(
                     rule.id,
                     rule.level,
                     str(script.revision),
@@ -142,7 +146,7 @@ class _Linter:
                 add(hit)
             if self._applied.was_edited(str(script.revision), source.text):
                 add(Hit("DM005", 1, "it differs from what was applied here"))
-        for target in self._targets:
+        for target in self._databases:
             function = function_for(script.module, "upgrade", target.suffix)
             if function is None:
                 continue
@@ -156,10 +160,10 @@ class _Linter:
                     found[finding.rule, finding.line, finding.message] = finding
         return sorted(found.values(), key=lambda one: (one.line, one.rule))
 
-    def _around(self, script: Script) -> Surroundings:
+    def _around(self, script: Script) -> FolderFacts:
         position = self._position[str(script.revision)]
         due = {suffix for suffix, first in self._since.items() if first <= position}
-        return Surroundings(
+        return FolderFacts(
             self._modules,
             self._names,
             self._packages,
@@ -169,7 +173,7 @@ class _Linter:
 
     def _ask_squawk(
         self, script: Script, source: RevisionSource, recording: Recording
-    ) -> Iterator[Finding]:
+    ) -> Iterator[LintFinding]:
         assert self._squawk is not None
         lines: list[int] = []
         texts: list[str] = []
@@ -180,7 +184,7 @@ class _Linter:
             line = lines[each.line] if each.line < len(lines) else 1
             same = [rule.id for rule in BY_ID.values() if each.rule in rule.squawk]
             if not source.is_ignored((f"sq:{each.rule}", *same), line):
-                yield Finding(
+                yield LintFinding(
                     f"sq:{each.rule}",
                     each.level,
                     str(script.revision),
