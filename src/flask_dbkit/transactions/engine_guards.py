@@ -1,10 +1,9 @@
 """The listeners on an engine that let a scope notice what happens on its connections.
 
-They sit on one application's engines, and do nothing but keep marks while no scope is open. Of
-SQLAlchemy's engine events only those of the dialect are used: one listener of the other kind
-makes every statement prepare for all of them, which costs a tenth of a small transaction. And
-raising from the engine's ``commit`` event must never be done: it returns the connection to the
-pool in transaction, and the next request commits what leaked.
+They sit on one application's engines, and do nothing but keep marks while no scope is open. Each
+statement comes by :mod:`flask_dbkit.databases.execution`. Raising from the engine's ``commit``
+event must never be done: it returns the connection to the pool in transaction, and the next
+request commits what leaked.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import logging
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
+from sqlalchemy.engine import Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ..databases.execution import Execution, Order, Watcher, watch
 from ..databases.scopes import restore_session
-from ..databases.statements import READ, WRITE, classify_statement
+from ..databases.statements import READ, WRITE
 from ..exceptions import DBKitError
 from .checks import check_last, check_statement
 from .work import work_of, work_of_checkout
@@ -37,28 +37,29 @@ def guard_engine(engine: Engine) -> None:
     if GUARDED in engine.dialect.__dict__:
         return
     setattr(engine.dialect, GUARDED, True)
-    for name in ("do_execute", "do_executemany"):
-        # First in line: a statement that is refused must not make SQLite take its write lock.
-        event.listen(engine, name, _before_statement, insert=True)
-    event.listen(engine, "do_execute_no_params", _before_plain_statement, insert=True)
+    watch(engine, _ScopeGuard())
     event.listen(engine, "handle_error", _handle_error)
     event.listen(engine, "checkin", _checkin)
     _guard_endings(engine.dialect)
 
 
-def _before_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-    connection: Connection = context.root_connection
-    work = work_of(connection)
-    if work is None:
-        return
-    kind = classify_statement(statement)
-    if work.tree is not None:
-        check_statement(work.tree, kind, statement, context, work)
-    elif kind is READ and context.compiled is not None:
-        _look_for_lock(context.compiled.statement, statement)
-    work.executed = True
-    if kind is WRITE and work.first_write is None:
-        work.first_write = statement[:120]
+class _ScopeGuard(Watcher):
+    """Let the scope of a connection look at each statement, and refuse it."""
+
+    order = Order.SCOPE
+
+    def before(self, execution: Execution) -> None:
+        work = work_of(execution.connection)
+        if work is None:
+            return
+        kind, statement, context = execution.kind, execution.statement, execution.context
+        if work.tree is not None:
+            check_statement(work.tree, kind, statement, context, work)
+        elif kind is READ and context.compiled is not None:
+            _look_for_lock(context.compiled.statement, statement)
+        work.executed = True
+        if kind is WRITE and work.first_write is None:
+            work.first_write = statement[:120]
 
 
 def _look_for_lock(clause: Any, statement: str) -> None:
@@ -76,10 +77,6 @@ def _look_for_lock(clause: Any, statement: str) -> None:
         " the lock ends. Put it into a scope. The statement begins: %s",
         statement[:120],
     )
-
-
-def _before_plain_statement(cursor: Any, statement: str, context: Any) -> None:
-    _before_statement(cursor, statement, (), context)
 
 
 def _handle_error(error: ExceptionContext) -> None:

@@ -33,7 +33,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from ..statements import Kind, classify_statement
+from ..execution import Execution
+from ..statements import READ, SAVEPOINT, WRITE
 from .gate import WriterGate
 from .transaction import (
     Mode,
@@ -53,7 +54,6 @@ __all__ = [
     "OPTIONS",
     "READ_ONLY_OPTION",
     "Plain",
-    "Send",
     "TransactionControl",
     "control_of",
     "leave_connections_to_parent",
@@ -84,9 +84,6 @@ _TAKE_WRITE_LOCK = "PRAGMA incremental_vacuum(1)"
 
 Plain = Callable[[Any], None]
 """A method of SQLAlchemy's dialect that commits or rolls back a pooled connection."""
-
-Send = Callable[[str, Any], object]
-"""``execute`` or ``executemany`` of a cursor."""
 
 
 class TransactionControl:
@@ -220,14 +217,14 @@ class TransactionControl:
         # sent one itself, as SQLAlchemy's recipe does. That is no autocommit.
         return self.raw.isolation_level is None and not self.raw.in_transaction
 
-    def execute(self, checkout: object, send: Send, statement: str, parameters: Any) -> None:
-        """Note a read, or upgrade the transaction before its first write; then send it.
+    def before(self, execution: Execution) -> bool | None:
+        """Note a read, or upgrade the transaction before its first write.
 
         Args:
-            checkout: The pooled connection.
-            send: ``execute`` or ``executemany`` of the driver's cursor.
-            statement: The statement.
-            parameters: Its parameters, as ``send`` takes them.
+            execution: The statement that is about to be sent.
+
+        Returns:
+            ``True`` if it is not to be sent.
         """
         if self._statement_timeout_s is not None:
             self._deadline = time.monotonic() + self._statement_timeout_s
@@ -236,10 +233,13 @@ class TransactionControl:
             if transaction.lost is not None:
                 raise rolled_back(transaction.lost)
             if transaction.mode is Mode.DEFERRED and not self._read_only:
-                self._advance(transaction, statement, parameters)
+                self._advance(transaction, execution)
         elif self._inherited:
             raise inherited_connection()
-        send(statement, parameters)
+        return None
+
+    def after(self) -> None:
+        """Note that a statement which went past :meth:`before` was sent, or has failed."""
 
     def after_error(self, checkout: object, error: BaseException) -> None:
         """Note that the database has rolled the transaction back, as it may on some errors.
@@ -315,13 +315,13 @@ class TransactionControl:
 
     # -- the upgrade ----------------------------------------------------------------------
 
-    def _advance(self, transaction: Transaction, statement: str, parameters: Any) -> None:
-        kind = classify_statement(statement)
-        if kind is Kind.READ:
-            transaction.note_read(statement, parameters)
-        elif kind is Kind.SAVEPOINT:
-            transaction.note_savepoint(statement)
-        elif kind is Kind.WRITE:
+    def _advance(self, transaction: Transaction, execution: Execution) -> None:
+        kind = execution.kind
+        if kind is READ:
+            transaction.note_read(execution.statement, execution.parameters)
+        elif kind is SAVEPOINT:
+            transaction.note_savepoint(execution.statement)
+        elif kind is WRITE:
             self._upgrade(transaction)
 
     def _upgrade(self, transaction: Transaction) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import StaticPool
 
 from ..engine import EngineContext
+from ..execution import Execution, Order, Watcher, watch
 from .control import INFO_KEY, OPTIONS, TransactionControl, control_of
 from .gate import WriterGate
 from .memory import SharedTransactionControl
@@ -39,8 +40,8 @@ def install_control(engine: Engine, context: EngineContext) -> None:
     Args:
         engine: Only it is touched: its events, and those methods of its own dialect object
             that take execution options, begin and end a transaction, and send a statement.
-            SQLAlchemy offers events before COMMIT and before a statement, but none that
-            follows in any case, when the gate may be opened. Its "begin" event would do, but
+            SQLAlchemy offers events before COMMIT, but none that follows in any case, when the
+            gate may be opened. Its "begin" event would do, but
             one listener of that kind makes SQLAlchemy prepare every other kind for every
             statement: a tenth of a small transaction.
         context: Says whom to ask at each BEGIN.
@@ -63,7 +64,8 @@ def install_control(engine: Engine, context: EngineContext) -> None:
     event.listen(engine, "invalidate", lose)
     _wrap_options(engine)
     _wrap_transactions(engine.dialect, context)
-    _wrap_statements(engine.dialect)
+    shared = isinstance(engine.pool, StaticPool)
+    watch(engine, _ControlOfSharedStatements() if shared else _ControlOfStatements())
 
 
 def _wrap_options(engine: Engine) -> None:
@@ -143,37 +145,32 @@ def _wrap_transactions(dialect: Dialect, context: EngineContext) -> None:
         setattr(dialect, method.__name__, method)
 
 
-def _wrap_statements(dialect: Dialect) -> None:
-    """Let the control see each statement before it is sent, and send it if it must."""
-    plain_execute, plain_many, plain_bare = (
-        dialect.do_execute,
-        dialect.do_executemany,
-        dialect.do_execute_no_params,
-    )
+class _ControlOfStatements(Watcher):
+    """Let the control of a connection see each statement before it is sent."""
 
-    def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        checkout = context.root_connection.connection
-        control: TransactionControl | None = checkout.info.get(INFO_KEY)
+    order = Order.CONTROL
+
+    def before(self, execution: Execution) -> bool | None:
+        control: TransactionControl | None = execution.connection.connection.info.get(INFO_KEY)
+        return None if control is None else control.before(execution)
+
+
+class _ControlOfSharedStatements(_ControlOfStatements):
+    """The same where a control holds the connection while the statement runs."""
+
+    def before(self, execution: Execution) -> bool | None:
+        control: TransactionControl | None = execution.connection.connection.info.get(INFO_KEY)
         if control is None:
-            plain_execute(cursor, statement, parameters, context)
-        else:
-            control.execute(checkout, cursor.execute, statement, parameters)
+            return None
+        if control.before(execution):
+            return True
+        execution.keep(self, control)
+        return None
 
-    def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        checkout = context.root_connection.connection
-        control: TransactionControl | None = checkout.info.get(INFO_KEY)
-        if control is None:
-            plain_many(cursor, statement, parameters, context)
-        else:
-            control.execute(checkout, cursor.executemany, statement, parameters)
+    def after(self, execution: Execution) -> None:
+        control = execution.kept(self)
+        if control is not None:
+            control.after()
 
-    def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
-        checkout = context.root_connection.connection
-        control: TransactionControl | None = checkout.info.get(INFO_KEY)
-        if control is None:
-            plain_bare(cursor, statement, context)
-        else:
-            control.execute(checkout, cursor.execute, statement, ())
-
-    for method in (do_execute, do_executemany, do_execute_no_params):
-        setattr(dialect, method.__name__, method)
+    def failed(self, execution: Execution, error: BaseException) -> None:
+        self.after(execution)

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from ..statements import Kind, classify_statement
-from .control import NO_OPTIONS, READ_ONLY_OPTION, Plain, Send, TransactionControl
+from ..execution import Execution
+from ..statements import Kind
+from .control import NO_OPTIONS, READ_ONLY_OPTION, Plain, TransactionControl
 from .gate import WriterGate
 from .transaction import (
     Mode,
@@ -95,21 +96,29 @@ class SharedTransactionControl(TransactionControl):
             self._make_way(to_write=True)
             self._autocommitting.add(checkout)
 
-    def execute(self, checkout: object, send: Send, statement: str, parameters: Any) -> None:
-        """Take the connection over if that is allowed, then send the statement.
+    def before(self, execution: Execution) -> bool | None:
+        """Take the connection over if that is allowed, and keep it until the statement is sent.
 
-        All under the lock: the driver may give one prepared statement to two threads.
+        The driver may give one prepared statement to two threads.
         """
-        kind = classify_statement(statement)
-        with self._changed:
+        self._changed.acquire()
+        try:
             if self._statement_timeout_s is not None:
                 self._deadline = time.monotonic() + self._statement_timeout_s
-            transaction = self._transactions.get(checkout)
+            transaction = self._transactions.get(execution.connection.connection)
             if transaction is None:
-                self._prepare_autocommit(kind)
-            elif not self._prepare_statement(transaction, kind, statement, parameters):
-                return
-            send(statement, parameters)
+                self._prepare_autocommit(execution.kind)
+            elif not self._prepare_statement(transaction, execution):
+                self._changed.release()
+                return True
+        except BaseException:
+            self._changed.release()
+            raise
+        return None
+
+    def after(self) -> None:
+        """Let the next statement in."""
+        self._changed.release()
 
     def _prepare_autocommit(self, kind: Kind) -> None:
         alone = self._make_way(to_write=kind is not Kind.READ)
@@ -119,10 +128,9 @@ class SharedTransactionControl(TransactionControl):
             # Another session that was returned to the pool has reset it.
             self.raw.isolation_level = None
 
-    def _prepare_statement(
-        self, transaction: Transaction, kind: Kind, statement: str, parameters: Any
-    ) -> bool:
+    def _prepare_statement(self, transaction: Transaction, execution: Execution) -> bool:
         """Tell whether the statement has to be sent."""
+        kind = execution.kind
         if transaction.lost is not None:
             raise rolled_back(transaction.lost)
         if transaction.read_only and kind is Kind.WRITE:
@@ -130,14 +138,14 @@ class SharedTransactionControl(TransactionControl):
         if transaction.mode is Mode.WRITING:
             return True
         if self._enter(transaction, to_write=kind in (Kind.WRITE, Kind.CONTROL)):
-            self._advance(transaction, statement, parameters)
+            self._advance(transaction, execution)
             return True
         # A guest's savepoints hold nothing, and must not touch the owner's.
         if kind is Kind.SAVEPOINT:
-            transaction.note_savepoint(statement)
+            transaction.note_savepoint(execution.statement)
             return False
         if kind is Kind.READ:
-            transaction.note_read(statement, parameters)
+            transaction.note_read(execution.statement, execution.parameters)
             self._remember(transaction)
         return True
 
