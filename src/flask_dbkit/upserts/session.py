@@ -7,46 +7,33 @@ an error leaves nothing half done.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect as python_inspect
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Integer,
-    Select,
-    Table,
-    UniqueConstraint,
-    inspect,
-    select,
-    tuple_,
-    union_all,
-)
+from sqlalchemy import Connection, inspect, select
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import (
-    InstrumentedAttribute,
-    Mapper,
-    QueryableAttribute,
-    RelationshipDirection,
-    Session,
-    class_mapper,
-    lazyload,
-)
-from sqlalchemy.sql import ClauseElement, ColumnElement, Executable
+from sqlalchemy.orm import Mapper, RelationshipDirection, Session, class_mapper
+from sqlalchemy.sql import Executable
 
-from .on_conflict import Shape, writer_for
+from . import on_conflict, on_mysql
+from .model_table import AttributeNames, ModelTable, check_name
+from .reading import RowReader, read_locked, snapshot_hides_commits
+from .rows import Execute, RowGroup, Rows
 
 __all__ = ["AttributeNames", "get_or_create", "upsert"]
 
 T = TypeVar("T")
-AttributeNames = str | InstrumentedAttribute[Any] | Iterable[str | InstrumentedAttribute[Any]]
 
-_SNAPSHOT_DIALECTS = frozenset({"mysql", "mariadb"})
-_KEYS_PER_UNION = 100
-_KEYS_PER_SELECT = 400  # older SQLite allows 999 parameters in a statement
+_WRITERS = {
+    "sqlite": on_conflict.write,
+    "postgresql": on_conflict.write,
+    "mysql": on_mysql.write,
+    "mariadb": on_mysql.write,
+}
 
 
 def get_or_create(
@@ -99,8 +86,8 @@ def get_or_create(
             session.add(created)
             session.flush()
     except IntegrityError:
-        if _dialect_name(session, mapper) in _SNAPSHOT_DIALECTS:
-            statement = _shown_now(statement)
+        if snapshot_hides_commits(session, mapper):
+            statement = read_locked(statement)
         found = session.scalars(statement, **options).unique().one_or_none()
         if found is None:
             raise
@@ -148,7 +135,7 @@ def upsert(
             than ``by``. Nothing of this call is kept.
         NotImplementedError: The database is none of the four.
     """
-    target = _Target.of(model)
+    target = ModelTable.of(model)
     key = target.names(by, "by")
     target.check_unique(key)
     updatable = target.updatable(key, update)
@@ -162,7 +149,7 @@ def upsert(
         kept.update((name, value) for name, value in row.items() if name in updatable)
 
     _begin_writing(session, target.mapper)
-    write = writer_for(session.get_bind(mapper=target.mapper).dialect)
+    write = _writer_for(session.get_bind(mapper=target.mapper).dialect)
 
     def execute(statement: Executable, parameters: Any) -> Any:
         return session.execute(statement, parameters, bind_arguments={"mapper": target.mapper})
@@ -172,152 +159,28 @@ def upsert(
     older = session.in_transaction()
     with session.begin_nested():
         for names, some in groupby(_sorted(merged), key=target.given):
-            shape = target.shape(key, [name for name in names if name in updatable])
-            unwritten = write(shape, [target.parameters(row) for row in some], execute)
+            group = target.group(key, [name for name in names if name in updatable])
+            unwritten = write(group, [target.parameters(row) for row in some], execute)
             hidden |= older and unwritten
-        objects = _refresh(session, target, key, list(merged), current=hidden)
+        objects = RowReader(session, target, key).read(list(merged), locking=hidden)
     return [objects[values] for values in order]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Target:
-    """A mapped class, seen as the one table it is stored in.
+def _writer_for(dialect: Dialect) -> Callable[[RowGroup, Rows, Execute], bool]:
+    """Return the function that writes rows on one database.
 
-    Attributes:
-        mapper: The class.
-        table: The table.
-        columns: Its columns by the name of their attribute.
+    It returns whether a snapshot older than the call may show a row as it was: one that had
+    these values already, and so was not written.
+
+    Raises:
+        NotImplementedError: There is none for it.
     """
-
-    mapper: Mapper[Any]
-    table: Table
-    columns: dict[str, Column[Any]]
-
-    @classmethod
-    def of(cls, model: type[Any]) -> _Target:
-        mapper = class_mapper(model)
-        table = mapper.local_table
-        if len(mapper.tables) != 1 or not isinstance(table, Table):
-            raise ValueError(
-                f"upsert() writes to one table, but {model.__name__} is stored in"
-                f" {', '.join(map(str, mapper.tables))}. Use get_or_create()."
-            )
-        columns = {
-            prop.key: prop.columns[0]
-            for prop in mapper.column_attrs
-            if isinstance(prop.columns[0], Column) and prop.columns[0].table is table
-        }
-        return cls(mapper, table, columns)
-
-    def names(self, given: AttributeNames, what: str) -> tuple[str, ...]:
-        """Turn what the caller gave into names of column attributes."""
-        one_or_more: Any = given
-        several = [given] if isinstance(given, (str, QueryableAttribute)) else one_or_more
-        names = tuple(name if isinstance(name, str) else name.key for name in several)
-        for name in names:
-            _check_name(self.mapper, name, self.columns, what)
-        return names
-
-    def attributes(self, columns: Iterable[Any]) -> tuple[str, ...]:
-        names = {id(column): name for name, column in self.columns.items()}
-        return tuple(names[id(column)] for column in columns if id(column) in names)
-
-    def unique_keys(self) -> list[tuple[str, ...]]:
-        """Return every set of attributes that ``ON CONFLICT`` can name."""
-        found: list[Sequence[Any]] = [list(self.table.primary_key.columns)]
-        found += [
-            list(constraint.columns)
-            for constraint in self.table.constraints
-            # A deferrable one is checked too late to be answered.
-            if isinstance(constraint, UniqueConstraint) and not constraint.deferrable
-        ]
-        found += [
-            list(index.expressions)
-            for index in self.table.indexes
-            # Part of the rows, or part of a value: unique only within it.
-            if index.unique
-            and not any(
-                value is not None
-                for option, value in index.dialect_kwargs.items()
-                if option.endswith(("_where", "_length"))
-            )
-        ]
-        keys = {self.attributes(columns): len(columns) for columns in found}
-        return sorted(key for key, length in keys.items() if key and len(key) == length)
-
-    def check_unique(self, key: tuple[str, ...]) -> None:
-        allowed = self.unique_keys()
-        if set(key) not in [set(names) for names in allowed]:
-            raise ValueError(
-                f"by={key!r} is no primary key or unique constraint of"
-                f" {self.mapper.class_.__name__}. Use one of:"
-                f" {', '.join(map(str, allowed)) or '(it has none)'}; or add a unique"
-                " constraint."
-            )
-
-    def updatable(self, key: tuple[str, ...], update: AttributeNames | None) -> Collection[str]:
-        fixed = {*key, *self.attributes(self.table.primary_key.columns)}
-        version = self.mapper.version_id_col
-        counted = self.attributes([version]) if version is not None else ()
-        if update is None:
-            return set(self.columns) - fixed - set(counted)
-        names = self.names(update, "update")
-        for name in names:
-            if name in fixed or name in counted:
-                raise ValueError(
-                    f"update= names {name!r}, which"
-                    + (
-                        " the library counts by itself."
-                        if name in counted
-                        else " identifies the row and cannot change."
-                    )
-                    + " Leave it out."
-                )
-        return set(names)
-
-    def checked(self, row: Mapping[str, Any], key: tuple[str, ...]) -> dict[str, Any]:
-        """Return a copy of one of the rows, once it is known to be usable."""
-        for name, value in row.items():
-            _check_name(self.mapper, name, self.columns, "A row")
-            if isinstance(value, ClauseElement):
-                raise ValueError(  # noqa: TRY004 - of the kind every unusable row raises
-                    f"A row gives the SQL expression {str(value)!r} for {name!r}."
-                    " upsert() takes plain values."
-                )
-        for name in key:
-            if row.get(name) is None:
-                raise ValueError(
-                    f"A row has no value for {name!r}, which is in by=. NULL is never equal to"
-                    f" NULL, so it would be inserted each time. The row gives: {_listed(row)}."
-                )
-        return dict(row)
-
-    def given(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(name for name in self.columns if name in row)
-
-    def shape(self, key: tuple[str, ...], assigned: Sequence[str]) -> Shape:
-        version, generate = self.mapper.version_id_col, self.mapper.version_id_generator
-        shape = Shape(
-            self.table,
-            tuple(self.columns[name] for name in key),
-            tuple(self.columns[name] for name in assigned),
+    writer = _WRITERS.get(dialect.name)
+    if writer is None:
+        raise NotImplementedError(
+            f"upsert() cannot write to {dialect.name!r}. It knows {', '.join(sorted(_WRITERS))}."
         )
-        if not isinstance(version, Column) or not callable(generate):
-            return shape  # none, or counted by the database
-        following = None if isinstance(version.type, Integer) else generate(None)
-        return dataclasses.replace(shape, version=version, next_version=following)
-
-    def parameters(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the row by column, with what the ORM would add to an INSERT."""
-        values = {self.columns[name].key: value for name, value in row.items()}
-        discriminator = self.mapper.polymorphic_on
-        if isinstance(discriminator, Column) and self.mapper.polymorphic_identity is not None:
-            values.setdefault(discriminator.key, self.mapper.polymorphic_identity)
-        version = self.mapper.version_id_col
-        generate = self.mapper.version_id_generator
-        if isinstance(version, Column) and version.default is None and callable(generate):
-            values.setdefault(version.key, generate(None))
-        return values
+    return partial(writer, dialect)
 
 
 def _sorted(merged: Mapping[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -325,86 +188,6 @@ def _sorted(merged: Mapping[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, 
         return [merged[values] for values in sorted(merged)]
     except TypeError:  # an enumeration, for example, has no order
         return [merged[values] for values in sorted(merged, key=repr)]
-
-
-def _refresh(
-    session: Session,
-    target: _Target,
-    key: tuple[str, ...],
-    wanted: list[tuple[Any, ...]],
-    *,
-    current: bool,
-) -> dict[tuple[Any, ...], Any]:
-    """Load the objects with these keys, over what the session knew of them.
-
-    Args:
-        session: The session.
-        target: The class to load.
-        key: The names of the key's attributes.
-        wanted: The values of the keys.
-        current: Whether only a locking read is sure to show the rows as they are now.
-    """
-    model = target.mapper.class_
-    attributes = [getattr(model, name) for name in key]
-    plain = select(model).execution_options(populate_existing=True)
-    locking = plain
-    if _dialect_name(session, target.mapper) in _SNAPSHOT_DIALECTS:
-        locking = _shown_now(plain)
-
-    def fetch(statement: Executable) -> Sequence[Any]:
-        found = session.execute(statement, bind_arguments={"mapper": target.mapper})
-        return found.scalars().unique().all()
-
-    def listed(some: list[tuple[Any, ...]]) -> Select[Any]:
-        if len(key) == 1:
-            return plain.where(attributes[0].in_([values[0] for values in some]))
-        return plain.where(tuple_(*attributes).in_(some))
-
-    def equal(values: tuple[Any, ...]) -> list[ColumnElement[bool]]:
-        pairs = zip(attributes, values, strict=True)
-        return [attribute == value for attribute, value in pairs]
-
-    def point_by_point(some: list[tuple[Any, ...]]) -> Executable:
-        # A locking read with a list may be done as a scan of the table, which waits for rows
-        # of others: a deadlock, as they wait for ours. Looking up one unique key never is.
-        # The limit makes SQLAlchemy put each part in brackets.
-        parts = [_shown_now(select(model).where(*equal(values))).limit(1) for values in some]
-        return cast("Executable", plain.from_statement(union_all(*parts)))
-
-    objects: dict[tuple[Any, ...], Any] = {}
-    step = (_KEYS_PER_UNION if current else _KEYS_PER_SELECT) // len(key)
-    for start in range(0, len(wanted), step):
-        some = wanted[start : start + step]
-        for obj in fetch(point_by_point(some) if current else listed(some)):
-            objects[tuple(getattr(obj, name) for name in key)] = obj
-    for values in wanted:
-        if values in objects:
-            continue
-        # Equal to the database and not to Python, as text of another case may be; or hidden
-        # by a snapshot.
-        found = fetch(locking.where(*equal(values)))
-        if len(found) != 1:
-            raise ValueError(
-                f"The row with {dict(zip(key, values, strict=True))!r} cannot be read back as"
-                f" {model.__name__}: it belongs to another class of the same table, is hidden by"
-                " loader criteria, or the database changed its key, as rounding does. Nothing"
-                " was written."
-            )
-        objects[values] = found[0]
-    return objects
-
-
-def _shown_now(statement: Select[Any]) -> Select[Any]:
-    """Read past the snapshot of a transaction, as only a locking read does on MariaDB.
-
-    REPEATABLE READ goes on showing the data as of the first SELECT.
-    https://mariadb.com/kb/en/innodb-lock-modes/
-    """
-    return statement.options(lazyload("*")).with_for_update(read=True)
-
-
-def _dialect_name(session: Session, mapper: Mapper[Any]) -> str:
-    return session.get_bind(mapper=mapper).dialect.name
 
 
 def _begin_writing(session: Session, mapper: Mapper[Any]) -> None:
@@ -438,7 +221,7 @@ def _check_lookup(mapper: Mapper[Any], defaults: Mapping[str, Any], by: Mapping[
         )
     known = list(mapper.all_orm_descriptors.keys())
     for name in by:
-        _check_name(mapper, name, known, "The lookup")
+        check_name(mapper, name, known, "The lookup")
         relationship = mapper.relationships.get(name)
         if relationship is not None and (
             relationship.direction is not RelationshipDirection.MANYTOONE
@@ -452,21 +235,7 @@ def _check_lookup(mapper: Mapper[Any], defaults: Mapping[str, Any], by: Mapping[
         if name in by:
             raise ValueError(f"{name!r} is in defaults and in the lookup. Give it once.")
         if not hasattr(model, name):
-            _check_name(mapper, name, accepted, "defaults")
-
-
-def _check_name(mapper: Mapper[Any], name: str, known: Collection[str], what: str) -> None:
-    if name in known:
-        return
-    near = difflib.get_close_matches(str(name), known, 1)
-    raise ValueError(
-        f"{what} names {name!r}, which {mapper.class_.__name__} does not have here."
-        f" It has: {_listed(known)}." + (f" Did you mean {near[0]!r}?" if near else "")
-    )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(map(str, names)))
+            check_name(mapper, name, accepted, "defaults")
 
 
 def _build(model: type[T], values: Mapping[str, Any]) -> T:
