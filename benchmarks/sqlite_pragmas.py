@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flask_dbkit.pragmas import DEFAULT_PRAGMAS
+from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS
 
 DEFAULTS = {**DEFAULT_PRAGMAS, "busy_timeout": 5000}
 CHANGES: tuple[dict[str, int | str], ...] = (

@@ -42,7 +42,7 @@ def test_a_config_does_not_change_with_its_mapping() -> None:
     mapping["DBKIT_SQLITE_PRAGMAS"]["synchronous"] = "OFF"
     assert config.sqlite_pragmas == {"synchronous": "FULL"}
     with pytest.raises(dataclasses.FrozenInstanceError):
-        config.pooler = "pgbouncer"  # type: ignore[misc]
+        config.pooler = "pgbouncer"
 
 
 @pytest.mark.parametrize("given", [True, "true", "True", " YES ", "on", "1", 1])

@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool, StaticPool
 
 from flask_dbkit import Base, ConfigError, DBKit, declarative_base
-from flask_dbkit.application import AppState, current_session, current_state
+from flask_dbkit.application import Application, current_application, current_session
 from flask_dbkit.engines.flask_sqlalchemy import engines_of
 
 NewApp = Callable[..., Flask]
@@ -93,20 +93,20 @@ def test_the_state_is_kept_by_the_application(new_app: NewApp) -> None:
     app = new_app(SQLALCHEMY_DATABASE_URI="sqlite://", DBKIT_TX_PER_REQUEST=True)
     dbkit = DBKit(app)
     state = app.extensions["dbkit"]
-    assert isinstance(state, AppState)
-    assert (state.extension, state.db) == (dbkit, dbkit.db)
+    assert isinstance(state, Application)
+    assert state.db is dbkit.db
     assert state.config.tx_per_request is True
     with app.app_context():
-        assert current_state() is state
+        assert current_application() is state
         assert current_session() is dbkit.db.session()
 
 
 def test_without_the_extension_its_functions_say_what_to_do(new_app: NewApp) -> None:
     """Also where there is no application at all."""
     with new_app().app_context(), pytest.raises(RuntimeError, match="has no DBKit"):
-        current_state()
+        current_application()
     with pytest.raises(RuntimeError):
-        current_state()
+        current_application()
 
 
 def test_what_is_no_application_and_no_database_object_is_refused(new_app: NewApp) -> None:
@@ -678,7 +678,7 @@ def test_importing_the_library_imports_no_command_and_nothing_for_lists() -> Non
     """They come when they are asked for, by their public names or as modules."""
     code = (
         "import sys, flask_dbkit\n"
-        "late = ['backups.current', 'backups.store', 'engines.commands', 'lists', 'pagination']\n"
+        "late = ['backups.current', 'engines.commands', 'lists.planner', 'pagination']\n"
         "assert not [name for name in late if f'flask_dbkit.{name}' in sys.modules]\n"
         "assert set(flask_dbkit.__all__) <= set(dir(flask_dbkit))\n"
         "assert flask_dbkit.sorting.SortAllowlist is flask_dbkit.SortAllowlist\n"

@@ -17,14 +17,14 @@ from sqlalchemy import make_url
 
 import flask_dbkit
 from flask_dbkit import exceptions
-from flask_dbkit.cli import complete_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.databases import EngineContext, support_for
 from flask_dbkit.databases.errors import faults_for
+from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.errors.codes import PROBLEMS
+from flask_dbkit.features import complete_group
 from flask_dbkit.health import CODES
 from flask_dbkit.migrations.lint import RULES
-from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 
 _DATABASES = {
     "postgresql": "PostgreSQL",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .backups.exceptions import BackupError
 from .config import Config
 from .errors.problems import (
     ConflictProblem,
@@ -25,29 +26,11 @@ from .errors.problems import (
     UnavailableProblem,
 )
 from .errors.requests import Errors, classify, db_error
-from .exceptions import (
-    BackupError,
-    CommitOutcomeUnknown,
-    ConfigError,
-    DBKitError,
-    DurabilityError,
-    MigrationError,
-    MigrationLocked,
-    NoTransaction,
-    OnCommitError,
-    OptionMismatch,
-    OwnershipError,
-    PartialCommit,
-    PlanError,
-    QueryError,
-    ReadOnlyViolation,
-    Rollback,
-    RowsLost,
-    TransactionError,
-    UnexpectedRollback,
-)
+from .exceptions import ConfigError, DBKitError
 from .extension import DBKit
 from .health.views import health_blueprint
+from .lists.exceptions import PlanError, QueryError
+from .migrations.exceptions import MigrationError, MigrationLocked, RowsLost
 from .models.base import (
     NAMING_CONVENTION,
     Base,
@@ -74,6 +57,19 @@ from .transactions.current import (
     session_scope,
     stream,
     transaction,
+)
+from .transactions.exceptions import (
+    CommitOutcomeUnknown,
+    DurabilityError,
+    NoTransaction,
+    OnCommitError,
+    OptionMismatch,
+    OwnershipError,
+    PartialCommit,
+    ReadOnlyViolation,
+    Rollback,
+    TransactionError,
+    UnexpectedRollback,
 )
 from .transactions.frames import TransactionInfo
 from .transactions.options import Retry

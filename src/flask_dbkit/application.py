@@ -1,91 +1,114 @@
-"""What one application keeps in ``app.extensions["dbkit"]``, and how it is found."""
+"""What is kept of one application in ``app.extensions["dbkit"]``, and how it is found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
-from .config import Config
-from .health.checks import AppHealth
-from .transactions.options import Surroundings
-
-if TYPE_CHECKING:
-    from .extension import DBKit
-
 __all__ = [
-    "AppState",
+    "Application",
+    "application_of",
+    "current_app_object",
+    "current_application",
     "current_session",
-    "current_state",
     "known_databases",
     "only_application",
     "remember",
-    "state_of",
 ]
+
+T = TypeVar("T")
 
 _applications: WeakSet[Flask] = WeakSet()
 
 
 @dataclass(frozen=True)
-class AppState:
-    """The library's part of one application.
+class Application:
+    """The library's part of one application. It knows no room.
 
     Attributes:
-        extension: The ``DBKit`` that initialised the application.
         db: The Flask-SQLAlchemy object registered on it.
         config: Its settings, read once.
-        surroundings: What transaction scopes have to know of it.
-        health: Its health checks, and what they found.
     """
 
-    extension: DBKit
     db: SQLAlchemy
-    config: Config
-    surroundings: Surroundings
-    health: AppHealth
+    config: Any
+    _parts: dict[type[Any], Any] = field(default_factory=dict)
+
+    def settings(self, kind: type[T]) -> T:
+        """Return the settings of one room.
+
+        Args:
+            kind: The room's class of settings.
+        """
+        return cast("T", self.config)
+
+    def add(self, part: object) -> None:
+        """Keep what a room has made of this application, by its class."""
+        self._parts[type(part)] = part
+
+    def part(self, kind: type[T]) -> T:
+        """Return what a room keeps of this application.
+
+        Args:
+            kind: The class of the part.
+
+        Raises:
+            KeyError: The room has added none.
+        """
+        return cast("T", self._parts[kind])
 
 
-def current_state() -> AppState:
-    """Return the state of the current application.
+def current_app_object() -> Flask:
+    """Return the current application itself, not the proxy that stands for it.
+
+    Raises:
+        RuntimeError: There is no application context.
+    """
+    proxied: Any = current_app
+    return proxied._get_current_object()  # type: ignore[no-any-return] # noqa: SLF001 - documented, whatever its name
+
+
+def current_application() -> Application:
+    """Return what is kept of the current application.
 
     Raises:
         RuntimeError: There is no application context, or ``DBKit`` was never initialised on
             the current application.
     """
-    proxied: Any = current_app
-    return state_of(proxied._get_current_object())  # noqa: SLF001 - documented, whatever its name
+    return application_of(current_app_object())
 
 
-def state_of(app: Flask) -> AppState:
-    """Return the state of the current application, once that is at hand.
+def application_of(app: Flask) -> Application:
+    """Return what is kept of an application.
 
     Args:
-        app: The current application.
+        app: The application.
 
     Raises:
         RuntimeError: ``DBKit`` was never initialised on it.
     """
-    state: AppState | None = app.extensions.get("dbkit")
-    if state is None:
+    kept: Application | None = app.extensions.get("dbkit")
+    if kept is None:
         raise RuntimeError(
             f"The current Flask app {app.name!r} has no DBKit."
             " Call DBKit(app) or dbkit.init_app(app) in its factory."
         )
-    return state
+    return kept
 
 
 def current_session() -> Session:
     """Return the session of the current application context.
 
     Raises:
-        RuntimeError: As :func:`current_state`.
+        RuntimeError: As :func:`current_application`.
     """
-    return current_state().db.session()
+    return current_application().db.session()
 
 
 def known_databases() -> Iterator[SQLAlchemy]:

@@ -1,7 +1,18 @@
 """What one ``DBKIT_*`` setting is, and the kinds of values there are.
 
-A kind is a function that makes a :class:`Setting`: it knows how to read its values from Python
-and from the environment, where everything is text. :mod:`flask_dbkit.config` has the table.
+A room has one frozen dataclass of settings. A kind is a function that makes one of its fields,
+with the key, the default, the meaning, and how values are read from Python and from the
+environment, where everything is text:
+
+.. code-block:: python
+
+    @dataclass(frozen=True)
+    class HealthSettings(Settings):
+        health_timeout: float = seconds("DBKIT_HEALTH_TIMEOUT", 0.8, "…", low=0.01, high=60)
+
+A field is called as its key, without the prefix and in small letters. That is the one place a
+setting is written down: :class:`~flask_dbkit.config.Config`, the table of settings and the
+reference page are made from it.
 """
 
 from __future__ import annotations
@@ -10,19 +21,25 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 from .exceptions import ConfigError
 
 __all__ = [
     "MAX_MS",
     "Setting",
+    "Settings",
     "command",
     "flag",
     "integer",
+    "parser_of",
     "path",
     "seconds",
+    "setting",
+    "settings_in",
     "share",
     "size",
     "text",
@@ -30,6 +47,7 @@ __all__ = [
 ]
 
 MAX_MS = 2**31 - 1
+_METADATA = "dbkit_setting"
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0"})
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(|B|KB|MB|GB|TB)", re.IGNORECASE)
@@ -56,12 +74,52 @@ class Setting:
 
     @property
     def attribute(self) -> str:
-        """The name of the attribute of :class:`Config` that holds it."""
+        """The name of the field that holds it."""
         return self.key.removeprefix("DBKIT_").lower()
 
 
-def flag(key: str, default: bool, meaning: str) -> Setting:
-    """Make a setting that is on or off."""
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one room: the base of each room's class.
+
+    Attributes:
+        given: The keys the application set itself, so that a default never overrules its options.
+    """
+
+    given: frozenset[str] = frozenset()
+
+
+def setting(
+    key: str, allowed: str, default: object, meaning: str, parse: Callable[[str, object], object]
+) -> Any:
+    """Make the field of a setting of a kind of its own.
+
+    Args:
+        key: The name in ``app.config``.
+        allowed: What it takes, in words.
+        default: The value when the key is not set.
+        meaning: One line for the reference page.
+        parse: ``(key, value) -> parsed value``; raises :exc:`ConfigError`.
+    """
+    made = Setting(key, allowed, default, meaning, parse)
+    return field(default_factory=lambda: copy(made.default), metadata={_METADATA: made})
+
+
+def settings_in(kind: type[Any]) -> Iterator[Setting]:
+    """Yield the settings of a dataclass in the order of its fields."""
+    for each in fields(kind):
+        if _METADATA in each.metadata:
+            yield each.metadata[_METADATA]
+
+
+def parser_of(made: Field[Any]) -> Callable[[str, object], Any]:
+    """Return how a setting reads its values, for a setting that holds values of that kind."""
+    parse: Callable[[str, object], Any] = made.metadata[_METADATA].parse
+    return parse
+
+
+def flag(key: str, default: bool, meaning: str) -> Any:
+    """Make the field of a setting that is on or off."""
     allowed = "True or False"
 
     def parse(key: str, value: object) -> bool:
@@ -75,7 +133,7 @@ def flag(key: str, default: bool, meaning: str) -> Setting:
             return False
         raise ConfigError.bad_value(key, value, allowed, ("true", "false"))
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
 def integer(
@@ -86,8 +144,8 @@ def integer(
     low: int,
     high: int,
     nullable: bool = False,
-) -> Setting:
-    """Make a setting that is a whole number between two limits.
+) -> Any:
+    """Make the field of a setting that is a whole number between two limits.
 
     ``None`` is taken too where it is the default, or with ``nullable``.
     """
@@ -107,11 +165,11 @@ def integer(
             return number
         raise ConfigError.bad_value(key, value, allowed)
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
-def word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) -> Setting:
-    """Make a setting that is one of some words, in any case.
+def word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) -> Any:
+    """Make the field of a setting that is one of some words, in any case.
 
     ``None`` is taken too where it is the default.
     """
@@ -126,7 +184,7 @@ def word(key: str, default: str | None, meaning: str, words: tuple[str, ...]) ->
             return value.strip().lower()
         raise ConfigError.bad_value(key, value, allowed, words)
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
 def seconds(
@@ -137,8 +195,8 @@ def seconds(
     low: float,
     high: float,
     nullable: bool = False,
-) -> Setting:
-    """Make a setting that is a time in seconds, with or without a fraction.
+) -> Any:
+    """Make the field of a setting that is a time in seconds, with or without a fraction.
 
     ``None`` is taken too where it is the default, or with ``nullable``.
     """
@@ -153,11 +211,11 @@ def seconds(
             raise ConfigError.bad_value(key, value, allowed)
         return number
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
-def share(key: str, default: float, meaning: str) -> Setting:
-    """Make a setting that is a part of a whole: a number from 0 to 1, or a text such as "10 %"."""
+def share(key: str, default: float, meaning: str) -> Any:
+    """Make the field of a part of a whole: a number from 0 to 1, or a text such as "10 %"."""
     allowed = "a number from 0 to 1, a text such as '10 %', or None"
 
     def parse(key: str, value: object) -> float | None:
@@ -169,11 +227,11 @@ def share(key: str, default: float, meaning: str) -> Setting:
             return number / 100 if percent else number
         raise ConfigError.bad_value(key, value, allowed)
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
-def size(key: str, default: int, meaning: str) -> Setting:
-    """Make a setting that is a number of bytes, or a text such as "64 MB" (millions of bytes)."""
+def size(key: str, default: int, meaning: str) -> Any:
+    """Make the field of a number of bytes, or a text such as "64 MB" (millions of bytes)."""
     allowed = "a number of bytes, a text such as '64 MB', or None"
 
     def parse(key: str, value: object) -> int | None:
@@ -186,7 +244,7 @@ def size(key: str, default: int, meaning: str) -> Setting:
             raise ConfigError.bad_value(key, value, allowed)
         return round(float(match[1]) * _UNITS[match[2].upper()])
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
 def _number(value: object) -> float | None:
@@ -200,8 +258,8 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def text(key: str, default: str | None, allowed: str, meaning: str) -> Setting:
-    """Make a setting that is any text but an empty one.
+def text(key: str, default: str | None, allowed: str, meaning: str) -> Any:
+    """Make the field of a setting that is any text but an empty one.
 
     ``None`` is taken too where it is the default. A path object is taken as its text.
     """
@@ -215,11 +273,11 @@ def text(key: str, default: str | None, allowed: str, meaning: str) -> Setting:
             return str(value).strip()
         raise ConfigError.bad_value(key, value, allowed)
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)
 
 
-def command(key: str, meaning: str) -> Setting:
-    """Make a setting that is a program with its arguments, or ``None``.
+def command(key: str, meaning: str) -> Any:
+    """Make the field of a setting that is a program with its arguments, or ``None``.
 
     Text is split as a shell would; no shell is started.
     """
@@ -236,11 +294,11 @@ def command(key: str, meaning: str) -> Setting:
             return tuple(str(word) for word in words)
         raise ConfigError.bad_value(key, value, allowed)
 
-    return Setting(key, allowed, None, meaning, parse)
+    return setting(key, allowed, None, meaning, parse)
 
 
-def path(key: str, default: str, meaning: str) -> Setting:
-    """Make a setting that is a path, as text or as ``os.PathLike``."""
+def path(key: str, default: str, meaning: str) -> Any:
+    """Make the field of a setting that is a path, as text or as ``os.PathLike``."""
     allowed = "a path"
 
     def parse(key: str, value: object) -> str:
@@ -250,4 +308,4 @@ def path(key: str, default: str, meaning: str) -> Setting:
                 return text
         raise ConfigError.bad_value(key, value, allowed)
 
-    return Setting(key, allowed, default, meaning, parse)
+    return setting(key, allowed, default, meaning, parse)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flask_dbkit.backups import LocalStore
+from flask_dbkit.health import AppHealth
 
 from .conftest import Shop
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.backends("sqlite-file")
 
 def ask(shop: Shop) -> tuple[int, dict[str, Any]]:
     """Return the status of the answer, and what it says of the backups."""
-    shop.app.extensions["dbkit"].health._renew()
+    shop.app.extensions["dbkit"].part(AppHealth)._renew()
     answer = shop.app.test_client().get("/health/ready")
     checks = json.loads(answer.data)["checks"]
     return answer.status_code, (checks.get("backup:age") or [{}])[0]

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from flask_dbkit import ConfigError
-from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS, parse_pragmas
+from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS, parse_pragmas
 
 
 @pytest.mark.parametrize(

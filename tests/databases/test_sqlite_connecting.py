@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from flask_dbkit.databases.sqlite import connecting
 from flask_dbkit.databases.sqlite.engine import file_of
-from flask_dbkit.pragmas import DEFAULT_PRAGMAS
+from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS
 from tests.databases.conftest import KitEngine, add_account
 from tests.databases.test_sqlite_control import entry, rows
 

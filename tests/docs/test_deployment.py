@@ -23,6 +23,7 @@ from werkzeug.serving import make_server
 
 from flask_dbkit import DBKit, declarative_base
 from flask_dbkit.config import Config
+from flask_dbkit.health import AppHealth
 from tests.docs.pages import DOCS, ROOT
 
 FOLDER = ROOT / "examples" / "deployment"
@@ -96,7 +97,7 @@ def test_the_check_of_the_container_tells_by_its_exit_code(app: Flask, address: 
     ]
     command[0] = sys.executable
     assert subprocess.run(command, check=False).returncode == 0
-    app.extensions["dbkit"].health.drain()
+    app.extensions["dbkit"].part(AppHealth).drain()
     assert subprocess.run(command, check=False, capture_output=True).returncode == 1
 
 

@@ -24,16 +24,16 @@ from flask_dbkit import (
     QueryError,
     SortAllowlist,
 )
-from flask_dbkit.cli import complete_group
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.databases.errors import faults_for
+from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.exceptions import ConfigError, DBKitError
+from flask_dbkit.features import complete_group
 from flask_dbkit.lists.arguments import RESERVED
 from flask_dbkit.lists.operators import OPERATORS
 from flask_dbkit.lists.pages import Links
 from flask_dbkit.migrations.lint import RULES
-from flask_dbkit.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages
 
 FROM_CODE = load_from_code()

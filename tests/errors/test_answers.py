@@ -28,7 +28,7 @@ from flask_dbkit import (
     get_or_create,
     transaction,
 )
-from flask_dbkit.exceptions import mistake
+from flask_dbkit.lists.exceptions import mistake
 from tests.errors.faults import FAULTS, MAIL, Site
 
 pytestmark = pytest.mark.backends("sqlite-file")

@@ -13,6 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client
 
 from flask_dbkit import ConfigError, DBKit, health_blueprint
+from flask_dbkit.health import AppHealth
 from tests.health.conftest import MakeKit
 
 PROBES = ["/health/live", "/health/ready", "/health/startup", "/livez", "/readyz", "/healthz"]
@@ -50,7 +51,7 @@ def test_the_prefix_and_the_aliases_are_settings(make_kit: MakeKit) -> None:
     made = make_kit(
         DBKIT_HEALTH_PREFIX="/ops/health/", DBKIT_HEALTH_ALIASES=["/up", "/liveness", "/startupz"]
     )
-    made.app.extensions["dbkit"].health.drain()
+    made.app.extensions["dbkit"].part(AppHealth).drain()
     assert made.client.get("/ops/health/live").status_code == 200
     assert made.client.get("/ops/health/ready").status_code == 503
     assert made.client.get("/up").status_code == 503

@@ -22,6 +22,7 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 
+from flask_dbkit.health import AppHealth
 from tests.health.conftest import Kit, MakeKit
 from tests.support.databases import Database
 from tests.support.postgres import PostgresServer
@@ -125,8 +126,8 @@ def test_a_server_that_freezes_while_it_is_asked_lets_the_thread_go(
 
 
 def _probe_of(made: Kit) -> Any:
-    health = made.app.extensions["dbkit"].health
-    return next(check.work._probe for check in health._checks if check.name == "db:default")
+    health = made.app.extensions["dbkit"].part(AppHealth)
+    return next(check.work._first.work for check in health._checks if check.name == "db:default")
 
 
 def test_a_server_that_stopped_and_came_back_is_told(made: Kit, server: PostgresServer) -> None:
@@ -292,7 +293,7 @@ def test_many_probes_leave_no_connection(server: PostgresServer, make_kit: MakeK
     """Goal G3; the benchmark tries it with a thousand, under the usual deadline."""
     made = make_kit(server.url(), tables=False, DBKIT_HEALTH_TIMEOUT=5)
     with made.app.app_context():
-        health = made.app.extensions["dbkit"].health
+        health = made.app.extensions["dbkit"].part(AppHealth)
         for _ in range(200):
             assert health.run("readiness").status == "pass"
     _until(lambda: _health_connections(server) == 0)
@@ -392,6 +393,7 @@ def test_mariadb_tells_what_is_wrong_by_number(database: Database, make_kit: Mak
 APPLICATION = """
 import os
 from flask import Flask
+from flask_dbkit.health import AppHealth
 from flask_dbkit import DBKit
 app = Flask("shop")
 app.config.update(

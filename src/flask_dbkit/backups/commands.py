@@ -12,8 +12,9 @@ from flask.cli import AppGroup
 
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json, print_table
-from ..exceptions import BackupError, ConfigError
+from ..exceptions import ConfigError
 from . import current as backups
+from .exceptions import BackupError
 
 if TYPE_CHECKING:
     from .manifest import Manifest

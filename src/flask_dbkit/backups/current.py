@@ -14,20 +14,21 @@ from flask import current_app
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import URL
 
-from ..application import current_state
-from ..config import Config
+from ..application import current_app_object, current_application
 from ..databases.sqlite.engine import file_of
 from ..engines.flask_sqlalchemy import current_engines, given_options
 from ..engines.urls import parse_database_url, without_secrets
-from ..exceptions import BackupError, closest
+from ..exceptions import closest
 from ..health.checks import Check
 from ..health.report import PASS, WARN, Result
 from .creating import Packing, create, ignore_progress
 from .database import Database, Progress, database_at, database_for
+from .exceptions import BackupError
 from .manifest import Manifest
 from .pruning import Listed, list_all, prune
 from .remote_stores import store_at
 from .restoring import Restored, restore, restore_in_place
+from .settings import BackupSettings
 from .store import Store
 from .verifying import Verification
 from .verifying import verify as verify_stored
@@ -223,7 +224,7 @@ def prune_backups(*, at: str | None = None, dry_run: bool = False) -> list[Manif
 
     .. versionadded:: 0.1
     """
-    return prune(_store(at), current_state().config.backup_keep, dry_run=dry_run)
+    return prune(_store(at), _settings().backup_keep, dry_run=dry_run)
 
 
 def bind_names() -> list[str]:
@@ -242,7 +243,7 @@ def switch_lines(restored: Restored) -> list[str]:
     return [f'SQLALCHEMY_BINDS["{restored.manifest.bind}"] = "{url}"']
 
 
-def age_check(config: Config, instance_path: str, binds: Iterable[str]) -> Check:
+def age_check(config: BackupSettings, instance_path: str, binds: Iterable[str]) -> Check:
     """Return the health check ``backup:age``: a warning when a bind has no fresh backup.
 
     Only manifests are read. It fails no group: an application without a backup still works.
@@ -280,17 +281,21 @@ def _located(into: str | URL) -> URL:
     return url.set(database=str(Path(current_app.instance_path, path)))
 
 
+def _settings() -> BackupSettings:
+    return current_application().settings(BackupSettings)
+
+
 def _db() -> SQLAlchemy:
-    return current_state().db
+    return current_application().db
 
 
 def _store(place: str | None) -> Store:
     folder = Path(current_app.instance_path)
-    return store_at(place or current_state().config.backup_dir, relative_to=folder)
+    return store_at(place or _settings().backup_dir, relative_to=folder)
 
 
 def _packing() -> Packing:
-    config = current_state().config
+    config = _settings()
     return Packing(
         config.backup_compression, config.backup_filter or (), config.backup_unfilter or ()
     )
@@ -317,14 +322,14 @@ def _own(name: str) -> Database | None:
     key = name if name in engines else None
     if key not in engines or (key is None and name != _DEFAULT):
         return None
-    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    app = current_app_object()
     arguments = given_options(app, _db()).get(key, {}).get("connect_args")
     return database_for(engines[key], arguments)
 
 
 def _scratch_place(store: Store, backup_id: str) -> Database:
     """Return the database beside which a scratch database is made to verify a backup."""
-    url = current_state().config.backup_scratch_url
+    url = _settings().backup_scratch_url
     try:
         manifest = store.read_manifest(backup_id)
     except BackupError as error:

@@ -17,7 +17,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import NullPool
 
 from ..engines.urls import parse_database_url
-from ..exceptions import BackupError
+from .exceptions import BackupError
 from .manifest import Manifest
 
 __all__ = [

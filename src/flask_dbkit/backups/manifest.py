@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 
 __all__ = ["Manifest", "is_id", "make_id"]
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 from .manifest import Manifest
 
 __all__ = ["COMPRESSIONS", "check_data", "pack", "sha256_of", "suffix_of", "unpack"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 from .manifest import Manifest
 from .retention import superfluous
 from .store import Store

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 from .manifest import Manifest, is_id, make_id
 from .store import LocalStore, Reservation, Store, missing_file, no_such_backup
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
-from ..exceptions import BackupError
 from .creating import Packing, create
 from .database import Database
+from .exceptions import BackupError
 from .manifest import Manifest
 from .store import Store
 from .verifying import unpacked

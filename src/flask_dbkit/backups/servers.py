@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 
 __all__ = [
     "escaped",

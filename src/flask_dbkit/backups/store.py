@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 from .manifest import Manifest, is_id, make_id
 
 try:

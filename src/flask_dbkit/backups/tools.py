@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ..exceptions import BackupError
+from .exceptions import BackupError
 
 __all__ = ["Program", "find_program", "run_program"]
 

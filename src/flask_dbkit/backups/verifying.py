@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import BackupError
 from .creating import Packing
 from .database import Contents, Database
+from .exceptions import BackupError
 from .manifest import Manifest
 from .packing import check_data, unpack
 from .store import Store, explaining_os_errors

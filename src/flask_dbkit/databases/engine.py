@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import QueuePool
 
-from ..config import Config
+from ..settings import Settings
 
 __all__ = [
     "DatabaseSupport",
@@ -19,6 +19,9 @@ __all__ = [
     "run_on_every_connection",
     "takes_queue_options",
 ]
+
+
+S = TypeVar("S", bound=Settings)
 
 
 def _never() -> bool:
@@ -49,11 +52,15 @@ class EngineContext:
 
     bind_key: str | None
     app_name: str
-    config: Config
+    config: Settings
     given: Mapping[str, Any] = field(default_factory=dict)
     asked_begin: Callable[[], str | None] = _nothing_asked
     wants_write: Callable[[], bool] = _never
     late: bool = False
+
+    def settings(self, kind: type[S]) -> S:
+        """Return the application's settings of one kind of database."""
+        return cast("S", self.config)
 
     def given_connect_args(self, url: URL) -> dict[str, Any]:
         """Return the application's own driver arguments: ``connect_args`` and the URL's query."""

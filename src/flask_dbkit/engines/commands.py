@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import click
 
-from ..application import current_state
+from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json
 from .flask_sqlalchemy import current_engines
@@ -25,7 +25,7 @@ def info(context: click.Context, as_json: bool) -> None:
     Exits with 1 when a database does not answer. A SQLite file that does not exist yet is none
     of that, and is not created.
     """
-    engines = current_engines(current_state().db)
+    engines = current_engines(current_application().db)
     reports = [inspect_engine(engine, key) for key, engine in engines.items()]
     if as_json:
         print_json(_as_json(reports))

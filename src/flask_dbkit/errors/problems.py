@@ -18,9 +18,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..databases.errors import Place, faults_of
-from ..exceptions import (
+from ..exceptions import DBKitError
+from ..transactions.exceptions import (
     CommitOutcomeUnknown,
-    DBKitError,
     OnCommitError,
     PartialCommit,
     TransactionError,

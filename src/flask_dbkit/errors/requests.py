@@ -26,13 +26,12 @@ from werkzeug.exceptions import HTTPException, InternalServerError, default_exce
 from werkzeug.wrappers import Response
 
 from ..application import known_databases
-from ..config import Config
-from ..exceptions import QueryError
 from ..transactions.opening import is_in_scope
 from .details import BASE_KEY, head_of_problem, prefers_page, render_problem
 from .problems import DBProblem, classify_error
 from .redaction import Redact
 from .schema import Schema
+from .settings import ErrorSettings
 
 __all__ = ["Errors", "answer_database_errors", "classify", "db_error"]
 
@@ -142,7 +141,9 @@ def _registry(db: SQLAlchemy) -> registry:
     return found
 
 
-def answer_database_errors(app: Flask, db: SQLAlchemy, config: Config, errors: Errors) -> None:
+def answer_database_errors(
+    app: Flask, db: SQLAlchemy, config: ErrorSettings, errors: Errors
+) -> None:
     """Answer the database errors of an application's requests.
 
     The order: the application's handlers for the exception's own classes, those for
@@ -159,7 +160,7 @@ def answer_database_errors(app: Flask, db: SQLAlchemy, config: Config, errors: E
 
 
 class _Answers:
-    def __init__(self, app: Flask, db: SQLAlchemy, config: Config, errors: Errors) -> None:
+    def __init__(self, app: Flask, db: SQLAlchemy, config: ErrorSettings, errors: Errors) -> None:
         self._app, self._db, self._config, self._errors = app, db, config, errors
         self._plain_user = app.handle_user_exception
         self._plain_last = app.handle_exception
@@ -169,7 +170,7 @@ class _Answers:
         setattr(self._app, "handle_exception", self._handle_exception)
 
     def _handle_user_exception(self, error: Exception) -> ResponseReturnValue:
-        if isinstance(error, QueryError):
+        if isinstance(error, HTTPException):  # a QueryError renders itself
             request.environ[BASE_KEY] = self._config.problem_base
         problem = self._classify(error)
         if problem is None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..exceptions import ConfigError
-from ..settings import Setting, flag, integer, text
+from ..settings import Settings, flag, integer, setting, text
 from .codes import PROBLEMS
 
-__all__ = ["ERROR_SETTINGS"]
+__all__ = ["ErrorSettings"]
 
 _STATUSES = 'a dict such as {"conflict.unique": 422}, with statuses from 400 to 599'
 
@@ -26,50 +27,53 @@ def _parse_statuses(key: str, value: object) -> Mapping[str, int]:
     return dict(value)
 
 
-ERROR_SETTINGS: tuple[Setting, ...] = (
-    flag("DBKIT_ERRORS", True, "Turn database errors into problem details and error pages."),
-    Setting(
+@dataclass(frozen=True)
+class ErrorSettings(Settings):
+    """How database errors are answered and logged."""
+
+    errors: bool = flag(
+        "DBKIT_ERRORS", True, "Turn database errors into problem details and error pages."
+    )
+    error_status: Mapping[str, int] = setting(
         "DBKIT_ERROR_STATUS",
         _STATUSES,
         {},
         "Statuses in place of those of the table of codes.",
         _parse_statuses,
-    ),
-    integer(
+    )
+    error_validation_status: int = integer(
         "DBKIT_ERROR_VALIDATION_STATUS",
         409,
         "The status of invalid.null and invalid.check: 409, or 422.",
         low=400,
         high=499,
-    ),
-    flag(
+    )
+    error_fields: bool = flag(
         "DBKIT_ERROR_FIELDS",
         True,
         "Name the mapped attributes of a broken constraint in problem details.",
-    ),
-    integer(
+    )
+    error_retry_after: int = integer(
         "DBKIT_ERROR_RETRY_AFTER",
         2,
         "Seconds a client is asked to wait after a 503; up to 2 more are added at random.",
         low=0,
         high=86_400,
-    ),
-    flag(
+    )
+    error_debug: bool = flag(
         "DBKIT_ERROR_DEBUG",
         False,
         "Leave database errors that are a 500 to Flask: its debugger, or the test that caused it.",
-    ),
-    flag(
+    )
+    error_redact_logs: bool = flag(
         "DBKIT_ERROR_REDACT_LOGS",
         True,
         "Take values, SQL and hosts of database errors out of log records.",
-    ),
-    text(
+    )
+    problem_base: str | None = text(
         "DBKIT_PROBLEM_BASE",
         None,
         "a URL such as 'https://example.com/problems/'",
         "What the type of problem details is made of, with the code behind it; without it the"
         " type is about:blank.",
-    ),
-)
-"""The settings of answers to database errors, in the order of the reference page."""
+    )

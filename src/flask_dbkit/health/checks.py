@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from ..config import Config
 from ..databases.forking import after_fork_in_child
 from .report import FAIL, WARN, Report, Result, _Finding, worst
 from .runner import Attempt, Outcome, Rules, Runner, Ticket
+from .settings import HealthSettings
 
 __all__ = ["GROUPS", "AppHealth", "Check", "Incident", "Registry", "log_error"]
 
@@ -172,7 +172,7 @@ class AppHealth:
 
     def __init__(
         self,
-        config: Config,
+        config: HealthSettings,
         registry: Registry,
         context: Callable[[], AbstractContextManager[object]],
     ) -> None:
@@ -189,6 +189,25 @@ class AppHealth:
     def add(self, check: Check) -> None:
         """Add one of the library's own checks."""
         self._checks.append(check)
+
+    def ask_after(self, name: str, further: Callable[[Check], Check]) -> None:
+        """Let a check ask one thing more when it has found that all is well.
+
+        One after the other and in the same thread, so that a database that hangs takes one
+        thread and one connection.
+
+        Args:
+            name: One of the library's own checks.
+            further: Returns the check of what is asked more, from the check it follows.
+        """
+        at = next(at for at, check in enumerate(self._checks) if check.name == name)
+        check = self._checks[at]
+        more = further(check)
+        self._checks[at] = replace(
+            check,
+            work=_InTurn(check, more),
+            critical_by_name={**check.critical_by_name, more.name: more.critical},
+        )
 
     def drain(self) -> None:
         """Let readiness fail from now on."""
@@ -347,6 +366,24 @@ _DRAINING = Check(
     lambda _attempt: {"draining": Result(FAIL, "draining", component="system")},
     at_once=True,
 )
+
+
+class _InTurn:
+    """Runs a check, and another one when the first has not failed."""
+
+    def __init__(self, first: Check, more: Check) -> None:
+        self._first, self._more = first, more
+
+    def __call__(self, attempt: Attempt) -> Outcome:
+        found = self._first.work(attempt)
+        if found[self._first.name].status == FAIL:
+            return found
+        attempt.found, attempt.late_name = found, self._more.name
+        try:
+            return {**found, **self._more.work(attempt)}
+        except Exception as error:
+            log_error(self._more.name, error)
+            return {**found, self._more.name: Result(FAIL, "check.error", component="datastore")}
 
 
 def log_error(name: str, error: BaseException) -> None:

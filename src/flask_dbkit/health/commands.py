@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from ..application import current_state
+from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json, print_table
-from .checks import GROUPS
+from .checks import GROUPS, AppHealth
 from .report import Report
 
 __all__ = ["health"]
@@ -29,7 +29,7 @@ def health(context: click.Context, *, group: str, as_json: bool) -> None:
     A warning exits with 0. What only a serving process knows is not seen: its pool, and whether
     it is draining.
     """
-    checks = current_state().health
+    checks = current_application().part(AppHealth)
     checks.background = False  # a thorough check would not end before this process does
     report = checks.run(group)
     if as_json:

@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
 
-from ..application import AppState
+from ..application import application_of
 from .checks import AppHealth, Registry
 from .report import Fail, Report, Warn, passed
 
@@ -127,8 +127,8 @@ class Health:
         served = list(self._applications())
         if has_app_context():
             served = [app for app in served if app == current_app] or served
-        states: list[AppState] = [app.extensions["dbkit"] for app in served]
-        return [state.health for state in states]
+        found = [application_of(app) for app in served]
+        return [each.part(AppHealth) for each in found]
 
 
 _draining: WeakSet[AppHealth] = WeakSet()

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
-from ..config import Config
 from ..exceptions import ConfigError
-from .checks import GROUPS, Check, log_error
-from .probes import Probe, Target, probe_for
-from .report import FAIL, WARN, Result
+from .checks import GROUPS, Check
+from .probes import Target, probe_for
+from .report import WARN, Result
 from .runner import Attempt, Outcome
+from .settings import HealthSettings
 
 __all__ = ["bind_checks", "check_bind_names", "name_of"]
 
@@ -26,7 +26,7 @@ def name_of(bind_key: str | None) -> str:
     return "default" if bind_key is None else bind_key
 
 
-def check_bind_names(config: Config, bind_keys: Iterable[str | None]) -> None:
+def check_bind_names(config: HealthSettings, bind_keys: Iterable[str | None]) -> None:
     """Refuse settings for a bind that is not there.
 
     Raises:
@@ -43,13 +43,13 @@ def check_bind_names(config: Config, bind_keys: Iterable[str | None]) -> None:
 def bind_checks(
     bind_key: str | None,
     engine: Engine,
-    config: Config,
+    config: HealthSettings,
     options: Mapping[str, Any],
     *,
     app_name: str,
     has_models: Callable[[], bool],
     background: Callable[[], bool],
-    further: Callable[[Probe, bool], Check] | None = None,
+    writer_gate: bool = True,
 ) -> list[Check]:
     """Make the checks of one bind: the database itself, and the application's pool.
 
@@ -61,8 +61,7 @@ def bind_checks(
         app_name: Shown by the server's list of sessions.
         has_models: Whether the application has tables on this bind.
         background: Whether a long check may be started now.
-        further: Makes one more check of the database, from its probe and whether the bind is
-            critical. It is run when the database has answered, in the same thread.
+        writer_gate: Whether writers of a SQLite file take fair turns.
     """
     name = name_of(bind_key)
     own = config.health_binds.get(name, {})
@@ -77,20 +76,19 @@ def bind_checks(
         app_name=app_name,
         has_models=has_models,
         background=background,
+        writer_gate=writer_gate,
     )
     groups = frozenset({"readiness", "startup"} if critical else {"readiness"})
     failing = frozenset(GROUPS) if critical else frozenset[str]()
     if config.health_readiness_db == "warn":
         failing -= {"readiness"}
     probe = probe_for(target)
-    more = further(probe, critical) if further is not None else None
     checks = [
         Check(
             probe.name,
-            _InTurn(probe, more) if more is not None else probe,
+            probe,
             groups=groups,
             critical=failing,
-            critical_by_name={more.name: more.critical} if more is not None else {},
             timeout_s=own.get("timeout"),
             timeout_code="db.timeout",
             component="datastore",
@@ -104,31 +102,10 @@ def bind_checks(
     return checks
 
 
-class _InTurn:
-    """Asks a database, and when it has answered, one thing more about it.
-
-    One after the other, so that a database that hangs takes one thread and one connection.
-    """
-
-    def __init__(self, probe: Probe, more: Check) -> None:
-        self._probe, self._more = probe, more
-
-    def __call__(self, attempt: Attempt) -> Outcome:
-        found = self._probe(attempt)
-        if found[self._probe.name].status == FAIL:
-            return found
-        attempt.found, attempt.late_name = found, self._more.name
-        try:
-            return {**found, **self._more.work(attempt)}
-        except Exception as error:
-            log_error(self._more.name, error)
-            return {**found, self._more.name: Result(FAIL, "check.error", component="datastore")}
-
-
 class _PoolWatch:
     """Tells how much of the application's pool is in use, without touching it."""
 
-    def __init__(self, name: str, engine: Engine, overflow: int, config: Config) -> None:
+    def __init__(self, name: str, engine: Engine, overflow: int, config: HealthSettings) -> None:
         self._name, self._engine, self._overflow = f"pool:{name}", engine, overflow
         self._limit = config.health_pool_warn
 

@@ -170,9 +170,7 @@ class SQLiteProbe(Probe):
         is a lottery that a probe may lose against a busy but healthy application. It is held
         for one statement.
         """
-        with_gate = self.target.config.sqlite_writer_gate and not is_read_only(
-            self.target.engine.url
-        )
+        with_gate = self.target.writer_gate and not is_read_only(self.target.engine.url)
         gate = gate_for(path) if with_gate else None
         if gate is not None:
             attempt.late_code = "db.locked"

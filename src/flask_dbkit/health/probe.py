@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from ..config import Config
 from .report import FAIL, WARN, Result
 from .runner import Attempt, Outcome
+from .settings import HealthSettings
 
 __all__ = ["Probe", "Target"]
 
@@ -35,17 +35,19 @@ class Target:
         app_name: Shown by the server's list of sessions.
         has_models: Whether the application has tables on this bind.
         background: Whether a long check may be started in the background now.
+        writer_gate: Whether writers of a SQLite file take fair turns.
     """
 
     bind: str
     engine: Engine
-    config: Config
+    config: HealthSettings
     connect_args: Mapping[str, Any] = field(default_factory=dict)
     creator: Callable[[], Any] | None = None
     writable: bool = True
     app_name: str = ""
     has_models: Callable[[], bool] = _no
     background: Callable[[], bool] = _no
+    writer_gate: bool = True
 
 
 class Probe(ABC):

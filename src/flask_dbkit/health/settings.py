@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import ConfigError, shorten
-from ..settings import Setting, flag, integer, seconds, share, size, word
+from ..settings import Settings, flag, integer, parser_of, seconds, setting, share, size, word
 
-__all__ = ["DEFAULT_ALIASES", "HEALTH_SETTINGS", "PROBES"]
+__all__ = ["DEFAULT_ALIASES", "PROBES", "HealthSettings"]
 
 PROBES = ("live", "ready", "startup")
 """The endpoints of the probes."""
@@ -78,9 +79,9 @@ _TIMEOUT = seconds(
 )
 _CRITICAL = flag("critical", True, "")
 _BIND_OPTIONS = {
-    "critical": _CRITICAL.parse,
-    "writable": _CRITICAL.parse,
-    "timeout": _TIMEOUT.parse,
+    "critical": parser_of(_CRITICAL),
+    "writable": parser_of(_CRITICAL),
+    "timeout": parser_of(_TIMEOUT),
 }
 
 
@@ -114,97 +115,100 @@ def _parse_binds(key: str, value: object) -> Mapping[str, Mapping[str, Any]]:
     return binds
 
 
-HEALTH_SETTINGS: tuple[Setting, ...] = (
-    Setting(
+@dataclass(frozen=True)
+class HealthSettings(Settings):
+    """Where probes are answered, and what counts as healthy."""
+
+    health_prefix: str | None = setting(
         _PREFIX,
         "a path, or None",
         "/health",
         "Where the health endpoints are; None registers none.",
         _parse_prefix,
-    ),
-    Setting(
+    )
+    health_aliases: Mapping[str, str] = setting(
         _ALIASES,
         "paths, a dict of path and probe, or None",
         DEFAULT_ALIASES,
         "Further paths of the probes: live* and startup* are those, every other one is ready.",
         _parse_aliases,
-    ),
-    _TIMEOUT,
-    seconds(
+    )
+    health_timeout: float = _TIMEOUT
+    health_ttl: float = seconds(
         "DBKIT_HEALTH_TTL",
         1.0,
         "Seconds an answer of a check is given again without asking anew.",
         low=0,
         high=3600,
-    ),
-    word(
+    )
+    health_readiness_db: str = word(
         "DBKIT_HEALTH_READINESS_DB",
         "fail",
         "What a database that cannot be used means for readiness: no traffic, or a warning.",
         ("fail", "warn"),
-    ),
-    Setting(
+    )
+    health_binds: Mapping[str, Mapping[str, Any]] = setting(
         _BINDS,
         "a dict of options per bind: critical, writable, timeout",
         {},
         "Per bind: whether its failure is the application's, whether it has to take writes, and"
         " its deadline in seconds. Every bind is checked.",
         _parse_binds,
-    ),
-    integer(
+    )
+    health_fail_after: int = integer(
         "DBKIT_HEALTH_FAIL_AFTER",
         1,
         "So many failures in a row until a check that passed counts as failing.",
         low=1,
         high=1000,
-    ),
-    integer(
+    )
+    health_pass_after: int = integer(
         "DBKIT_HEALTH_PASS_AFTER",
         1,
         "So many good answers in a row until a check that failed counts as passing.",
         low=1,
         high=1000,
-    ),
-    word(
+    )
+    health_details: str = word(
         "DBKIT_HEALTH_DETAILS",
         "never",
         "Who sees more than the status: nobody, whom dbkit.health.authorize() lets, or everybody.",
         ("never", "authorized", "always"),
-    ),
-    share(
+    )
+    health_pool_warn: float | None = share(
         "DBKIT_HEALTH_POOL_WARN",
         0.9,
         "Warn when this part of the connections a pool may open is in use; None never does.",
-    ),
-    share(
+    )
+    health_disk_warn: float | None = share(
         "DBKIT_HEALTH_DISK_WARN",
         0.1,
         "Warn when less than this part of the disk of a SQLite file is free; None never does.",
-    ),
-    size(
+    )
+    health_disk_fail: int | None = size(
         "DBKIT_HEALTH_DISK_FAIL",
         64_000_000,
         "Fail when fewer bytes than this are free on the disk of a SQLite file; None never does.",
-    ),
-    size(
+    )
+    health_wal_warn: int | None = size(
         "DBKIT_HEALTH_WAL_WARN",
         256_000_000,
         "Warn when the write-ahead log of a SQLite file is larger than this; None never does.",
-    ),
-    seconds(
+    )
+    health_replica_lag_warn: float | None = seconds(
         "DBKIT_HEALTH_REPLICA_LAG_WARN",
         10.0,
         "Warn when a bind that takes no writes is so many seconds behind; None never does.",
         low=0,
         high=31_536_000,
         nullable=True,
-    ),
-    flag(
+    )
+    health_drain_on_sigterm: bool = flag(
         "DBKIT_HEALTH_DRAIN_ON_SIGTERM",
         False,
         "Let readiness fail as soon as the process gets SIGTERM.",
-    ),
-    seconds(
+    )
+    health_sqlite_quick_check: float | None = seconds(
         "DBKIT_HEALTH_SQLITE_QUICK_CHECK",
         _DAY_S,
         "Seconds between two thorough looks at a SQLite file in the background; 0 or None is"
@@ -212,6 +216,4 @@ HEALTH_SETTINGS: tuple[Setting, ...] = (
         low=0,
         high=31_536_000,
         nullable=True,
-    ),
-)
-"""Every setting of health, in the order of the reference page."""
+    )

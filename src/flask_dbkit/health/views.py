@@ -24,11 +24,11 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import MapAdapter, Rule
 from werkzeug.wrappers import Response
 
-from ..application import current_state
+from ..application import current_application
 from .checks import AppHealth
 from .codes import CODES
 from .report import Report
-from .settings import PROBES
+from .settings import PROBES, HealthSettings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -234,13 +234,13 @@ def _give_way(rule: Rule, others: Iterable[Rule]) -> None:
 
 def _probe_view(group: str) -> Response:
     """Answer a probe that came past the layer, as any view does."""
-    state = current_state()
-    return _as_json(state.health.run(group), details=_shows_details(state.health))
+    health = current_application().part(AppHealth)
+    return _as_json(health.run(group), details=_shows_details(health))
 
 
 def _details_view() -> Response:
     """Show every check: to a browser as a page, to everybody else as JSON."""
-    health = current_state().health
+    health = current_application().part(AppHealth)
     report = health.examine()
     details = _shows_details(health)
     if not details or not _wants_page():
@@ -262,7 +262,7 @@ def _details_view() -> Response:
 
 
 def _shows_details(health: AppHealth) -> bool:
-    wanted = current_state().config.health_details
+    wanted = current_application().settings(HealthSettings).health_details
     if wanted != "authorized":
         return wanted == "always"
     return _is_authorized(health, request)

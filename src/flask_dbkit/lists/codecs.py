@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ..exceptions import PlanError
+from .exceptions import PlanError
 
 __all__ = ["RAW", "Value", "decode", "encode", "raw_key", "type_name"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..application import current_state
+from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json
 from .current import Listing, declared_listings
@@ -36,7 +36,7 @@ def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
 
 def _own_listings() -> list[Listing[Any]]:
     """Return the listings of this application's models: there may be others in the process."""
-    own = set(current_state().db.metadatas.values())
+    own = set(current_application().db.metadatas.values())
     return [listing for listing in declared_listings() if listing.metadata in own]
 
 

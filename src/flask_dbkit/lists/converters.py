@@ -21,8 +21,8 @@ from uuid import UUID
 from sqlalchemy import types as sqltypes
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ..exceptions import PlanError
 from ..models.types import UTCDateTime
+from .exceptions import PlanError
 
 __all__ = ["BadValue", "Converter", "converter_for"]
 

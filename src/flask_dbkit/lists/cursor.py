@@ -20,8 +20,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from ..exceptions import QueryError, mistake
 from .codecs import Value, decode, encode
+from .exceptions import QueryError, mistake
 
 __all__ = ["Direction", "Keyset", "Signer", "fingerprint"]
 

@@ -21,9 +21,9 @@ from typing import Any, Literal, TypeVar, cast
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from ..exceptions import PlanError, QueryError, mistake
 from .arguments import RESERVED, Pairs, check_number, pairs_of
 from .converters import BadValue, Converter, boolean_of, converter_for
+from .exceptions import PlanError, QueryError, mistake
 from .operators import LISTS, OPERATORS, criterion, needs_text, values_of_operator
 from .statement.expressions import element_of, is_aggregate
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Index, MetaData, Table, inspect, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex
 
-from ..exceptions import PlanError
+from .exceptions import PlanError
 from .planner import Planner
 from .sorting import SortAllowlist, SortTerm, nullable
 from .statement.listed import Shape

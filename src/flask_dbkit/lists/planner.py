@@ -18,8 +18,8 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import ColumnElement, Grouping, Label, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect, SelectBase
 
-from ..exceptions import PlanError
 from .codecs import raw_key
+from .exceptions import PlanError
 from .filtering import Condition, FilterAllowlist, add_conditions
 from .keyset import KeysetPlan, keys_for
 from .offset import OffsetPlan

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from ..exceptions import QueryError, mistake
 from .arguments import Pairs, check_number
+from .exceptions import QueryError, mistake
 from .filtering import Condition, FilterAllowlist
 from .offset import MAX_OFFSET
 from .sorting import SortAllowlist, SortTerm

@@ -21,8 +21,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from ..application import current_session, state_of
-from ..config import Config
+from ..application import application_of, current_session
 from ..exceptions import ConfigError
 from .arguments import Pairs, check_number, pairs_of
 from .cursor import Direction, Keyset, Signer, fingerprint
@@ -32,6 +31,7 @@ from .offset import Count
 from .pages import KeysetPage, Links, OffsetPage, answer
 from .planner import Planner
 from .query import Limits, ListQuery, read_query
+from .settings import ListSettings
 from .sorting import SortAllowlist
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
 
 Secret = str | bytes | Sequence[str | bytes]
 
-_DEFAULTS = Config()
+_DEFAULTS = ListSettings()
 _STABLE = (
     *(type(None), str, int, float, bytes, uuid.UUID, Decimal, Enum),
     *(date, datetime, time, timedelta),
@@ -265,13 +265,13 @@ def limits_of(
     return Limits(per_page or config.default_page_size, most, oversize, max_offset)
 
 
-def _config(app: Flask | None) -> Config:
+def _config(app: Flask | None) -> ListSettings:
     state = app.extensions.get("dbkit") if app is not None else None
     return state.config if state is not None else _DEFAULTS
 
 
 def _session(app: Flask | None) -> Session:
-    return current_session() if app is None else state_of(app).db.session()
+    return current_session() if app is None else application_of(app).db.session()
 
 
 def _request() -> Request | None:

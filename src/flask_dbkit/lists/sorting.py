@@ -19,8 +19,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from ..exceptions import PlanError, QueryError, mistake
 from .arguments import check_number
+from .exceptions import PlanError, QueryError, mistake
 from .statement.expressions import element_of
 from .statement.listed import Shape, shape_of
 

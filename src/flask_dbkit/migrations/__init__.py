@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..exceptions import MigrationError, MigrationLocked, RowsLost
 from ..support.faces import on_demand
+from .exceptions import MigrationError, MigrationLocked, RowsLost
 
 if TYPE_CHECKING:
     from .connecting import Limits

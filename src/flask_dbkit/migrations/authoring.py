@@ -10,9 +10,9 @@ from alembic import command
 from alembic.autogenerate import RevisionContext
 from alembic.script import ScriptDirectory
 
-from ..exceptions import MigrationError
 from .binds import suffix_of
 from .environment import Report
+from .exceptions import MigrationError
 from .folder import Folder
 from .logs import undisturbed_logging
 from .revisions import concerns

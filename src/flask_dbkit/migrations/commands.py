@@ -13,9 +13,10 @@ from sqlalchemy import Engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from ..backups.current import create_backup
+from ..backups.exceptions import BackupError
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json, print_table
-from ..exceptions import BackupError, MigrationError
+from .exceptions import MigrationError
 
 if TYPE_CHECKING:
     from ..migrations import BindState, Limits

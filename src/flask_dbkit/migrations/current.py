@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, current_app, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 
-from ..application import only_application
+from ..application import current_app_object, only_application
 from ..engines.flask_sqlalchemy import current_engines
 from .binds import suffix_of
 
@@ -54,7 +54,7 @@ def find_folder(
     """
     from .folder import Folder  # noqa: PLC0415 - Alembic is an extra
 
-    app = _current_app()
+    app = current_app_object()
     db: SQLAlchemy = app.extensions["sqlalchemy"]
     migrate = app.extensions.get("migrate")
     options: dict[str, Any] = {"compare_type": True, "render_as_batch": True}
@@ -95,7 +95,7 @@ def migrations_path(app: Flask, directory: str | Path | None = None) -> Path:
 
 def folder_if_there() -> Folder | None:
     """Return the folder of the current application; ``None``, without Alembic, if it has none."""
-    if not (migrations_path(_current_app()) / "env.py").is_file():
+    if not (migrations_path(current_app_object()) / "env.py").is_file():
         return None
     return find_folder()
 
@@ -108,6 +108,6 @@ def _configured(app: Flask) -> str:
     return str(state.config.migrations_dir) if state is not None else "migrations"
 
 
-def _current_app() -> Flask:
+def current_app_object() -> Flask:
     proxied: Any = current_app
     return cast("Flask", proxied._get_current_object())  # noqa: SLF001 - documented all the same

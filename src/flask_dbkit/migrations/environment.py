@@ -21,10 +21,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from ..exceptions import MigrationError
 from .binds import bind_title
 from .connecting import Limits, MigratingConnection, is_lock_timeout, migrating_connection
 from .current import application_context, find_folder
+from .exceptions import MigrationError
 from .failures import explained, locked_out
 from .folder import Folder
 from .locking import upgrade_lock

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy.exc import DBAPIError
 
 from ..databases.statements import first_word
-from ..exceptions import MigrationError
 from .binds import bind_title
 from .connecting import Limits, MigratingConnection
+from .exceptions import MigrationError
 from .revisions import title_of
 
 __all__ = ["explained", "locked_out"]

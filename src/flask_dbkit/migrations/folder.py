@@ -17,7 +17,7 @@ from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
 from ..engines.urls import parse_database_url
-from ..exceptions import MigrationError
+from .exceptions import MigrationError
 
 __all__ = ["Folder"]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from ..feature import Bind
 from ..health.checks import Check
 from ..health.probes import Probe
 from ..health.report import FAIL, Result
@@ -87,22 +88,22 @@ def _read() -> _Known | None:
     )
 
 
-def migration_check(
-    probe: Probe, critical: bool, *, bind_key: str | None, revisions: CodeRevisions
-) -> Check:
+def migration_check(bind: Bind, revisions: CodeRevisions, asked: Check) -> Check:
     """Make the check of one bind: a failure of startup, and a warning of readiness.
 
     Args:
-        probe: Knows how to reach it without the application's pool.
-        critical: Whether startup asks it at all.
-        bind_key: ``None`` for the default database.
+        bind: The database.
         revisions: Of the application.
+        asked: The check that asks whether the database can be used, and knows how to reach it
+            without the application's pool.
     """
-    name = f"migrations:{probe.target.bind}"
+    name = f"migrations:{bind.name}"
+    probe: Any = asked.work
+    assert isinstance(probe, Probe)
     return Check(
         name,
-        _Watch(name, bind_key, probe, revisions),
-        groups=frozenset({"readiness", "startup"} if critical else {"readiness"}),
+        _Watch(name, bind.key, probe, revisions),
+        groups=asked.groups,
         critical=frozenset({"startup"}),
         component="datastore",
     )

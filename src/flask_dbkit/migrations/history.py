@@ -13,7 +13,7 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
-from ..exceptions import MigrationError
+from .exceptions import MigrationError
 from .folder import Folder
 
 __all__ = ["AppliedRevisions", "changed_since"]

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from sqlalchemy import Connection, text
 
 from ..databases.sqlite.engine import file_of
-from ..exceptions import MigrationLocked
+from .exceptions import MigrationLocked
 
 __all__ = ["LOCK_SUFFIX", "upgrade_lock"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
-from ..exceptions import RowsLost
 from .binds import bind_title, suffix_of
 from .connecting import MigratingConnection
+from .exceptions import RowsLost
 from .on_sqlite import describe_losses, read_references
 from .revisions import Direction, concerns, function_for, title_of
 

@@ -11,11 +11,11 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Engine
 
-from ..exceptions import MigrationError
 from .binds import bind_title
 from .connecting import Limits
 from .current import find_folder
 from .environment import Migrator, Report
+from .exceptions import MigrationError
 from .folder import Folder
 from .foreign import ForeignEnvironment
 from .history import AppliedRevisions

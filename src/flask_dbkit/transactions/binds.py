@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import immutabledict
 
 from ..databases.scopes import scopes_for
-from ..exceptions import OptionMismatch
+from .exceptions import OptionMismatch
 
 if TYPE_CHECKING:
     from .tree import ScopeTree

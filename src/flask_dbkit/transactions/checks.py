@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import (
 
 from ..databases.scopes import Loss
 from ..databases.statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
-from ..exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
+from .exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
 from .failures import unexpected
 from .tree import ScopeTree
 from .work import Work, marks_of

@@ -7,9 +7,9 @@ from contextlib import suppress
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
-from ..exceptions import CommitOutcomeUnknown, OwnershipError, PartialCommit, TransactionError
 from .checks import check_connection, check_driver
 from .ending import detach, give_up, run_rollback_hooks
+from .exceptions import CommitOutcomeUnknown, OwnershipError, PartialCommit, TransactionError
 from .failures import unexpected
 from .frames import Frame
 from .hooks import run_after_commit, run_logged

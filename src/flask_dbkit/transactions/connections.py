@@ -10,8 +10,8 @@ from sqlalchemy.orm import SessionTransaction
 
 from ..databases.scopes import scopes_for
 from ..databases.sqlite.scripts import GuardedConnection
-from ..exceptions import OptionMismatch, OwnershipError
 from .engine_guards import GUARDED, guard_engine
+from .exceptions import OptionMismatch, OwnershipError
 from .frames import Frame
 from .options import NO_TIMEOUTS
 from .tree import ScopeTree
@@ -59,6 +59,7 @@ def join(tree: ScopeTree, work: Work) -> None:
     checkout.__dict__[WORK] = work
     if isinstance(raw, GuardedConnection):
         raw.scopes += 1
+        raw.refusal = OwnershipError
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
     methods["rollback"] = partial(_roll_back_noticed, tree, connection)

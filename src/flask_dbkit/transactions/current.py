@@ -19,8 +19,8 @@ from flask import Flask, current_app, has_app_context, has_request_context, requ
 from flask import globals as globals_
 from sqlalchemy.orm import Session
 
-from ..application import current_state, only_application
-from ..exceptions import NoTransaction, OwnershipError
+from ..application import current_application, only_application
+from .exceptions import NoTransaction, OwnershipError
 from .frames import Frame, TransactionInfo
 from .hooks import Hook, run_now
 from .leaving import leave
@@ -62,8 +62,8 @@ RETRY = "__dbkit_retry__"
 
 
 def _find() -> tuple[Session, Surroundings]:
-    state = current_state()
-    return state.db.session(), state.surroundings
+    state = current_application()
+    return state.db.session(), state.part(Surroundings)
 
 
 class Scope:
@@ -79,8 +79,8 @@ class Scope:
     def __enter__(self) -> TransactionInfo:
         if self._retry is not None:
             refuse_retry(self._retry)
-        state = current_state()
-        frame = open_scope(state.db.session.registry(), self._options, state.surroundings)
+        state = current_application()
+        frame = open_scope(state.db.session.registry(), self._options, state.part(Surroundings))
         frames, me = self._frames, frame.tree.owner
         frame.same_scope = frames.get(me)
         frames[me] = frame
@@ -424,7 +424,7 @@ def session_scope(app: Flask | None = None, *, commit: bool = True) -> Iterator[
             stack.enter_context((app if app is not None else only_application()).app_context())
         # A dry run inside an open scope undoes itself alone.
         info = stack.enter_context(transaction(savepoint=not commit))
-        yield current_state().db.session()
+        yield current_application().db.session()
         if not commit:
             info.set_rollback_only()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import event
 
-from ..exceptions import Rollback
 from .checks import orm_write_guard
 from .connections import part
+from .exceptions import Rollback
 from .failures import note_failure
 from .hooks import run_logged
 from .tree import ScopeTree

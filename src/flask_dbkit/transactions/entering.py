@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from ..exceptions import OptionMismatch, OwnershipError
 from .binds import watch_binds
 from .checks import guard_orm_writes, pending
 from .connections import join
 from .ending import roll_back
+from .exceptions import OptionMismatch, OwnershipError
 from .frames import Frame
 from .options import ScopeOptions, Surroundings
 from .tree import ScopeTree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from ..exceptions import UnexpectedRollback
+from .exceptions import UnexpectedRollback
 
 __all__ = ["note_failure", "unexpected"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..exceptions import OnCommitError
+from .exceptions import OnCommitError
 
 __all__ = ["NO_HOOKS", "Hook", "Hooks", "Mark", "run_after_commit", "run_logged", "run_now"]
 

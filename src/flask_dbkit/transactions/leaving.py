@@ -8,10 +8,10 @@ from collections.abc import Callable
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
 
-from ..exceptions import OwnershipError, Rollback
 from .committing import check_before_commit, commit
 from .connections import restore
 from .ending import roll_back, run_rollback_hooks
+from .exceptions import OwnershipError, Rollback
 from .failures import note_failure, unexpected
 from .frames import Frame
 from .hooks import Hook, run_logged

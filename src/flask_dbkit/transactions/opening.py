@@ -6,10 +6,10 @@ import threading
 
 from sqlalchemy.orm import Session
 
-from ..exceptions import DurabilityError, OptionMismatch, OwnershipError
 from .checks import guard_orm_writes
 from .connections import put_in_force
 from .entering import begin_tree
+from .exceptions import DurabilityError, OptionMismatch, OwnershipError
 from .frames import Frame
 from .options import NO_TIMEOUTS, PLAIN, ScopeOptions, Surroundings
 from .session_guards import guard_sessions

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from ..exceptions import OptionMismatch
+from .exceptions import OptionMismatch
 
 __all__ = [
     "NO_TIMEOUTS",

@@ -12,9 +12,9 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 from werkzeug import Response
 
-from ..application import current_session, current_state
-from ..exceptions import Rollback
+from ..application import current_application, current_session
 from .current import NON_TRANSACTIONAL, RETRY, input_read
+from .exceptions import Rollback
 from .opening import hook_target
 from .options import PLAIN, Retry, Surroundings
 from .retrying import run_in_scope
@@ -87,8 +87,8 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
 
 
 def _find() -> tuple[Session, Surroundings]:
-    state = current_state()
-    surroundings = state.surroundings
+    state = current_application()
+    surroundings = state.part(Surroundings)
     if request.method in _SAFE_METHODS and surroundings.sqlite_begin != "deferred":
         # As a plain session does: what was read before the view stays read, and the first
         # write takes the lock.

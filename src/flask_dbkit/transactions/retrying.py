@@ -23,14 +23,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from ..databases.errors import Faults, faults_for
-from ..exceptions import (
+from .entering import stray_work
+from .exceptions import (
     CommitOutcomeUnknown,
     OnCommitError,
     OwnershipError,
     PartialCommit,
     TransactionError,
 )
-from .entering import stray_work
 from .frames import Frame, TransactionInfo
 from .leaving import leave
 from .opening import open_scope

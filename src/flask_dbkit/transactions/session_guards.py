@@ -15,9 +15,9 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
-from ..exceptions import Rollback
 from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
 from .connections import entered_savepoint, join
+from .exceptions import Rollback
 from .failures import unexpected
 from .hooks import Mark, run_logged
 from .tree import ScopeTree

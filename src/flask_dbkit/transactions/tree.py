@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..databases.scopes import scopes_for
-from ..exceptions import OwnershipError, TransactionError
 from .binds import watch_binds
+from .exceptions import OwnershipError, TransactionError
 from .frames import Frame
 from .hooks import NO_HOOKS, Hook, Hooks, Mark
 from .options import PLAIN, ScopeOptions, Surroundings

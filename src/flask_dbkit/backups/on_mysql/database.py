@@ -20,8 +20,8 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ...exceptions import BackupError
 from ..database import Contents, Database, DumpedFile, Progress, Target, not_empty
+from ..exceptions import BackupError
 from ..manifest import Manifest
 from ..servers import explaining, fit_name, left_over, passing_name, send
 from ..tools import Program, find_program, run_program

@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
-from ...exceptions import BackupError
 from ..database import Contents
+from ..exceptions import BackupError
 from ..servers import escaped, rows_of_revision, send
 
 __all__ = [

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...databases.sqlite.gate import gate_for
-from ...exceptions import BackupError
 from ..database import Progress
+from ..exceptions import BackupError
 from ..store import sync
 
 __all__ = [

@@ -22,8 +22,8 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from ...databases.sqlite.engine import file_of
-from ...exceptions import BackupError
 from ..database import Contents, Database, DumpedFile, Progress, Target, not_empty
+from ..exceptions import BackupError
 from ..manifest import Manifest
 from ..store import sync
 from .contents import examine

@@ -23,6 +23,7 @@ from ..engine import (
     run_on_every_connection,
     takes_queue_options,
 )
+from ..settings import ServerSettings
 
 __all__ = ["MySQL"]
 
@@ -121,7 +122,7 @@ def _session_settings(
 
     Values are numbers or words of this module and of the server: nothing to escape.
     """
-    config = context.config
+    config = context.settings(ServerSettings)
     init_command = str(own.get("init_command", "")).lower()
     mariadb = "mariadb" in version.lower()
     assignments = []

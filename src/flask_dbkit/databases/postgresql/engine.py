@@ -19,6 +19,7 @@ from ..engine import (
     run_on_every_connection,
     takes_queue_options,
 )
+from ..settings import ServerSettings
 
 __all__ = ["PostgreSQL"]
 
@@ -64,7 +65,7 @@ class PostgreSQL(DatabaseSupport):
         values = _session_settings(engine.url, context)
         if not values:
             return
-        local = context.config.pooler is not None
+        local = context.settings(ServerSettings).pooler is not None
         calls = ", ".join(
             f"set_config('{name}', '{value}', {'true' if local else 'false'})"
             for name, value in values.items()
@@ -93,7 +94,7 @@ def _libpq_arguments(driver: str, context: EngineContext) -> dict[str, Any]:
         "tcp_user_timeout": 10_000,
         "application_name": _cut(context.app_name),
     }
-    if driver == "psycopg" and context.config.pooler is not None:
+    if driver == "psycopg" and context.settings(ServerSettings).pooler is not None:
         # Prepared statements live in one server session; the pooler hands out others.
         # https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
         arguments["prepare_threshold"] = None
@@ -105,7 +106,7 @@ def _cut(name: str) -> str:
 
 
 def _session_settings(url: URL, context: EngineContext) -> dict[str, str]:
-    config = context.config
+    config = context.settings(ServerSettings)
     own = str(context.given_connect_args(url).get("options", "")).lower()
     wanted = {
         "TimeZone": None if "timezone" in own else "UTC",

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...pragmas import PragmaValue
+from .pragmas import PragmaValue
 
 __all__ = [
     "apply_pragmas",
@@ -56,7 +56,7 @@ def apply_pragmas(
 
     Args:
         raw: The connection, idle.
-        pragmas: Names and values that were checked by :mod:`flask_dbkit.pragmas`.
+        pragmas: Names and values that were checked by :mod:`.pragmas`.
         journal: Whether ``journal_mode`` may be switched; not on a read-only file.
         patience_s: How long to wait for others while switching the journal.
     """

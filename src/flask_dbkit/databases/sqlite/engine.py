@@ -14,7 +14,6 @@ from sqlalchemy.engine import URL, Connection, Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
-from ...pragmas import DEFAULT_PRAGMAS, PragmaValue
 from ..engine import DatabaseSupport, EngineContext, drop_url_arguments, takes_queue_options
 from ..forking import after_fork_in_child
 from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
@@ -22,7 +21,9 @@ from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
 from .files import note_file
 from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
 from .listeners import control_factory, install_control
+from .pragmas import DEFAULT_PRAGMAS, PragmaValue
 from .scripts import guard_scripts
+from .settings import SQLiteSettings
 
 __all__ = ["BEGIN_OPTION", "SIDE_FILE_SUFFIX", "SQLite", "file_of"]
 
@@ -136,9 +137,12 @@ def effective_pragmas(url: URL, context: EngineContext) -> dict[str, PragmaValue
     """Merge the defaults, the settings and the application's own driver timeout."""
     merged: dict[str, PragmaValue | None] = dict(DEFAULT_PRAGMAS)
     own_timeout = _own_timeout_s(url, context)
-    if own_timeout is None or "DBKIT_SQLITE_BUSY_TIMEOUT_MS" in context.config.given:
-        merged["busy_timeout"] = context.config.sqlite_busy_timeout_ms
-    merged.update(context.config.sqlite_pragmas)
+    if (
+        own_timeout is None
+        or "DBKIT_SQLITE_BUSY_TIMEOUT_MS" in context.settings(SQLiteSettings).given
+    ):
+        merged["busy_timeout"] = context.settings(SQLiteSettings).sqlite_busy_timeout_ms
+    merged.update(context.settings(SQLiteSettings).sqlite_pragmas)
     return {name: value for name, value in merged.items() if value is not None}
 
 
@@ -155,7 +159,11 @@ def _busy_timeout_s(pragmas: Mapping[str, PragmaValue], url: URL, context: Engin
 
 
 def _gate(path: str | None, engine: Engine, context: EngineContext) -> WriterGate | None:
-    if path is None or is_read_only(engine.url) or not context.config.sqlite_writer_gate:
+    if (
+        path is None
+        or is_read_only(engine.url)
+        or not context.settings(SQLiteSettings).sqlite_writer_gate
+    ):
         return None
     return gate_for(path)
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from ...exceptions import OwnershipError
+from ...exceptions import DBKitError
 
 __all__ = ["GuardedConnection", "guard_scripts"]
 
@@ -28,12 +28,14 @@ class GuardedConnection(sqlite3.Connection):
 
     Attributes:
         scopes: How many scopes own a transaction on it: in memory they may share it.
+        refusal: What is raised in their name.
 
     References:
         https://docs.python.org/3/library/sqlite3.html#sqlite3.Cursor.executescript
     """
 
     scopes = 0
+    refusal: type[DBKitError] = DBKitError
 
     def cursor(self, factory: Callable[..., Any] = GuardedCursor) -> Any:  # type: ignore[override]
         """Return a cursor, of ours unless another kind is asked for."""
@@ -49,10 +51,10 @@ def refuse_script(connection: sqlite3.Connection) -> None:
     """Refuse what would commit the work of a scope.
 
     Raises:
-        OwnershipError: A scope is open on this connection.
+        DBKitError: A scope is open on this connection.
     """
     if isinstance(connection, GuardedConnection) and connection.scopes:
-        raise OwnershipError(
+        raise connection.refusal(
             "executescript() inside a transaction() scope: it commits everything before it, and"
             " the scope could not keep its word. Nothing was sent. Run it outside the scope."
         )

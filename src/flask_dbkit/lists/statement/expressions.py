@@ -16,7 +16,7 @@ from sqlalchemy.sql.selectable import (
     SelectBase,
 )
 
-from ...exceptions import PlanError
+from ..exceptions import PlanError
 
 # ruff: noqa: SLF001 - there is no public way to ask an expression for its tables.
 

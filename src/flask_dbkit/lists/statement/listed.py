@@ -36,7 +36,7 @@ from sqlalchemy.sql.selectable import (
 )
 from sqlalchemy.sql.util import ClauseAdapter
 
-from ...exceptions import PlanError
+from ..exceptions import PlanError
 from .expressions import base_of, tables_of
 from .uniqueness import (
     descriptions_of,

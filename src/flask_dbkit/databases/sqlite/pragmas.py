@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .exceptions import ConfigError, closest
+from ...exceptions import ConfigError, closest
 
 __all__ = ["DEFAULT_PRAGMAS", "PRAGMAS", "Pragma", "PragmaValue", "parse_pragmas"]
 

@@ -1,0 +1,28 @@
+"""The health check that tells when the last backup is too old."""
+
+from __future__ import annotations
+
+from ..feature import Feature, Setup
+from ..health.checks import AppHealth
+from .settings import BackupSettings
+
+__all__ = ["BACKUPS"]
+
+
+def _install(setup: Setup) -> None:
+    settings = setup.settings(BackupSettings)
+    if settings.backup_max_age_s is None:
+        return
+    from .current import age_check  # noqa: PLC0415 - only if used
+
+    lasting = [bind.name for bind in setup.binds if not bind.in_memory]
+    check = age_check(settings, setup.app.instance_path, lasting)
+    setup.application.part(AppHealth).add(check)
+
+
+BACKUPS = Feature(
+    "backups",
+    settings=BackupSettings,
+    commands={"backup": "flask_dbkit.backups.commands"},
+    install=_install,
+)

@@ -1,0 +1,66 @@
+"""Listeners of the databases, their pools after a fork, templates, and the command group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakSet
+
+from flask import Blueprint, has_request_context, request
+from flask_sqlalchemy import SQLAlchemy
+
+from ..cli import dbkit_group, exit_on_interrupt
+from ..databases import support_for
+from ..databases.forking import after_fork_in_child, renew_after_fork
+from ..feature import Bind, Feature, Setup
+from .flask_sqlalchemy import forget_sessions
+from .settings import EngineSettings
+
+__all__ = ["ENGINES"]
+
+_WRITING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_databases: WeakSet[SQLAlchemy] = WeakSet()
+
+
+def _told(settings: EngineSettings) -> Mapping[str, Any]:
+    return {"wants_write": _request_announces_write} if settings.sqlite_begin_by_method else {}
+
+
+def _on_engine(bind: Bind, setup: Setup) -> None:
+    support_for(bind.url).install(bind.engine, bind.context)
+
+
+def _install(setup: Setup) -> None:
+    for bind in setup.binds:
+        if not bind.in_memory:
+            renew_after_fork(bind.engine)
+            if bind.context.late:
+                bind.engine.dispose()
+    _databases.add(setup.db)
+    setup.app.cli.add_command(dbkit_group)
+    exit_on_interrupt(setup.app.cli)
+    if "flask_dbkit" not in setup.app.blueprints:  # the application had another database before
+        # Only for its templates: an application's own file of the same name comes first.
+        setup.app.register_blueprint(
+            Blueprint("flask_dbkit", "flask_dbkit", template_folder="templates")
+        )
+
+
+def _request_announces_write() -> bool:
+    return has_request_context() and request.method in _WRITING_METHODS
+
+
+def _forget_inherited_sessions() -> object:
+    return [forget_sessions(db) for db in list(_databases)]
+
+
+after_fork_in_child(_forget_inherited_sessions)
+
+ENGINES = Feature(
+    "engines",
+    settings=EngineSettings,
+    commands={"info": "flask_dbkit.engines.commands"},
+    told_to_engines=_told,
+    on_engine=_on_engine,
+    install=_install,
+)

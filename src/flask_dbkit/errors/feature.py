@@ -1,0 +1,41 @@
+"""Database errors as answers, and log records without values."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from ..databases.errors import install_value_errors
+from ..feature import Bind, Feature, Setup
+from .redaction import install_redaction
+from .requests import Errors, answer_database_errors
+from .settings import ErrorSettings
+
+__all__ = ["ERRORS"]
+
+
+def _on_engine(bind: Bind, setup: Setup) -> None:
+    settings = setup.settings(ErrorSettings)
+    if "hide_parameters" not in bind.context.given:
+        # Else the parameters stand in the text of every error. It is looked at when one is made.
+        # https://docs.sqlalchemy.org/en/20/core/engines.html#sqlalchemy.create_engine.params.hide_parameters
+        bind.engine.hide_parameters = settings.error_redact_logs
+    if settings.errors:
+        install_value_errors(bind.engine)
+
+
+def _install(setup: Setup) -> None:
+    settings = setup.settings(ErrorSettings)
+    if settings.errors:
+        words: Errors = setup.published["errors"]
+        answer_database_errors(setup.app, setup.db, settings, words)
+    if settings.error_redact_logs:
+        install_redaction(_loggers(setup.app), [bind.engine for bind in setup.binds])
+
+
+def _loggers(app: Flask) -> list[str]:
+    """Name the loggers whose children and selves write about the databases of an application."""
+    package = app.import_name.partition(".")[0]
+    return [app.name, app.import_name, package, "sqlalchemy", "flask_dbkit"]
+
+
+ERRORS = Feature("errors", settings=ErrorSettings, on_engine=_on_engine, install=_install)

@@ -1,0 +1,153 @@
+"""What a transaction scope raises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..exceptions import DBKitError
+
+__all__ = [
+    "CommitOutcomeUnknown",
+    "DurabilityError",
+    "NoTransaction",
+    "OnCommitError",
+    "OptionMismatch",
+    "OwnershipError",
+    "PartialCommit",
+    "ReadOnlyViolation",
+    "Rollback",
+    "TransactionError",
+    "UnexpectedRollback",
+]
+
+
+class TransactionError(DBKitError):
+    """A transaction scope could not keep its word.
+
+    .. versionadded:: 0.1
+    """
+
+
+class NoTransaction(TransactionError):
+    """The call needs an open scope, and there is none.
+
+    .. versionadded:: 0.1
+    """
+
+
+class DurabilityError(TransactionError):
+    """A ``durable=True`` scope was opened inside another scope.
+
+    Its end would not be a COMMIT. Raised before any SQL; the outer scope can go on.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This scope is durable=True, but another scope is open, so that its end would not"
+            " commit. Open it outermost, or leave durable out."
+        )
+
+
+class OwnershipError(TransactionError):
+    """Somebody else ended the transaction of a scope, or had started one.
+
+    .. versionadded:: 0.1
+    """
+
+
+class UnexpectedRollback(TransactionError):
+    """The block ended normally, but an error inside it had undone its work.
+
+    The first error is ``__cause__``.
+
+    .. versionadded:: 0.1
+    """
+
+
+class OptionMismatch(TransactionError):
+    """A scope asked for an option that differs from the one in force.
+
+    Attributes:
+        option: Its name.
+        given: What was asked for.
+        in_force: What the transaction has.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(
+        self, option: str, given: object, in_force: object, message: str | None = None
+    ) -> None:
+        self.option, self.given, self.in_force = option, given, in_force
+        super().__init__(
+            message
+            or f"This scope joins one with {option}={in_force!r}, but asks for {given!r}."
+            " Set it on the outermost scope, or leave it out here."
+        )
+
+
+class ReadOnlyViolation(TransactionError):
+    """A write was attempted in a read-only scope; nothing was sent to the database.
+
+    .. versionadded:: 0.1
+    """
+
+
+class CommitOutcomeUnknown(TransactionError):
+    """The connection was lost while COMMIT was on its way: the work is saved, or it is not.
+
+    Neither ``on_commit`` nor ``on_rollback`` hooks were run. The driver's error is
+    ``__cause__``.
+
+    .. versionadded:: 0.1
+    """
+
+
+class PartialCommit(TransactionError):
+    """Of several databases, some committed before another one failed.
+
+    Attributes:
+        committed: Bind keys that committed, in order; ``None`` is the default database.
+        failed: The bind key whose COMMIT failed; the error is ``__cause__``.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, committed: Sequence[str | None], failed: str | None) -> None:
+        self.committed, self.failed = tuple(committed), failed
+        done = ", ".join(repr(key or "default") for key in committed)
+        super().__init__(
+            f"The databases {done} committed, then {failed or 'default'!r} failed and was rolled"
+            " back, with every database after it."
+        )
+
+
+class OnCommitError(TransactionError):
+    """The data are committed; one or more ``on_commit`` hooks failed afterwards.
+
+    Attributes:
+        errors: What the hooks raised, in order.
+        committed: Always true.
+
+    .. versionadded:: 0.1
+    """
+
+    committed = True
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(
+            f"The transaction is committed. {len(errors)} of its on_commit hooks failed:"
+            f" {'; '.join(repr(error) for error in errors)}"
+        )
+
+
+class Rollback(DBKitError):
+    """Raise it in a scope to roll back to its boundary and go on after the block.
+
+    A boundary is the outermost scope or the nearest savepoint; a joined scope lets it pass.
+
+    .. versionadded:: 0.1
+    """
