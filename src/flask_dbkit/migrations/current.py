@@ -106,8 +106,3 @@ def _configured(app: Flask) -> str:
         return str(migrate.directory)
     state = app.extensions.get("dbkit")
     return str(state.config.migrations_dir) if state is not None else "migrations"
-
-
-def current_app_object() -> Flask:
-    proxied: Any = current_app
-    return cast("Flask", proxied._get_current_object())  # noqa: SLF001 - documented all the same
