@@ -42,8 +42,8 @@ format: ## Rewrite the code in the project's style
 	@.venv/bin/ruff check --fix .
 
 docs: ## Build the documentation into docs/_build/html; a warning is an error
-	@$(PYTHON) tools/venvs.py docs
-	@$(VENV_PYTHON) -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@$(PYTHON) tools/venvs.py --into .venvs/docs docs
+	@.venvs/docs/bin/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "==> docs/_build/html/index.html"
 
 benchmarks: ## Run every benchmark

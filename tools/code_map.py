@@ -1,7 +1,7 @@
-"""Write the map of the code into its page: one line a module, taken from the module itself.
+"""The map of the code: one line a module, taken from the module itself.
 
-python tools/code_map.py           # writes it
-python tools/code_map.py --check   # tells whether it is up to date
+`pages.py` writes it into its page, with everything else that is written there. Called by itself,
+this does the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "flask_dbkit"
-PAGE = ROOT / "docs" / "explanation" / "code.md"
-BEGIN, END = "<!-- map: written by tools/code_map.py -->\n", "<!-- end of the map -->\n"
 
 
 def first_line(path: Path) -> str:
@@ -47,26 +45,7 @@ def written() -> str:
     return "\n".join(lines) + "\n"
 
 
-def page(text: str) -> str:
-    """Return the text of the page with the map as it has to be."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise SystemExit(f"{PAGE.relative_to(ROOT)} has no place for the map.")
-    return f"{before}{BEGIN}\n{written()}\n{END}{after}"
-
-
-def main() -> int:
-    """Write the map, or compare it."""
-    old = PAGE.read_text(encoding="utf-8")
-    new = page(old)
-    if "--check" in sys.argv[1:]:
-        if old != new:
-            print("The map of the code is out of date: python tools/code_map.py")
-        return int(old != new)
-    PAGE.write_text(new, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    import pages
+
+    sys.exit(pages.main())

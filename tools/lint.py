@@ -37,7 +37,7 @@ def main() -> int:
         "ruff format": ["ruff", "format", "--check", "--quiet", "--diff", "."],
         "ruff check": ["ruff", "check", "--quiet", "."],
         "layers": ["lint-imports"],
-        "map of the code": ["python", "tools/code_map.py", "--check"],
+        "pages": ["python", "tools/pages.py", "--check"],
     }
     for line, python in pythons.items():
         cache = str(ROOT / ".mypy_cache" / f"sa{line}")

@@ -30,10 +30,11 @@ DEFAULT_LINE = "2.1"
 
 @dataclass(frozen=True)
 class Packages:
-    """What one purpose needs: extras of the project, and dependency groups."""
+    """What one purpose needs: extras of the project, dependency groups, the project itself."""
 
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    project: bool = True
 
 
 _EVERY_EXTRA = ("demo", "lint", "migrate", "mysql", "postgresql", "remote")
@@ -42,7 +43,7 @@ PURPOSES = {
     "demo": Packages(extras=("demo", "migrate", "mysql", "postgresql")),
     "tests": Packages(extras=_EVERY_EXTRA, groups=("tests",)),
     "lint": Packages(extras=_EVERY_EXTRA, groups=("lint",)),
-    "docs": Packages(extras=_EVERY_EXTRA, groups=("tests", "docs")),
+    "docs": Packages(groups=("docs",), project=False),  # pages are plain Markdown
     "benchmarks": Packages(extras=_EVERY_EXTRA, groups=("benchmarks",)),
 }
 
@@ -89,7 +90,8 @@ def ensure(
         mark = _mark(packages, line)
         if stamp.exists() and stamp.read_text() == mark:
             continue
-        say(f"Installing what {purpose} needs into {_short(venv)} (SQLAlchemy {line})")
+        which = f" (SQLAlchemy {line})" if packages.project else ""
+        say(f"Installing what {purpose} needs into {_short(venv)}{which}")
         stamp.unlink(missing_ok=True)
         _install(venv, packages, line)
         stamp.write_text(mark)
@@ -122,8 +124,10 @@ def _make(venv: Path, python: str) -> None:
 
 
 def _install(venv: Path, packages: Packages, line: str) -> None:
-    project = f"{ROOT}[{','.join(packages.extras)}]"
-    arguments = ["--editable", project, SQLALCHEMY_LINES[line]]
+    arguments = []
+    if packages.project:
+        project = f"{ROOT}[{','.join(packages.extras)}]" if packages.extras else str(ROOT)
+        arguments = ["--editable", project, SQLALCHEMY_LINES[line]]
     for group in packages.groups:
         arguments += ["--group", f"{ROOT / 'pyproject.toml'}:{group}"]
     uv = shutil.which("uv")

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+
+from pages import marks, without_marks
+
+__all__ = [
+    "DOCS",
+    "README",
+    "ROOT",
+    "SNIPPETS",
+    "Block",
+    "anchors",
+    "blocks",
+    "included",
+    "pages",
+    "typed",
+]
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -27,7 +40,7 @@ class Block:
 
     Attributes:
         page: The file it is in.
-        language: The word behind the fence, such as ``python`` or ``{literalinclude}``.
+        language: The word behind the fence, such as ``python`` or ``{toctree}``.
         argument: What follows the word.
         body: Its lines, without indentation.
     """
@@ -48,6 +61,24 @@ def blocks(page: Path) -> Iterator[Block]:
     yield from _blocks(page, page.read_text(encoding="utf-8"))
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what a link to a heading of the page may name, as code hosts and MyST make it."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    found: dict[str, int] = {}
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        number = found.get(slug, 0)
+        found[slug] = number + 1
+        if number:
+            found[f"{slug}-{number}"] = 1
+    return set(found)
+
+
+def typed(page: Path) -> Iterator[Block]:
+    """Yield the blocks that were typed into a page, and not written there by ``tools/pages.py``."""
+    yield from _blocks(page, without_marks(page.read_text(encoding="utf-8")))
+
+
 def _blocks(page: Path, text: str) -> Iterator[Block]:
     for match in _FENCE.finditer(text):
         language, _, argument = match["info"].strip().partition(" ")
@@ -57,18 +88,8 @@ def _blocks(page: Path, text: str) -> Iterator[Block]:
             yield from _blocks(page, body)
 
 
-def included(page: Path) -> Iterator[tuple[Path, Block]]:
-    """Yield each file a page includes with the block that does it."""
-    for block in blocks(page):
-        if block.language == "{literalinclude}":
-            yield (page.parent / block.argument).resolve(), block
-
-
-def load_from_code() -> ModuleType:
-    """Import the Sphinx extension that writes the reference."""
-    spec = importlib.util.spec_from_file_location("from_code", DOCS / "_ext" / "from_code.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def included(page: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file a page shows code of, with the part; empty for all of it."""
+    for mark in marks(page):
+        if mark.kind == "code":
+            yield ROOT / mark.what, mark.part

@@ -27,7 +27,7 @@ from flask_dbkit.health import AppHealth
 from tests.docs.pages import DOCS, ROOT
 
 FOLDER = ROOT / "examples" / "deployment"
-PAGE = DOCS / "how-to" / "health-deployment.md"
+PAGE = DOCS / "how-to" / "health.md"
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
-import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
+import reference
 from jinja2 import Environment, PackageLoader
 from sqlalchemy import Column, DateTime, Integer, MetaData, String, Table, create_engine
 from sqlalchemy.orm import Session
@@ -34,10 +35,10 @@ from flask_dbkit.lists.arguments import RESERVED
 from flask_dbkit.lists.operators import OPERATORS
 from flask_dbkit.lists.pages import Links
 from flask_dbkit.migrations.lint import RULES
-from tests.docs.pages import DOCS, README, ROOT, blocks, load_from_code, pages
+from tests.docs.pages import DOCS, README, ROOT, anchors, blocks, pages
 
-FROM_CODE = load_from_code()
 KEYS = {setting.key for setting in SETTINGS}
+API = sorted((DOCS / "reference" / "api").glob("*.md"))
 HOW_TO = sorted((DOCS / "how-to").glob("*.md"))
 BOOK = Table(
     "book",
@@ -56,12 +57,12 @@ def _text(*paths: Path) -> str:
 
 def test_the_settings_page_holds_every_setting_with_its_default() -> None:
     """The reference of the settings is the table of the code."""
-    page = FROM_CODE.settings()
+    page = reference.settings()
     for setting in SETTINGS:
-        (entry,) = re.findall(rf"\{{confval}} {setting.key}\n(.*?)```", page, re.DOTALL)
+        (entry,) = re.findall(rf"(?ms)^## `{setting.key}`\n(.*?)(?=^## |\Z)", page)
         assert f"`{setting.default!r}`" in entry
         assert setting.meaning in entry
-    assert page.count("{confval}") == len(SETTINGS)
+    assert page.count("\n## ") + 1 == len(SETTINGS)
 
 
 def test_every_setting_is_explained_on_a_task_page() -> None:
@@ -80,7 +81,7 @@ def test_the_error_shown_for_a_misspelt_value_is_the_one_raised() -> None:
     """What a page quotes from the library is what the library says."""
     (quoted,) = [
         block.body.strip()
-        for block in blocks(DOCS / "how-to" / "databases.md")
+        for block in blocks(DOCS / "how-to" / "set-up.md")
         if block.body.startswith("DBKIT_")
     ]
     with pytest.raises(ConfigError) as caught:
@@ -90,9 +91,9 @@ def test_the_error_shown_for_a_misspelt_value_is_the_one_raised() -> None:
 
 def test_the_pragma_page_holds_every_pragma_and_every_default() -> None:
     """Both tables are those of the code."""
-    rows = FROM_CODE.pragmas().splitlines()[2:]
+    rows = reference.pragmas().splitlines()[2:]
     assert [re.match(r"\| \[(\w+)]", row)[1] for row in rows] == list(PRAGMAS)  # type: ignore[index]
-    defaults = FROM_CODE.default_pragmas()
+    defaults = reference.default_pragmas()
     for name, value in DEFAULT_PRAGMAS.items():
         assert f"| `{name}` | `{value}` |" in defaults
 
@@ -184,7 +185,7 @@ def test_the_example_of_a_code_is_refused_with_it(code: str, example: str) -> No
 
 def test_the_page_of_problems_holds_every_code_with_its_status() -> None:
     """Programs are written for them, and so are the drivers' codes behind them."""
-    table, sources = FROM_CODE.problems(), FROM_CODE.problem_sources()
+    table, sources = reference.problems(), reference.problem_sources()
     for code, row in PROBLEMS.items():
         assert f"| `{code}` | {row.status} |" in table
     for name in ("postgresql", "mysql", "sqlite"):
@@ -195,8 +196,8 @@ def test_the_page_of_problems_holds_every_code_with_its_status() -> None:
 
 def test_the_markup_of_the_pager_is_what_the_macro_renders() -> None:
     """A style sheet written from the page fits."""
-    page = DOCS / "how-to/paging.md"
-    (shown,) = [block.body for block in blocks(page) if block.language == "html"]
+    page = DOCS / "how-to/lists.md"
+    (shown,) = [block.body for block in blocks(page) if block.body.startswith("<nav")]
     macros = Environment(loader=PackageLoader("flask_dbkit"), autoescape=True)
     render = macros.get_template("flask_dbkit/pager.html").module.render_pager  # type: ignore[attr-defined]
     offset = OffsetPage(
@@ -216,25 +217,14 @@ def test_the_markup_of_the_pager_is_what_the_macro_renders() -> None:
 
 
 def test_every_public_name_has_an_entry_in_the_reference() -> None:
-    """What ``flask_dbkit`` exports is described, and nothing else is."""
-    documented = set(
-        re.findall(
-            r":: flask_dbkit\.(\w+)(?:\(.*\))?$", _text(DOCS / "reference/api.md"), re.MULTILINE
-        )
-    )
-    errors = set(re.findall(r":: flask_dbkit\.(\w+)$", FROM_CODE.errors(), re.MULTILINE))
-    assert documented | errors == set(flask_dbkit.__all__)
-    assert documented & errors == set()
-
-
-@pytest.mark.parametrize("name", ["Listing", "paginate", "paginate_keyset"])
-def test_a_signature_that_is_written_out_is_that_of_the_code(name: str) -> None:
-    """Overloads would hide the names of the options, so the page writes them itself."""
-    page = _text(DOCS / "reference/api.md")
-    (written,) = re.findall(rf":: flask_dbkit\.{name}\((.+)\)$", page, re.MULTILINE)
-    parameters = inspect.signature(getattr(flask_dbkit, name)).parameters.values()
-    plain = [one.replace(annotation=inspect.Parameter.empty) for one in parameters]
-    assert f"({written})" == str(inspect.Signature(plain))
+    """What ``flask_dbkit`` exports is described once, and found from the first page."""
+    described = set(re.findall(r"^### (\w+)$", _text(*API), re.MULTILINE))
+    errors = set(re.findall(r"^## (\w+)$", _text(DOCS / "reference/errors.md"), re.MULTILINE))
+    listed = re.findall(r"\[`(\w+)`]", _text(DOCS / "reference/api/index.md"))
+    assert set(flask_dbkit.__all__) <= described | errors
+    assert described & errors == set()
+    assert set(flask_dbkit.__all__) - errors <= set(listed)
+    assert len(listed) == len(set(listed))
 
 
 def test_the_tree_of_errors_holds_every_error() -> None:
@@ -245,13 +235,13 @@ def test_the_tree_of_errors_holds_every_error() -> None:
         if isinstance(getattr(flask_dbkit, name), type)
         and issubclass(getattr(flask_dbkit, name), DBKitError)
     }
-    tree = FROM_CODE.errors().split("```")[1]
+    tree = reference.errors().split("```")[1]
     assert set(tree.split()[1:]) == every
 
 
 def test_the_command_page_holds_the_help_of_every_command() -> None:
     """The help a terminal shows and the help on the page are one text."""
-    page = FROM_CODE.commands()
+    page = reference.commands()
     for name, command in complete_group().commands.items():
         assert f"Usage: flask dbkit {name}" in page
         assert str(command.help).splitlines()[0] in page
@@ -259,8 +249,8 @@ def test_the_command_page_holds_the_help_of_every_command() -> None:
 
 def test_the_page_of_lint_rules_holds_every_rule() -> None:
     """An id in the output of the linter can be looked up."""
-    page = FROM_CODE.lint_rules()
-    assert re.findall(r"^### (DM\d{3}): ", page, re.MULTILINE) == [rule.id for rule in RULES]
+    page = reference.lint_rules()
+    assert re.findall(r"^## (DM\d{3}): ", page, re.MULTILINE) == [rule.id for rule in RULES]
     assert len({rule.id for rule in RULES}) == len(RULES)
 
 
@@ -282,6 +272,34 @@ def test_the_changelog_names_every_setting_and_command() -> None:
     assert [key for key in sorted(KEYS) if key not in changelog] == []
     for name in complete_group().commands:
         assert f"flask dbkit {name}" in changelog
+
+
+def test_links_lead_to_pages_and_to_places_on_them() -> None:
+    """On a code host as well as on the site; a heading that was renamed takes its links along."""
+    broken = []
+    for page in [README, ROOT / "CONTRIBUTING.md", ROOT / "examples/atlas/README.md", *pages()]:
+        text = re.sub(
+            r"```.*?```|`[^`\n]*`(?!\])", "", page.read_text(encoding="utf-8"), flags=re.DOTALL
+        )
+        for link in re.findall(r"]\(([^)\s]+)\)", text):
+            path, _, anchor = link.partition("#")
+            if "://" in link:
+                continue
+            target = (page.parent / path).resolve() if path else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{page.relative_to(ROOT)}: {link}")
+    assert broken == []
+
+
+def test_old_addresses_lead_to_the_pages_that_took_their_place() -> None:
+    """With the anchors: a bookmark goes where its section is now."""
+    for old, new in json.loads((DOCS / "redirects.json").read_text(encoding="utf-8")).items():
+        wanted = [(new["page"], new["anchor"])]
+        for to in new["anchors"].values():
+            page, _, anchor = to.rpartition("#")
+            wanted.append((page or new["page"], anchor))
+        for page, anchor in wanted:
+            assert anchor in {"", *anchors(DOCS / f"{page}.md")}, (old, page, anchor)
 
 
 def test_links_in_the_readme_lead_to_files() -> None:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, README, ROOT, SNIPPETS, blocks, included, pages
+from tests.docs.pages import DOCS, README, ROOT, SNIPPETS, blocks, included, pages, typed
 from tests.support.databases import Database
 
 TUTORIAL = SNIPPETS / "tutorial"
 _BACKENDS = re.compile(r"^Backends: (.*)$", re.MULTILINE)
-_MARKER = re.compile(r'^:(start-after|end-before): "?(.+?)"?$', re.MULTILINE)
 _COMMAND = re.compile(r"^\$ (.*)$")
 # Commands that set up a machine, or that other tests run.
 _NOT_OURS = (
@@ -88,46 +87,38 @@ def test_a_snippet_does_on_mariadb_what_its_page_says(
 
 
 def test_pages_show_python_from_files_that_are_run() -> None:
-    """No Python stands in a page itself, where nothing would notice that it is wrong."""
+    """No Python is typed into a page, where nothing would notice that it is wrong."""
     inline = [
         f"{block.page.relative_to(ROOT)}: {block.body.splitlines()[0]}"
-        for page in pages()
-        for block in blocks(page)
+        for page in [README, *pages()]
+        for block in typed(page)
         if block.language in ("python", "py", "{code-block}", "{code}", "")
     ]
     assert inline == []
 
 
-def test_every_included_file_and_part_exists() -> None:
-    """A renamed marker would make Sphinx show the whole file, or nothing."""
+def test_pages_can_be_read_without_being_built() -> None:
+    """On a code host and in an editor there are no directives: the code is on the page."""
     for page in pages():
-        for path, block in included(page):
-            text = path.read_text(encoding="utf-8")
-            for option, marker in _MARKER.findall(block.body):
-                lines = [line for line in text.splitlines() if marker in line]
-                assert len(lines) == 1, f"{page.name} {option} {marker!r}: found {len(lines)} times"
+        text = page.read_text(encoding="utf-8")
+        found = {block.language for block in blocks(page) if block.language.startswith("{")}
+        assert found <= {"{toctree}", "{include}"}, page.name
+        assert "{include}" not in found or page.name == "changelog.md"
+        assert re.findall(r"\{[a-z:]+\}`|^\([\w-]+\)=$|^: |\[]\(", text, re.MULTILINE) == [], (
+            page.name
+        )
 
 
 def test_every_snippet_is_shown_on_a_page() -> None:
     """A snippet nobody shows is dead weight; a part nobody shows was forgotten."""
-    shown: dict[Path, str] = {}
-    for page in [*pages()]:
-        for path, block in included(page):
-            shown[path] = shown.get(path, "") + block.body
-    readme = README.read_text(encoding="utf-8")
+    shown: dict[Path, set[str]] = {}
+    for page in [README, *pages()]:
+        for path, part in included(page):
+            shown.setdefault(path, set()).add(part)
     for path in sorted(SNIPPETS.rglob("*.py")):
         assert path in shown, path.name
-        for part in re.findall(r"^ *# start (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE):
-            assert f"# start {part}" in shown[path] or path.stem in readme, f"{path.name}: {part}"
-
-
-def test_python_in_the_readme_is_part_of_a_snippet() -> None:
-    """The README cannot include files, so its blocks are copies; here they are compared."""
-    sources = [path.read_text(encoding="utf-8") for path in SNIPPETS.rglob("*.py")]
-    python = [block.body.strip() for block in blocks(README) if block.language == "python"]
-    assert python
-    for body in python:
-        assert any(body in source for source in sources), body
+        parts = re.findall(r"^ *# start (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(parts) <= shown[path] | ({"*"} if "" in shown[path] else set()), path.name
 
 
 def _tutorial(tmp_path: Path, step: int = 5) -> Path:
@@ -165,36 +156,31 @@ def test_the_finished_tutorial_passes_its_own_tests(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _sessions() -> list[Path]:
-    """The pages on which our own commands are shown."""
-    return [
-        page
-        for page in [README, *pages()]
-        if any(
-            block.language == "console"
-            and re.search(r"^\$ (flask|python) ", block.body, re.MULTILINE)
-            for block in blocks(page)
-        )
-    ]
+def _sessions() -> dict[str, list[str]]:
+    """The console blocks of each page that shows our own commands, those of a new folder apart."""
+    found = {}
+    for page in [README, *pages()]:
+        parts = page.read_text(encoding="utf-8").split("<!-- in a new folder -->")
+        for number, part in enumerate(parts):
+            sessions = re.findall(r"^```console\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
+            if any(re.search(r"^\$ (flask|python) ", text, re.MULTILINE) for text in sessions):
+                found[f"{page.relative_to(ROOT).as_posix()} {number}"] = sessions
+    return found
 
 
-@pytest.mark.parametrize("page", _sessions(), ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_print_what_the_page_shows(page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sessions", _sessions().values(), ids=_sessions())
+def test_commands_print_what_the_page_shows(sessions: list[str], tmp_path: Path) -> None:
     """A ``console`` block is a session: each line shown is printed, ``…`` standing for anything."""
     folder = _tutorial(tmp_path)
-    for path, _ in included(page):
-        if path.parent == SNIPPETS:
+    for path in SNIPPETS.glob("*.py"):
+        if f"--app {path.stem} " in "".join(sessions):
             shutil.copy(path, folder)  # an application a session may name
-    for block in blocks(page):
-        if block.language != "console":
-            continue
-        for command, expected in _parse_session(block.body):
-            if command.startswith(_NOT_OURS):
+    for text in sessions:
+        for command, expected in _parse_session(text):
+            if command.startswith(_NOT_OURS) or command.startswith("flask run"):
                 continue
             if not command.startswith(("flask ", "python ")):
-                raise AssertionError(f"{page.name} shows {command!r}, which no test runs")
-            if command.startswith("flask run"):
-                continue
+                raise AssertionError(f"{command!r} is shown, and no test runs it")
             done = _run(["sh", "-c", command], folder)
             _compare(expected, done.stdout + done.stderr)
 

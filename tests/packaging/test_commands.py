@@ -128,8 +128,8 @@ def test_the_classifiers_agree_with_the_oldest_python() -> None:
     assert min(versions, key=lambda text: int(text.split(".")[1])) == oldest
 
 
-def test_the_map_of_the_code_is_up_to_date() -> None:
-    """Who looks for something finds its file, with the line it says of itself."""
-    command = [sys.executable, "tools/code_map.py", "--check"]
+def test_what_is_written_into_the_pages_is_up_to_date() -> None:
+    """Code on a page is what the tests run, tables are the library's, the map is the modules'."""
+    command = [sys.executable, "tools/pages.py", "--check"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,18 +1,20 @@
-"""Sphinx directives that write the reference from the code it describes.
+"""The tables of the reference, written from the code they describe.
 
-Each directive puts MyST text made by a function of this module into the page. The functions
-need nothing but the library, so that the tests can compare their text with the code.
+Each function returns Markdown; ``pages.py`` puts it where a page asks for it. They need nothing but
+the library, so that the tests can compare their text with the code.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from pkgutil import resolve_name
 
 import click
+import code_map
+from docstrings import entry
 from sqlalchemy import make_url
 
 import flask_dbkit
@@ -26,6 +28,7 @@ from flask_dbkit.features import complete_group
 from flask_dbkit.health import CODES
 from flask_dbkit.migrations.lint import RULES
 
+_API = Path(__file__).resolve().parent.parent / "docs" / "reference" / "api"
 _DATABASES = {
     "postgresql": "PostgreSQL",
     "sqlite": "SQLite",
@@ -35,17 +38,18 @@ _DATABASES = {
 
 __all__ = [
     "TEXTS",
+    "api",
     "commands",
     "default_pragmas",
     "engine_defaults",
     "errors",
     "health_codes",
     "lint_rules",
+    "names",
     "pragmas",
     "problem_sources",
     "problems",
     "settings",
-    "setup",
 ]
 
 
@@ -61,22 +65,17 @@ _SQLITE_CODES: dict[object, str] = {
 
 def settings() -> str:
     """Describe every ``DBKIT_*`` key."""
-    entries = (
-        f"```{{confval}} {setting.key}\n"
-        f":type: {_quoted(_literal(setting.type))}\n"
-        f":default: `{setting.default!r}`\n\n"
-        f"{setting.meaning}\n\n"
-        f"Environment: `FLASK_{setting.key}`.\n"
-        "```\n"
+    return "\n".join(
+        f"## `{setting.key}`\n\n{setting.meaning}\n\n"
+        f"Takes {_literal(setting.type)}. Default: `{setting.default!r}`.\n"
         for setting in SETTINGS
     )
-    return "\n".join(entries)
 
 
 def default_pragmas() -> str:
     """Tabulate the pragmas every connection gets."""
     rows = [f"| `{name}` | `{value}` |" for name, value in DEFAULT_PRAGMAS.items()]
-    rows.append("| `busy_timeout` | the value of {confval}`DBKIT_SQLITE_BUSY_TIMEOUT_MS` |")
+    rows.append("| `busy_timeout` | the value of `DBKIT_SQLITE_BUSY_TIMEOUT_MS` |")
     return "\n".join(["| pragma | value |", "|---|---|", *rows])
 
 
@@ -87,7 +86,7 @@ def pragmas() -> str:
         given = DEFAULT_PRAGMAS.get(pragma.name)
         default = f"`{given}`" if given is not None else "SQLite's own"
         if pragma.name == "busy_timeout":
-            default = "{confval}`DBKIT_SQLITE_BUSY_TIMEOUT_MS`"
+            default = "`DBKIT_SQLITE_BUSY_TIMEOUT_MS`"
         allowed = ", ".join(f"`{word}`" for word in pragma.words)
         if pragma.number:
             allowed += ", or a whole number" if allowed else "a whole number"
@@ -124,10 +123,38 @@ def errors() -> str:
         f"{'    ' * depth}{error.__name__}" for depth, error in _tree(exceptions.DBKitError)
     )
     described = "\n".join(
-        f".. autoexception:: flask_dbkit.{error.__name__}\n   :show-inheritance:\n"
+        entry(error.__name__, error, level=2, called=False, members=False)
         for _, error in _tree(exceptions.DBKitError)
     )
-    return f"```text\n{tree}\n```\n\n```{{eval-rst}}\n{described}\n```\n"
+    return f"```text\n{tree}\n```\n\n{described}"
+
+
+def names(text: str) -> str:
+    """Describe the names of a text, each as it is imported; ``~`` is before what only we make."""
+    return "\n".join(
+        entry(
+            name.rpartition(".")[2],
+            resolve_name(name.removeprefix("~")),
+            called=not name.startswith("~"),
+        )
+        for name in text.split()
+    )
+
+
+def api() -> str:
+    """Tabulate every public name with the page that describes it."""
+    rows = []
+    for page in ("application", "models", "transactions", "lists", "errors", "health", "backups"):
+        text = (_API / f"{page}.md").read_text(encoding="utf-8")
+        title = text.partition("\n")[0].removeprefix("# ")
+        found = [
+            name
+            for name in re.findall(r"^### (\w+)$", text, re.MULTILINE)
+            if name in flask_dbkit.__all__ or page in ("health", "backups")
+        ]
+        links = ", ".join(f"[`{name}`]({page}.md#{name.lower()})" for name in dict.fromkeys(found))
+        rows.append(f"| [{title}]({page}.md) | {links} |")
+    return "\n".join(["| subject | names |", "|---|---|", *rows])
 
 
 def problems() -> str:
@@ -190,25 +217,27 @@ def lint_rules() -> str:
     for rule in RULES:
         about = ", ".join(_DATABASES[name] for name in rule.dialects) or "every database"
         parts.append(
-            f"### {rule.id}: {rule.title}\n\n{rule.why}\n\n*Instead:* {rule.fix}\n\n"
+            f"## {rule.id}: {rule.title}\n\n{rule.why}\n\n*Instead:* {rule.fix}\n\n"
             f"For {about}; {rule.level}.\n"
         )
     return "\n".join(parts)
 
 
 TEXTS: dict[str, Callable[[], str]] = {
-    "dbkit-settings": settings,
-    "dbkit-default-pragmas": default_pragmas,
-    "dbkit-pragmas": pragmas,
-    "dbkit-engine-defaults": engine_defaults,
-    "dbkit-errors": errors,
-    "dbkit-problems": problems,
-    "dbkit-problem-sources": problem_sources,
-    "dbkit-health-codes": health_codes,
-    "dbkit-commands": commands,
-    "dbkit-lint-rules": lint_rules,
+    "api": api,
+    "map": code_map.written,
+    "settings": settings,
+    "default-pragmas": default_pragmas,
+    "pragmas": pragmas,
+    "engine-defaults": engine_defaults,
+    "errors": errors,
+    "problems": problems,
+    "problem-sources": problem_sources,
+    "health-codes": health_codes,
+    "commands": commands,
+    "lint-rules": lint_rules,
 }
-"""What each directive puts into the page."""
+"""What a page calls them."""
 
 
 def _cell(value: object) -> str:
@@ -220,12 +249,6 @@ def _cell(value: object) -> str:
 def _literal(text: str) -> str:
     # A description with quotation marks and braces in it shows a Python value.
     return re.sub(r"\{.*?\}", r"`\g<0>`", text)
-
-
-def _quoted(text: str) -> str:
-    # Options of a directive are YAML, where a text that begins with a quotation mark ends at
-    # the next one.
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _tree(error: type[Exception], depth: int = 0) -> Iterator[tuple[int, type[Exception]]]:
@@ -240,29 +263,3 @@ def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Co
     if isinstance(command, click.Group):
         for name, child in sorted(command.commands.items()):
             yield from _commands(f"{path} {name}", child)
-
-
-def setup(app: Any) -> dict[str, Any]:
-    """Register the directives, and trim what they and others show."""
-    from docutils import nodes
-    from sphinx.util.docutils import SphinxDirective
-
-    def make(text: Callable[[], str]) -> type[SphinxDirective]:
-        class FromCode(SphinxDirective):
-            def run(self) -> list[Any]:
-                self.env.note_reread()  # the code may change when the page does not
-                return self.parse_text_to_nodes(text())
-
-        return FromCode
-
-    def trim(app: Any, doctree: nodes.document) -> None:
-        # A part of a file that ends before a marker ends with the empty lines before it.
-        for block in doctree.findall(nodes.literal_block):
-            text = block.astext()
-            block.children = [nodes.Text(text.strip("\n"))]
-            block.rawsource = text.strip("\n")
-
-    for name, text in TEXTS.items():
-        app.add_directive(name, make(text))
-    app.connect("doctree-read", trim)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
