@@ -23,7 +23,15 @@ from sqlalchemy import types as sqltypes
 from sqlalchemy.orm import Session
 from werkzeug.datastructures import MultiDict
 
-from flask_dbkit import Filter, FilterAllowlist, PlanError, QueryError, UTCDateTime
+from flask_dbkit import (
+    Filter,
+    FilterAllowlist,
+    Listing,
+    PlanError,
+    QueryError,
+    SortAllowlist,
+    UTCDateTime,
+)
 from flask_dbkit.lists.converters import BadValue, converter_for
 from flask_dbkit.lists.operators import OPERATORS
 from tests.lists.catalog import Book, Mood, Sample, Tag, fill_books, fill_samples
@@ -134,6 +142,75 @@ def test_each_operator_matches_what_it_says(session: Session) -> None:
 def test_each_mistake_has_its_code(args: Any, expected: tuple[str, str]) -> None:
     """Said before any SQL, with the name the client used."""
     assert mistakes(args) == [expected]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], (), set(), frozenset(), {}, {"a": 1}, [None], [[]], ["1", None], object(), {1: 2}],
+)
+def test_a_value_that_is_nothing_widens_no_result(value: Any) -> None:
+    """A parameter that an entry claims is converted or refused, never left out."""
+    for op in ("", "__in", "__not_in", "__gte", "__isnull"):
+        name = f"score{op}"
+        assert mistakes({name: value}) == [(name, "bad_value")]
+    bracketed = FilterAllowlist({"score": Book.score}, syntax="brackets")
+    for name in ("score", "score[in]"):
+        with pytest.raises(QueryError):
+            bracketed.apply(select(Book), {name: value})
+    assert mistakes({"tag": value}) == [("tag", "bad_value")]
+    assert FILTER.parse({"unclaimed": value}) == ()
+
+
+def test_values_of_python_are_taken_as_a_client_would_write_them() -> None:
+    """What is given as ``args=`` follows the same rules as a query string."""
+    every = FilterAllowlist(
+        {
+            "flag": Filter(Book.title, type=bool),
+            "number": Filter(Book.score, ops="eq in"),
+            "real": Filter(Book.score, type=float),
+            "sum": Filter(Book.score, type=Decimal),
+            "at": Book.added,
+            "day": Filter(Book.added, type=date),
+            "mood": Filter(Book.title, type=Mood),
+            "code": Filter(Book.title, type=UUID),
+            "span": Filter(Book.title, type=timedelta),
+            "data": Filter(Book.title, type=bytes),
+        }
+    )
+    moment = datetime(2026, 1, 31, 12, 0, 0, 5, tzinfo=UTC)
+    for name, value in {
+        "flag": True,
+        "number": 5,
+        "real": 1e-07,
+        "sum": Decimal("1E+2"),
+        "at": moment,
+        "day": date(2026, 1, 31),
+        "mood": Mood.calm,
+        "code": UUID(int=5),
+        "span": timedelta(days=-1, microseconds=1),
+        "data": b"\0\xff",
+    }.items():
+        (condition,) = every.parse({name: value})
+        assert condition.value == value, name
+    (condition,) = every.parse({"number__in": (1, "2", 3)})
+    assert condition.value == [1, 2, 3]
+    for name, value in {"flag": 2, "number": True, "sum": Decimal("NaN"), "real": 1e999}.items():
+        with pytest.raises(QueryError):
+            every.parse({name: value})
+
+
+@pytest.mark.parametrize("args", [[], [["score", "1"]], "score=1", 5, True, [1], b"x", None])
+def test_a_body_that_is_no_mapping_is_a_mistake_of_the_client(args: Any) -> None:
+    """A body passed on as ``args=`` may be any JSON: a 400 and not a 500."""
+    listing = Listing(Book, sort=SortAllowlist({"id": Book.id}, default="id"), filter=FILTER)
+    if args is not None:  # there it means that nothing was given
+        for read in (listing.paginate, listing.paginate_keyset):
+            with Session() as session, pytest.raises(QueryError) as caught:
+                read(args=args, session=session)
+            assert caught.value.errors[0]["code"] == "query.bad_value"
+    if args != []:  # no pair at all
+        with pytest.raises(QueryError):
+            FILTER.apply(select(Book), args)
 
 
 def test_all_mistakes_come_together() -> None:

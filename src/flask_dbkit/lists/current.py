@@ -33,27 +33,27 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from ..application import current_session
-from .arguments import check_number
+from .counting import Count, check_count
 from .filtering import FilterAllowlist
 from .indexes import IndexFinding, examine_indexes
-from .offset import Count
 from .openapi import parameters
 from .pages import KeysetPage, OffsetPage
 from .planner import Planner
-from .query import Limits
-from .reader import (
+from .query import Limits, check_number
+from .reader import PageReader, PageRequest
+from .requests import (
     Secret,
     application,
-    check_count,
-    check_source,
+    arguments,
     limits_of,
-    name_of,
-    read_batches,
-    read_keyset_page,
-    read_page,
+    request_path,
+    respond,
+    session_of,
+    settings_of,
+    signer_of,
 )
 from .sorting import SortAllowlist
+from .statement import check_source, name_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -169,15 +169,14 @@ class Listing(Generic[T]):
             raise TypeError(f"sort is {sort!r}. Use a SortAllowlist.")
         if not isinstance(filter, (FilterAllowlist, type(None))):
             raise TypeError(f"filter is {filter!r}. Use a FilterAllowlist.")
-        for key, value in (
-            ("per_page", per_page),
-            ("max_per_page", max_per_page),
-            ("cursor_max_age", cursor_max_age),
+        for key, value, low in (
+            ("per_page", per_page, 1),
+            ("max_per_page", max_per_page, 1),
+            ("cursor_max_age", cursor_max_age, 1),
+            ("max_offset", max_offset, 0),
         ):
             if value is not None:
-                check_number(key, value)
-        if max_offset is not None and (isinstance(max_offset, bool) or max_offset < 0):
-            raise ValueError(f"max_offset is {max_offset!r}. Use a whole number from 0.")
+                check_number(key, value, low)
         if per_page and max_per_page and per_page > max_per_page:
             raise ValueError(f"per_page is {per_page}, more than max_per_page, {max_per_page}.")
         if oversize not in ("clamp", "error"):
@@ -236,20 +235,18 @@ class Listing(Generic[T]):
             ValueError: ``page`` or ``per_page`` is out of range.
         """
         app = application()
-        return read_page(
-            self._planner,
-            self.sort,
-            self.filter,
-            self._limits(app),
+        request = PageRequest(
+            arguments(args),
+            session if session is not None else session_of(app),
             statement=statement,
             page=page,
             per_page=per_page,
-            count=count if count is not None else self.count,
+            count=_count(count if count is not None else self.count, app),
             error_out=error_out,
-            args=args,
-            session=session,
-            app=app,
+            path=request_path(),
+            respond=respond,
         )
+        return self._reader(app).by_number(request)
 
     def paginate_keyset(
         self,
@@ -281,22 +278,18 @@ class Listing(Generic[T]):
             ConfigError: There is no ``SECRET_KEY`` to sign with.
         """
         app = application()
-        return read_keyset_page(
-            self._planner,
-            self.sort,
-            self.filter,
-            self._limits(app),
-            self.name,
+        request = PageRequest(
+            arguments(args),
+            session if session is not None else session_of(app),
             statement=statement,
-            cursor=cursor,
             per_page=per_page,
+            cursor=cursor,
             bind=bind,
-            args=args,
-            session=session,
-            secret=secret,
-            max_age_s=self.cursor_max_age,
-            app=app,
+            signer=signer_of(secret, app, self.cursor_max_age),
+            path=request_path(),
+            respond=respond,
         )
+        return self._reader(app).by_cursor(request)
 
     def iterate(
         self,
@@ -328,10 +321,9 @@ class Listing(Generic[T]):
         terms, errors = self.sort.read(order)
         if errors:
             raise ValueError(f"order is {order!r}. Use some of: {', '.join(self.sort.entries)}.")
-        used = session if session is not None else current_session()
-        dialect = self._planner.check(used, statement)
-        plan, values = self._planner.keyset(dialect, terms, (), statement)
-        return read_batches(plan, used, batch, values)
+        app = application()
+        used = session if session is not None else session_of(app)
+        return self._reader(app).batches(used, terms, batch, statement)
 
     def openapi_parameters(self) -> list[dict[str, Any]]:
         """Return the OpenAPI 3.1 parameter objects of the list, for both kinds of pages.
@@ -353,12 +345,15 @@ class Listing(Generic[T]):
         Args:
             session: In place of the application's.
         """
-        used = session if session is not None else current_session()
+        used = session if session is not None else session_of(application())
         entity = self._planner.entity()
         mapper = inspect(entity).mapper if entity is not None else None
         bind = used.get_bind(mapper=mapper)
         with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
             return list(examine_indexes(connection, self.name, self._planner, self.sort))
+
+    def _reader(self, app: Flask | None) -> PageReader:
+        return PageReader(self._planner, self._limits(app), self.name)
 
     def _limits(self, app: Flask | None) -> Limits:
         return limits_of(
@@ -415,21 +410,19 @@ def paginate(
 
     .. versionadded:: 0.1
     """
-    check_source(statement)
-    check_count(count)
     app = application()
-    return read_page(
-        _planner(statement, sort, filter, unique=unique),
-        sort,
-        filter,
-        limits_of(app, None, max_per_page),
-        page=page,
-        per_page=per_page,
-        count=count,
-        error_out=error_out,
-        args=args,
-        session=session,
-        app=app,
+    reader = _reader_of(statement, sort, filter, app, max_per_page, unique=unique)
+    return reader.by_number(
+        PageRequest(
+            arguments(args),
+            session if session is not None else session_of(app),
+            page=page,
+            per_page=per_page,
+            count=_count(count, app),
+            error_out=error_out,
+            path=request_path(),
+            respond=respond,
+        )
     )
 
 
@@ -482,26 +475,36 @@ def paginate_keyset(
 
     .. versionadded:: 0.1
     """
-    check_source(statement)
     app = application()
-    return read_keyset_page(
-        _planner(statement, sort, filter, unique=unique),
-        sort,
-        filter,
-        limits_of(app, None, max_per_page),
-        name_of(statement),
-        cursor=cursor,
-        per_page=per_page,
-        bind=bind,
-        args=args,
-        session=session,
-        secret=secret,
-        max_age_s=None,
-        app=app,
+    reader = _reader_of(statement, sort, filter, app, max_per_page, unique=unique)
+    return reader.by_cursor(
+        PageRequest(
+            arguments(args),
+            session if session is not None else session_of(app),
+            per_page=per_page,
+            cursor=cursor,
+            bind=bind,
+            signer=signer_of(secret, app, None),
+            path=request_path(),
+            respond=respond,
+        )
     )
 
 
-def _planner(
-    statement: Any, sort: SortAllowlist | None, filters: FilterAllowlist | None, *, unique: bool
-) -> Planner:
-    return Planner(statement, sort, filters, unique=unique, name=lambda: name_of(statement))
+def _reader_of(
+    statement: Any,
+    sort: SortAllowlist | None,
+    filters: FilterAllowlist | None,
+    app: Flask | None,
+    max_per_page: int | None,
+    *,
+    unique: bool,
+) -> PageReader:
+    check_source(statement)
+    planner = Planner(statement, sort, filters, unique=unique, name=lambda: name_of(statement))
+    return PageReader(planner, limits_of(app, None, max_per_page), name_of(statement))
+
+
+def _count(count: Count | None, app: Flask | None) -> Count:
+    check_count(count)
+    return count if count is not None else settings_of(app).page_count

@@ -21,10 +21,10 @@ from typing import Any, Literal, TypeVar, cast
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from .arguments import RESERVED, Pairs, check_number, pairs_of
-from .converters import BadValue, Converter, boolean_of, converter_for
 from .exceptions import PlanError, QueryError, mistake
-from .operators import LISTS, OPERATORS, criterion, needs_text, values_of_operator
+from .converters import BadValue, Converter, boolean_of, converter_for
+from .operators import OPERATORS, criterion
+from .query import RESERVED, NoText, Pairs, check_number, pairs_of
 from .statement.expressions import element_of, is_aggregate
 
 __all__ = ["Condition", "Filter", "FilterAllowlist"]
@@ -97,7 +97,7 @@ class Filter:
         if self._converter is None:
             type_ = self.type if self.type is not None else element_of(self.target).type
             found = converter_for(type_)
-            wrong = [op for op in self.ops if needs_text(op) and not found.is_text]
+            wrong = [op for op in self.ops if OPERATORS[op].text and not found.is_text]
             if wrong:
                 raise PlanError(f"The operators {', '.join(wrong)} need a text column.")
             self._converter = found
@@ -135,13 +135,13 @@ class Condition:
     @property
     def signature(self) -> tuple[object, ...]:
         """What the criterion looks like, apart from its value."""
-        return (self.name, self.op, self.value if self.op == "isnull" else None)
+        return (self.name, self.op, self.value if OPERATORS[self.op].flag else None)
 
     def bound(self, place: int) -> dict[str, Any]:
         """Return the values to bind for the condition at a place of a statement."""
         if self.entry.is_function:
             return {}
-        return values_of_operator(self.op, self.value, place)
+        return OPERATORS[self.op].values(self.value, place)
 
 
 class FilterAllowlist:
@@ -267,25 +267,29 @@ class FilterAllowlist:
     def _convert(  # noqa: PLR0911 - one per mistake
         self, name: str, op: str, given: Sequence[tuple[str, str]], errors: list[dict[str, Any]]
     ) -> Condition | None:
-        entry = self.entries[name]
+        entry, operator = self.entries[name], OPERATORS[op]
         parameter, text = given[0]
-        if op not in LISTS and len(given) > 1:
+        nothing = next((value for _, value in given if isinstance(value, NoText)), None)
+        if nothing is not None:
+            errors.append(mistake(parameter, "bad_value", nothing, "one value or more, as text"))
+            return None
+        if not operator.several and len(given) > 1:
             errors.append(mistake(parameter, "repeated_parameter", given[1][1]))
             return None
         try:
-            if op == "isnull":
+            if operator.flag:
                 return Condition(name, op, boolean_of(text), entry, text)
-            if op not in LISTS:
+            if not operator.several:
                 return Condition(name, op, entry.converter.convert(text), entry, text)
             most = entry.max_values or self.max_values
             text = ",".join(value for _, value in given)
-            words = [word for _, value in given if value for word in value.split(",")]
-            if len(words) > most:
-                errors.append(mistake(parameter, "too_many_values", text, most))
-                return None
-            if not words:
+            if not text:
                 allowed = "one value or more, with commas between"
                 errors.append(mistake(parameter, "bad_value", text, allowed))
+                return None
+            words = text.split(",")
+            if len(words) > most:
+                errors.append(mistake(parameter, "too_many_values", text, most))
                 return None
             values = [entry.converter.convert(word) for word in words]
             return Condition(name, op, values, entry, text)

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateIndex
 from .exceptions import PlanError
 from .planner import Planner
 from .sorting import SortAllowlist, SortTerm, nullable
-from .statement.listed import Shape
+from .statement import ListedStatement
 
 __all__ = ["IndexFinding", "examine_indexes"]
 
@@ -85,7 +85,7 @@ def examine_indexes(
         One finding per order.
     """
     try:
-        shape = planner.shape()
+        listed = planner.listed()
     except PlanError as error:
         yield IndexFinding(name, sort.default, "error", reason=str(error))
         return
@@ -95,11 +95,11 @@ def examine_indexes(
     live: dict[Table, list[_Live]] = {}
     for label, terms in orders.items():
         try:
-            full = sort.complete(terms, shape)
+            full = sort.complete(terms, listed)
         except PlanError as error:
             yield IndexFinding(name, label, "error", reason=str(error))
             return
-        yield _examine(connection, name, label, full, shape, live)
+        yield _examine(connection, name, label, full, listed, live)
 
 
 def _examine(  # noqa: PLR0917 - one finding is of all of them
@@ -107,7 +107,7 @@ def _examine(  # noqa: PLR0917 - one finding is of all of them
     name: str,
     label: str,
     terms: Sequence[SortTerm],
-    shape: Shape,
+    listed: ListedStatement,
     live: dict[Table, list[_Live]],
 ) -> IndexFinding:
     keys: list[tuple[Column[Any], SortTerm]] = []
@@ -115,7 +115,7 @@ def _examine(  # noqa: PLR0917 - one finding is of all of them
         expression = term.key.element
         if not isinstance(expression, Column) or not isinstance(expression.table, Table):
             return IndexFinding(name, label, "unchecked", reason=f"{term.name} is computed")
-        if term.key.nulls and nullable(term, expression, shape):
+        if term.key.nulls and nullable(term, expression, listed):
             natural = _natural_nulls(connection, descending=term.descending)
             if natural != term.key.nulls and connection.dialect.name != "postgresql":
                 reason = f"no index has NULLs {term.key.nulls} for {term.text}"

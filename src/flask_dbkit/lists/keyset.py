@@ -28,7 +28,7 @@ from .codecs import RAW, compared_key, is_read_as_sent, raw_key, type_name
 from .cursor import Direction, Keyset, tie_depth
 from .rows import Rows
 from .sorting import SortTerm
-from .statement.listed import Shape, criteria_for, without_locks
+from .statement import ListedStatement, criteria_for, without_locks
 
 __all__ = ["Key", "KeysetPlan", "KeysetRows", "keys_for"]
 
@@ -170,7 +170,7 @@ class KeysetPlan:
     """A statement with its order, whose pages differ in bound values only.
 
     Attributes:
-        shape: What is known about the statement.
+        listed: What is known about the statement.
         statement: With its criteria, without an order.
         keys: The total order.
         having: Criteria on keys go into HAVING.
@@ -178,7 +178,7 @@ class KeysetPlan:
         marks: What its cursors belong to, per list. Kept by the caller.
     """
 
-    shape: Shape
+    listed: ListedStatement
     statement: Any
     keys: tuple[Key, ...]
     having: bool
@@ -226,7 +226,7 @@ class KeysetPlan:
                     bound[_VALUES[place]] = value
         probing = neighbours and placed
         behind: bool | None = None
-        rows = Rows(self.shape, self._places)
+        rows = Rows(self.listed, self._places)
         for statement in self._statements(at, probing=probing):
             bound[_LIMIT] = limit + 1 - len(rows.items)
             last = rows.read(session, statement, bound)
@@ -261,13 +261,13 @@ class KeysetPlan:
 
     def _statements(self, at: Keyset | None, *, probing: bool) -> tuple[Any, ...]:
         if at is None:
-            shape: tuple[object, ...] = (None, probing)
+            form: tuple[object, ...] = (None, probing)
         else:
             nulls = tuple([value is None for value in at.values])
-            shape = (at.direction, nulls, at.ties, probing)
-        found = self._segments.get(shape)
+            form = (at.direction, nulls, at.ties, probing)
+        found = self._segments.get(form)
         if found is None:
-            found = self._segments[shape] = self._build(at, probing=probing)
+            found = self._segments[form] = self._build(at, probing=probing)
         return found
 
     def _build(self, at: Keyset | None, *, probing: bool) -> tuple[Any, ...]:
@@ -304,7 +304,7 @@ class KeysetPlan:
         one: ColumnElement[Any] = literal_column("1")
         # PostgreSQL wants the keys of a DISTINCT order among the columns. MariaDB takes a column
         # in HAVING that is not among them for one of the outer statement.
-        inside = self.shape.distinct or self.having
+        inside = self.listed.distinct or self.having
         columns = [key.expression for key in keys] if inside else [one]
         rows = without_locks(self.statement)
         bare: Select[Any] = rows.with_only_columns(*columns, maintain_column_froms=True)
@@ -320,12 +320,12 @@ class KeysetPlan:
     def _look_behind(self, session: Session, at: Keyset | None, bound: Mapping[str, Any]) -> bool:
         assert at is not None
         nulls = tuple(value is None for value in at.values)
-        shape = ("probe", at.direction, nulls, at.ties)
-        if shape not in self._segments:
-            self._segments[shape] = (criteria_for(select(self._probe(at)), self.statement),)
+        form = ("probe", at.direction, nulls, at.ties)
+        if form not in self._segments:
+            self._segments[form] = (criteria_for(select(self._probe(at)), self.statement),)
         # A value that no part of the statement uses would be refused by nobody, but LIMIT's
         # belongs to the page.
-        return session.execute(self._segments[shape][0], dict(bound)).scalar() is not None
+        return session.execute(self._segments[form][0], dict(bound)).scalar() is not None
 
     def _after(
         self, keys: Sequence[Key], at: Keyset, *, inclusive: bool, ties: int

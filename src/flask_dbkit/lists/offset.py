@@ -1,27 +1,23 @@
-"""Offset pages: the rows of a page by its number, and how many rows there are."""
+"""Offset pages: the rows of a page by its number."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
-from sqlalchemy import and_, bindparam, func, literal_column, select
+from sqlalchemy import and_, bindparam
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
+from .counting import Count, Counter
 from .rows import Rows
-from .statement.listed import Shape, criteria_for, without_locks
+from .statement import ListedStatement, without_locks
 
-__all__ = ["MAX_OFFSET", "Count", "OffsetPlan", "OffsetRows"]
+__all__ = ["OffsetPlan", "OffsetRows"]
 
-Count = Literal["exact", "none"] | int
-"""How rows are counted: all of them, not at all, or at most this many."""
-
-MAX_OFFSET = 2**63 - 1
-"""The largest number every database takes as OFFSET."""
-
-_LIMIT, _OFFSET, _CAP = "dbkit_limit", "dbkit_offset", "dbkit_cap"
+_LIMIT, _OFFSET = "dbkit_limit", "dbkit_offset"
 # Skipping a row costs less when only its keys are read. Below this the second look-up of the
 # page's own rows costs more than it saves.
 _DEEP = 5_000
@@ -49,15 +45,19 @@ class OffsetPlan:
     """A statement with its order, whose pages differ in bound values only.
 
     Attributes:
-        shape: What is known about the statement.
+        listed: What is known about the statement.
         statement: With its criteria, without an order.
         order: The elements of ORDER BY, a total order.
     """
 
-    shape: Shape
+    listed: ListedStatement
     statement: Any
     order: Sequence[ColumnElement[Any]]
-    _built: dict[str, Any] = field(default_factory=dict)
+    _built: dict[bool, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _counter(self) -> Counter:
+        return Counter(self.listed, self.statement)
 
     def fetch(
         self,
@@ -77,11 +77,10 @@ class OffsetPlan:
             count: How to count.
             values: Bound values of the statement's own criteria.
         """
-        offset = (page - 1) * per_page
-        bound = {**(values or {}), _LIMIT: per_page + 1, _OFFSET: offset}
-        deep = offset >= _DEEP and self.shape.plain
-        rows = Rows(self.shape)
-        rows.read(session, self._statement("deep" if deep else "page"), bound)
+        offset, own = (page - 1) * per_page, values or {}
+        bound = {**own, _LIMIT: per_page + 1, _OFFSET: offset}
+        rows = Rows(self.listed)
+        rows.read(session, self._statement(offset >= _DEEP and self.listed.plain), bound)
         items, seen = rows.items[:per_page], offset + len(rows.items)
         has_next = len(rows.items) > per_page
         # The page itself tells the total, unless it is past the end.
@@ -90,30 +89,23 @@ class OffsetPlan:
             if total is None and seen > count:
                 total = seen
             if total is None:
-                total = self._count(session, bound, count)
+                total = self._counter.count(session, own, count)
             return OffsetRows(items, has_next, min(total, count), total <= count)
         if total is None and count == "exact":
-            total = self._count(session, bound, None)
+            total = self._counter.count(session, own)
         return OffsetRows(items, has_next, total, total is not None)
 
-    def _count(self, session: Session, bound: Mapping[str, Any], cap: int | None) -> int:
-        values = {key: value for key, value in bound.items() if key not in (_LIMIT, _OFFSET)}
-        if cap is not None:
-            values[_CAP] = cap + 1
-        statement = self._statement("count" if cap is None else "capped")
-        return int(session.execute(statement, values).scalar_one())
+    def _statement(self, deep: bool) -> Any:
+        if deep not in self._built:
+            self._built[deep] = self._keys_first() if deep else self._plainly()
+        return self._built[deep]
 
-    def _statement(self, kind: str) -> Any:
-        if kind not in self._built:
-            self._built[kind] = getattr(self, f"_build_{kind}")()
-        return self._built[kind]
-
-    def _build_page(self) -> Any:
+    def _plainly(self) -> Any:
         ordered = self.statement.order_by(*self.order)
         return ordered.limit(bindparam(_LIMIT)).offset(bindparam(_OFFSET))
 
-    def _build_deep(self) -> Any:
-        keys = self.shape.identity
+    def _keys_first(self) -> Any:
+        keys = self.listed.identity
         labels = [key.label(f"dbkit_pk{number}") for number, key in enumerate(keys)]
         chosen = (
             without_locks(self.statement)
@@ -127,20 +119,3 @@ class OffsetPlan:
         return self.statement.where(
             and_(*(key == chosen.c[label.name] for key, label in pairs))
         ).order_by(*self.order)
-
-    def _build_count(self) -> Any:
-        rows = without_locks(self.statement)
-        if self._countable:
-            return rows.with_only_columns(func.count(), maintain_column_froms=True)
-        return criteria_for(select(func.count()).select_from(rows.subquery()), self.statement)
-
-    def _build_capped(self) -> Any:
-        rows = without_locks(self.statement)
-        if self._countable:
-            rows = rows.with_only_columns(literal_column("1"), maintain_column_froms=True)
-        capped = rows.limit(bindparam(_CAP)).subquery()
-        return criteria_for(select(func.count()).select_from(capped), self.statement)
-
-    @property
-    def _countable(self) -> bool:
-        return not (self.shape.grouped or self.shape.distinct)

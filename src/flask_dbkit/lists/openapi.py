@@ -5,28 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from .filtering import FilterAllowlist
+from .operators import OPERATORS
 from .query import Limits
 from .sorting import SortAllowlist
 
 __all__ = ["parameters"]
-
-_WORDS = {
-    "eq": "equal to",
-    "ne": "not equal to",
-    "lt": "less than",
-    "lte": "at most",
-    "gt": "more than",
-    "gte": "at least",
-    "in": "one of",
-    "not_in": "none of",
-    "contains": "contains",
-    "icontains": "contains, in any case",
-    "startswith": "starts with",
-    "istartswith": "starts with, in any case",
-    "endswith": "ends with",
-    "iendswith": "ends with, in any case",
-    "isnull": "missing",
-}
 
 
 def parameters(
@@ -82,10 +65,11 @@ def parameters(
         assert filters is not None
         for op in entry.ops:
             schema: dict[str, Any] = dict(entry.converter.schema)
-            if op == "isnull":
+            operator = OPERATORS[op]
+            if operator.flag:
                 schema = {"type": "boolean"}
-            one = _parameter(filters.parameter(name, op), f"{name}: {_WORDS[op]}.", schema)
-            if op in ("in", "not_in"):
+            one = _parameter(filters.parameter(name, op), f"{name}: {operator.words}.", schema)
+            if operator.several:
                 most = entry.max_values or filters.max_values
                 one["schema"] = {
                     "type": "array",

@@ -1,4 +1,4 @@
-"""The operators of filters: what each is in SQL, the same on every database."""
+"""The operators of filters: one record each, with its SQL, its values and its words."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-__all__ = ["LISTS", "OPERATORS", "criterion", "needs_text", "values_of_operator"]
-
-LISTS = frozenset({"in", "not_in"})
-"""The operators that take several values."""
+__all__ = ["OPERATORS", "Operator", "criterion"]
 
 _ESCAPE = "/"
 
@@ -82,87 +79,95 @@ def _escaped(text: str) -> str:
     return text
 
 
-def _like(kind: type[_Like]) -> _Operator:
-    return _Operator(
-        lambda target, bind: kind(target, bind("p", _TEXT), bind("v", _TEXT)), text=True
+@dataclass(frozen=True)
+class Operator:
+    """One operator of filters.
+
+    Attributes:
+        words: What it means, for people.
+        build: Makes the criterion from what is compared and the maker of its bound values.
+        pattern: Turns the value into the pattern of a ``LIKE``.
+        text: It makes sense for text only.
+        several: It takes a list of values.
+        flag: Its value is ``true`` or ``false``, whatever is compared.
+    """
+
+    words: str
+    build: Callable[[ColumnElement[Any], _Bind], ColumnElement[Any]]
+    pattern: Callable[[str], str] | None = None
+    text: bool = False
+    several: bool = False
+    flag: bool = False
+
+    def values(self, value: Any, place: int) -> dict[str, Any]:
+        """Return the values to bind for a condition.
+
+        Args:
+            value: The converted value; a list for one of ``several``.
+            place: The number of the condition in its statement.
+        """
+        if self.flag:
+            return {}
+        values = {f"dbkit_f{place}v": value}
+        if self.pattern is not None:
+            values[f"dbkit_f{place}p"] = self.pattern(value)
+        return values
+
+
+def _compare(words: str, compare: Callable[[Any, Any], Any]) -> Operator:
+    return Operator(words, lambda target, bind: compare(target, bind("v")))
+
+
+def _member(words: str, method: str) -> Operator:
+    return Operator(
+        words,
+        lambda target, bind: getattr(target, method)(bind("v", expanding=True)),
+        several=True,
     )
 
 
-def _ilike() -> _Operator:
-    return _Operator(lambda target, bind: target.ilike(bind("p", _TEXT), escape=_ESCAPE), text=True)
+def _like(words: str, pattern: str, kind: type[_Like]) -> Operator:
+    return Operator(
+        words,
+        lambda target, bind: kind(target, bind("p", _TEXT), bind("v", _TEXT)),
+        lambda text: pattern.format(_escaped(text)),
+        text=True,
+    )
 
 
-def _compare(compare: Callable[[Any, Any], Any]) -> _Operator:
-    return _Operator(lambda target, bind: compare(target, bind("v")))
-
-
-def _member(method: str) -> _Operator:
-    return _Operator(lambda target, bind: getattr(target, method)(bind("v", expanding=True)))
+def _ilike(words: str, pattern: str) -> Operator:
+    return Operator(
+        f"{words}, in any case",
+        lambda target, bind: target.ilike(bind("p", _TEXT), escape=_ESCAPE),
+        lambda text: pattern.format(_escaped(text)),
+        text=True,
+    )
 
 
 def _isnull(target: ColumnElement[Any], bind: _Bind) -> ColumnElement[Any]:
     return target.is_(None) if bind.value else target.is_not(None)
 
 
-@dataclass(frozen=True)
-class _Operator:
-    build: Callable[[ColumnElement[Any], _Bind], ColumnElement[Any]]
-    text: bool = False
-
-
 _TEXT = sqltypes.String()
 
-_OPERATORS: Mapping[str, _Operator] = {
-    "eq": _compare(operator.eq),
-    "ne": _compare(operator.ne),
-    "lt": _compare(operator.lt),
-    "lte": _compare(operator.le),
-    "gt": _compare(operator.gt),
-    "gte": _compare(operator.ge),
-    "in": _member("in_"),
-    "not_in": _member("not_in"),
-    "contains": _like(_Like),
-    "icontains": _ilike(),
-    "startswith": _like(_StartsWith),
-    "istartswith": _ilike(),
-    "endswith": _like(_EndsWith),
-    "iendswith": _ilike(),
-    "isnull": _Operator(_isnull),
+OPERATORS: Mapping[str, Operator] = {
+    "eq": _compare("equal to", operator.eq),
+    "ne": _compare("not equal to", operator.ne),
+    "lt": _compare("less than", operator.lt),
+    "lte": _compare("at most", operator.le),
+    "gt": _compare("more than", operator.gt),
+    "gte": _compare("at least", operator.ge),
+    "in": _member("one of", "in_"),
+    "not_in": _member("none of", "not_in"),
+    "contains": _like("contains", "%{}%", _Like),
+    "icontains": _ilike("contains", "%{}%"),
+    "startswith": _like("starts with", "{}%", _StartsWith),
+    "istartswith": _ilike("starts with", "{}%"),
+    "endswith": _like("ends with", "%{}", _EndsWith),
+    "iendswith": _ilike("ends with", "%{}"),
+    "isnull": Operator("missing", _isnull, flag=True),
 }
-
-_PATTERNS: Mapping[str, Callable[[str], str]] = {
-    "contains": lambda text: f"%{_escaped(text)}%",
-    "icontains": lambda text: f"%{_escaped(text)}%",
-    "startswith": lambda text: f"{_escaped(text)}%",
-    "istartswith": lambda text: f"{_escaped(text)}%",
-    "endswith": lambda text: f"%{_escaped(text)}",
-    "iendswith": lambda text: f"%{_escaped(text)}",
-}
-
-OPERATORS: tuple[str, ...] = tuple(_OPERATORS)
-"""Every operator, as it is written after the two underscores."""
-
-
-def needs_text(op: str) -> bool:
-    """Tell whether an operator makes sense for text only."""
-    return _OPERATORS[op].text
-
-
-def values_of_operator(op: str, value: Any, place: int) -> dict[str, Any]:
-    """Return the values to bind for a condition.
-
-    Args:
-        op: The operator.
-        value: The converted value; a list for those of :data:`LISTS`.
-        place: The number of the condition in its statement.
-    """
-    if op == "isnull":
-        return {}
-    values = {f"dbkit_f{place}v": value}
-    pattern = _PATTERNS.get(op)
-    if pattern is not None:
-        values[f"dbkit_f{place}p"] = pattern(value)
-    return values
+"""Every operator by its name, as it is written after the two underscores."""
 
 
 def criterion(
@@ -177,16 +182,16 @@ def criterion(
         place: The number of the condition in a statement whose values are bound when it runs;
             ``None`` puts the values into the criterion.
     """
-    return _OPERATORS[op].build(target, _Bind(op, value, place, _bind_type(target.type)))
+    return OPERATORS[op].build(target, _Bind(OPERATORS[op], value, place, _bind_type(target.type)))
 
 
 class _Bind:
     """Makes the bound parameters of one condition, named after its place."""
 
     def __init__(
-        self, op: str, value: Any, place: int | None, type_: TypeEngine[Any] | None
+        self, op: Operator, value: Any, place: int | None, type_: TypeEngine[Any] | None
     ) -> None:
-        self.op, self.value, self._place, self._type = op, value, place, type_
+        self._op, self.value, self._place, self._type = op, value, place, type_
 
     def __call__(
         self, part: str, type_: TypeEngine[Any] | None = None, *, expanding: bool = False
@@ -195,7 +200,7 @@ class _Bind:
         name = f"dbkit_f{self._place or 0}{part}"
         if self._place is not None:
             return bindparam(name, type_=wanted, expanding=expanding, required=True)
-        value = values_of_operator(self.op, self.value, 0)[name]
+        value = self._op.values(self.value, 0)[name]
         return bindparam(None, value, type_=wanted, expanding=expanding, unique=True)
 
 

@@ -18,14 +18,14 @@ from sqlalchemy import Row, inspect
 from sqlalchemy.orm import InstanceState
 from werkzeug.wrappers import Response
 
-from .arguments import Pairs
+from .query import Pairs
 
 __all__ = ["KeysetPage", "Links", "OffsetPage", "as_json"]
 
 T = TypeVar("T")
 
 Item = Callable[[Any], Any]
-Respond = Callable[[Mapping[str, Any], Mapping[str, str]], Any]
+Respond = Callable[[Mapping[str, Any], Mapping[str, str]], Response]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class _Page(Generic[T]):
             "links": self.links,
         }
 
-    def to_response(self, item: Item | None = None) -> Any:
+    def to_response(self, item: Item | None = None) -> Response:
         """Return :meth:`to_dict` as a JSON response with an RFC 8288 ``Link`` header.
 
         Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, select
@@ -22,15 +22,28 @@ from .codecs import raw_key
 from .exceptions import PlanError
 from .filtering import Condition, FilterAllowlist, add_conditions
 from .keyset import KeysetPlan, keys_for
+from .narrowing import Narrowed, narrow
 from .offset import OffsetPlan
 from .pages import is_private
+from .plans import Plans
 from .sorting import SortAllowlist, SortTerm, nullable
+from .statement import ListedStatement, Settled, read_statement, settle_groups
 from .statement.expressions import element_of, is_aggregate, is_volatile, is_window
-from .statement.listed import Shape, settle_groups, shape_of
 
 __all__ = ["Planner"]
 
-_KEPT = 256  # forms per list; a client can ask for many
+
+@dataclass(frozen=True)
+class _Ordered:
+    """A statement with its criteria, and the total order it is to be read in."""
+
+    settled: Settled
+    terms: tuple[SortTerm, ...]
+    nullables: Sequence[bool]
+
+    def clauses(self) -> list[ColumnElement[Any]]:
+        keyed = zip(self.terms, self.settled.keys, self.nullables, strict=True)
+        return [term.order(key, nullable=nullable) for term, key, nullable in keyed]
 
 
 class Planner:
@@ -53,13 +66,13 @@ class Planner:
         unique: bool = False,
         name: Callable[[], str],
     ) -> None:
-        self._source, self._sort, self._filters = source, sort, filters
-        self._unique, self._name = unique, name
+        self.sort, self.filters = sort, filters
+        self._source, self._unique, self._name = source, unique, name
         self._statement: Any = None
-        self._shape: Shape | None = None
-        self._typed: set[str] = set()
-        self._plans: dict[tuple[object, ...], Any] = {}
-        self._known: dict[object, Shape] = {}
+        self._own: Narrowed | None = None
+        self._typed: set[tuple[str, object]] = set()
+        self._plans: Plans[tuple[object, ...], Any] = Plans()
+        self._listed: Plans[object, ListedStatement] = Plans()
 
     @property
     def statement(self) -> Any:
@@ -75,45 +88,41 @@ class Planner:
         found = (one["entity"] for one in descriptions if one.get("entity") is not None)
         return next(found, None)
 
-    def shape(self, statement: Any = None) -> Shape:
+    def source(self, statement: Any = None) -> Narrowed:
+        """Return what is to be planned: the list's own statement, or one in its place.
+
+        Args:
+            statement: In place of the list's own, usually that one with further criteria.
+        """
+        if statement is None or statement is self.statement:
+            if self._own is None:
+                self._own = Narrowed(self.statement, form="")
+            return self._own
+        return narrow(self.statement, statement)
+
+    def listed(self, source: Narrowed | None = None) -> ListedStatement:
         """Read a statement and check every entry of the allowlists against it.
 
         Args:
-            statement: In place of the list's own.
+            source: From :meth:`source`; ``None`` is the list's own.
 
         Raises:
             PlanError: It could not be sorted, filtered or paged rightly.
         """
-        if statement is None or statement is self.statement:
-            if self._shape is None:
-                self._shape = self._read(self.statement)
-            return self._shape
-        # Reading a FROM clause costs more than a page. The same form with other values has the
-        # same tables and keys; SQLAlchemy's own cache goes by the same key.
-        form = (
-            statement._generate_cache_key()  # noqa: SLF001
-            if hasattr(statement, "_generate_cache_key")
-            else None
-        )
-        found = self._known.get(form.key) if form is not None else None
-        if found is not None:
-            return replace(found, statement=statement.order_by(None))
-        shape = self._read(statement)
-        if (
-            form is not None
-            and shape.plain
-            and shape.lasting
-            and shape.statement.whereclause is statement.whereclause
-        ):
-            _keep(self._known, form.key, shape)
-        return shape
+        source = source if source is not None else self.source()
+        if source.form is None:
+            return self._read(source.statement)
+        found = self._listed.get(source.form)
+        if found is None:
+            found = self._listed.keep(source.form, self._read(source.statement))
+        return found
 
-    def check(self, session: Session, statement: Any = None) -> Dialect:
+    def check(self, session: Session, source: Narrowed | None = None) -> Dialect:
         """Refuse what could not be paged by keyset, before anybody asks for it.
 
         Args:
             session: Tells the database.
-            statement: In place of the list's own.
+            source: From :meth:`source`; ``None`` is the list's own.
 
         Returns:
             The database, for :meth:`keyset`.
@@ -121,11 +130,13 @@ class Planner:
         Raises:
             PlanError: The statement or an entry is wrong, or a key has a type without a codec.
         """
-        shape = self.shape(statement)
-        dialect = dialect_of(session, shape)
-        if dialect.name not in self._typed:
-            self._check_types(shape, dialect)
-            self._typed.add(dialect.name)
+        listed = self.listed(source)
+        dialect = dialect_of(session, listed)
+        form = (dialect.name, source.form if source is not None else "")
+        if form not in self._typed:
+            self._check_types(listed, dialect)
+            if form[1] is not None:
+                self._typed.add(form)
         return dialect
 
     def keyset(
@@ -133,7 +144,7 @@ class Planner:
         dialect: Dialect,
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition] = (),
-        statement: Any = None,
+        source: Narrowed | None = None,
     ) -> tuple[KeysetPlan, dict[str, Any]]:
         """Return the plan for keyset pages, and the values to bind.
 
@@ -141,25 +152,27 @@ class Planner:
             dialect: The database, from :meth:`check`.
             terms: The order, without a tie-breaker.
             conditions: The filters.
-            statement: In place of the list's own.
+            source: From :meth:`source`; ``None`` is the list's own.
         """
+        source = source if source is not None else self.source()
 
-        def build() -> Any:
-            shape = self.shape(statement)
-            built, expressions, having, full, nulls = self._ordered(shape, terms, conditions)
+        def build() -> KeysetPlan:
+            listed = self.listed(source)
+            ordered = self._ordered(listed, terms, conditions)
+            settled = ordered.settled
             with self._blaming(None):
-                identity = shape.identity if shape.plain else ()
-                keys = keys_for(full, expressions, nulls, dialect, identity)
-            return KeysetPlan(shape, built, keys, having, dialect.name)
+                identity = listed.identity if listed.plain else ()
+                keys = keys_for(ordered.terms, settled.keys, ordered.nullables, dialect, identity)
+            return KeysetPlan(listed, settled.statement, keys, settled.having, dialect.name)
 
-        return self._kept("keyset", dialect, terms, conditions, statement, build)
+        return self._kept("keyset", dialect, terms, conditions, source, build)
 
     def offset(
         self,
         session: Session,
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition] = (),
-        statement: Any = None,
+        source: Narrowed | None = None,
     ) -> tuple[OffsetPlan, dict[str, Any]]:
         """Return the plan for offset pages, and the values to bind.
 
@@ -167,29 +180,26 @@ class Planner:
             session: Tells the database.
             terms: As for :meth:`keyset`.
             conditions: As for :meth:`keyset`.
-            statement: As for :meth:`keyset`.
+            source: As for :meth:`keyset`.
         """
-        shape = self.shape(statement)
+        source = source if source is not None else self.source()
+        listed = self.listed(source)
 
-        def build() -> Any:
-            if self._sort is None:
-                built, _ = add_conditions(shape.statement, conditions, shape.adapt)
-                given = self.statement if statement is None else statement
-                return OffsetPlan(shape, built, self._own_order(given, shape))
-            built, expressions, _, full, nulls = self._ordered(shape, terms, conditions)
-            order = [
-                term.order(expression, nullable=null)
-                for term, expression, null in zip(full, expressions, nulls, strict=True)
-            ]
-            return OffsetPlan(shape, built, order)
+        def build() -> OffsetPlan:
+            if self.sort is None:
+                built, _ = add_conditions(listed.statement, conditions, listed.adapt)
+                return OffsetPlan(listed, built, self._own_order(source.statement, listed))
+            ordered = self._ordered(listed, terms, conditions)
+            return OffsetPlan(listed, ordered.settled.statement, ordered.clauses())
 
-        return self._kept("offset", dialect_of(session, shape), terms, conditions, statement, build)
+        dialect = dialect_of(session, listed)
+        return self._kept("offset", dialect, terms, conditions, source, build)
 
-    def hidden(self, shape: Shape) -> frozenset[int]:
+    def hidden(self, listed: ListedStatement) -> frozenset[int]:
         """Return the places of a row whose columns are private."""
-        if shape.scalar:
+        if listed.scalar:
             return frozenset()
-        columns = [one["expr"] for one in shape.statement.column_descriptions]
+        columns = [one["expr"] for one in listed.statement.column_descriptions]
         found = enumerate(getattr(c, "__clause_element__", lambda c=c: c)() for c in columns)
         return frozenset(place for place, column in found if _shows_private(column))
 
@@ -199,83 +209,78 @@ class Planner:
         dialect: Dialect,
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition],
-        statement: Any,
+        source: Narrowed,
         build: Callable[[], Any],
     ) -> tuple[Any, dict[str, Any]]:
-        own = statement is None or statement is self.statement
-        if not own or any(condition.entry.is_function for condition in conditions):
-            return build(), values_of_conditions(conditions)
+        values = {**source.values, **values_of_conditions(conditions)}
+        if source.form is None or any(one.entry.is_function for one in conditions):
+            return build(), values
         form = (
             kind,
             dialect.name,
             tuple([(term.name, term.descending) for term in terms]),
             tuple([condition.signature for condition in conditions]),
+            source.form,
         )
-        # Not looked up twice: another thread may put it out in between.
         plan = self._plans.get(form)
-        if plan is None:
-            plan = build()
-            _keep(self._plans, form, plan)
-        return plan, values_of_conditions(conditions)
+        return plan if plan is not None else self._plans.keep(form, build()), values
 
     def _ordered(
-        self, shape: Shape, terms: Sequence[SortTerm], conditions: Sequence[Condition]
-    ) -> tuple[Any, list[ColumnElement[Any]], bool, tuple[SortTerm, ...], list[bool]]:
-        assert self._sort is not None
+        self, listed: ListedStatement, terms: Sequence[SortTerm], conditions: Sequence[Condition]
+    ) -> _Ordered:
+        assert self.sort is not None
         with self._blaming(None):
-            full = self._sort.complete(terms, shape)
+            full = self.sort.complete(terms, listed)
             # A function of the application may have joined something: look again.
-            built, _ = add_conditions(shape.statement, conditions, shape.adapt)
+            built, _ = add_conditions(listed.statement, conditions, listed.adapt)
             if any(condition.entry.is_function for condition in conditions):
-                shape_of(built, told=True)
-        expressions = [
+                read_statement(built, unique_by_caller=True)
+        keys = [
             term.key.element
-            if term.name is None and not self._sort.tiebreaker
-            else shape.adapt(term.key.element)
+            if term.name is None and not self.sort.tiebreaker
+            else listed.adapt(term.key.element)
             for term in full
         ]
-        pairs = zip(full, expressions, strict=True)
-        nulls = [nullable(term, expression, shape) for term, expression in pairs]
-        built, expressions, having = settle_groups(shape, built, expressions)
-        return built, expressions, having, full, nulls
+        nullables = [nullable(term, key, listed) for term, key in zip(full, keys, strict=True)]
+        return _Ordered(settle_groups(listed, built, keys), full, nullables)
 
-    def _own_order(self, statement: Any, shape: Shape) -> list[ColumnElement[Any]]:
-        given = [shape.adapt(clause) for clause in statement._order_by_clauses]  # noqa: SLF001 - no public getter
+    def _own_order(self, statement: Any, listed: ListedStatement) -> list[ColumnElement[Any]]:
+        given = [listed.adapt(clause) for clause in statement._order_by_clauses]  # noqa: SLF001 - no public getter
         last = given[-1] if given else None
         while isinstance(last, UnaryExpression) and last.modifier is not operators.desc_op:
             last = last.element
         descending = isinstance(last, UnaryExpression)
-        if not shape.identity:
-            raise PlanError(str(shape.reason), listing=self._name())
-        return given + [key.desc() if descending else key.asc() for key in shape.identity]
+        if not listed.identity:
+            raise PlanError(str(listed.reason), listing=self._name())
+        return given + [key.desc() if descending else key.asc() for key in listed.identity]
 
-    def _read(self, statement: Any) -> Shape:
-        told = self._sort is not None and bool(self._sort.tiebreaker)
+    def _read(self, statement: Any) -> ListedStatement:
+        by_caller = self.sort is not None and bool(self.sort.tiebreaker)
         with self._blaming(None):
-            shape = shape_of(statement, unique=self._unique, told=told)
-            if not shape.identity and not told:
-                raise PlanError(str(shape.reason))
+            listed = read_statement(statement, unique=self._unique, unique_by_caller=by_caller)
+            if not listed.identity and not by_caller:
+                raise PlanError(str(listed.reason))
         for name, expression in self._entries():
             with self._blaming(name):
-                adapted = shape.adapt(element_of(expression))
-                if not shape.covers(adapted):
+                adapted = listed.adapt(element_of(expression))
+                if not listed.covers(adapted):
                     raise PlanError(
                         "Its table is not in the statement. Join it, or use a correlated subquery."
                     )
-                if shape.distinct:
-                    _check_distinct(shape, adapted)
-                _check_computed(shape, adapted)
-        for name, entry in (self._filters.entries if self._filters else {}).items():
+                if listed.distinct:
+                    _check_distinct(listed, adapted)
+                _check_computed(listed, adapted)
+        for name, entry in (self.filters.entries if self.filters else {}).items():
             with self._blaming(name):
                 _ = entry.converter
-                if not entry.is_function and is_window(shape.adapt(element_of(entry.target))):
+                if not entry.is_function and is_window(listed.adapt(element_of(entry.target))):
                     raise PlanError("A window function cannot be filtered by. Use a subquery.")
-        return shape
+        return listed
 
-    def _check_types(self, shape: Shape, dialect: Dialect) -> None:
-        for name, key in (self._sort.entries if self._sort else {}).items():
+    def _check_types(self, listed: ListedStatement, dialect: Dialect) -> None:
+        for name, key in (self.sort.entries if self.sort else {}).items():
             with self._blaming(name):
-                adapted = shape.adapt(key.element)
+                adapted = listed.adapt(key.element)
                 if is_window(adapted):
                     raise PlanError(
                         "A window function is not known yet where the rows of a page are chosen."
@@ -284,13 +289,13 @@ class Planner:
                 raw_key(adapted, dialect)
 
     def _entries(self) -> Iterator[tuple[str, Any]]:
-        if self._sort is not None:
-            for name, key in self._sort.entries.items():
+        if self.sort is not None:
+            for name, key in self.sort.entries.items():
                 yield name, key.expr
-            for expression in self._sort.tiebreaker:
+            for expression in self.sort.tiebreaker:
                 yield "tiebreaker", expression
-        if self._filters is not None:
-            for name, entry in self._filters.entries.items():
+        if self.filters is not None:
+            for name, entry in self.filters.entries.items():
                 if not entry.is_function:
                     yield name, entry.target
 
@@ -302,9 +307,9 @@ class Planner:
             raise PlanError(error.reason, listing=self._name(), key=key or error.key) from None
 
 
-def dialect_of(session: Session, shape: Shape) -> Dialect:
-    """Return the database a statement of this shape would run on."""
-    return session.get_bind(mapper=shape.mapper, clause=shape.statement).dialect
+def dialect_of(session: Session, listed: ListedStatement) -> Dialect:
+    """Return the database a statement of this form would run on."""
+    return session.get_bind(mapper=listed.mapper, clause=listed.statement).dialect
 
 
 def _shows_private(column: Any) -> bool:
@@ -323,15 +328,15 @@ def values_of_conditions(conditions: Sequence[Condition]) -> dict[str, Any]:
     return values
 
 
-def _check_computed(shape: Shape, expression: ColumnElement[Any]) -> None:
+def _check_computed(listed: ListedStatement, expression: ColumnElement[Any]) -> None:
     if is_volatile(expression):
         raise PlanError("It has another value each time, so no two pages agree on an order.")
-    if is_aggregate(expression) and not (shape.grouped or is_window(expression)):
+    if is_aggregate(expression) and not (listed.grouped or is_window(expression)):
         raise PlanError("It is computed per group, but the statement has no GROUP BY.")
 
 
-def _check_distinct(shape: Shape, expression: ColumnElement[Any]) -> None:
-    selected = shape.statement.selected_columns
+def _check_distinct(listed: ListedStatement, expression: ColumnElement[Any]) -> None:
+    selected = listed.statement.selected_columns
     for part in visitors.iterate(expression):
         if isinstance(part, SelectBase):
             break
@@ -340,10 +345,3 @@ def _check_distinct(shape: Shape, expression: ColumnElement[Any]) -> None:
                 f"The statement is DISTINCT and does not select {part.name}: with this key, its"
                 " rows would be told apart that are equal. Select it, or leave DISTINCT out."
             )
-
-
-def _keep(known: dict[Any, Any], key: object, value: Any) -> None:
-    if len(known) >= _KEPT:
-        # Another thread may be doing the same.
-        known.pop(next(iter(known.copy()), None), None)
-    known[key] = value

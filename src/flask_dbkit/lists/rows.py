@@ -9,7 +9,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from .statement.listed import Shape
+from .statement import ListedStatement
 
 __all__ = ["Rows"]
 
@@ -18,7 +18,7 @@ class Rows:
     """The rows read so far, and the key values beside each.
 
     Args:
-        shape: What a row of the statement holds.
+        listed: What a row of the statement holds.
         identities: For each key its place in the primary key of the row's object, or ``None``
             for the next column behind the row.
 
@@ -26,8 +26,8 @@ class Rows:
         items: Elements or rows, without the key columns.
     """
 
-    def __init__(self, shape: Shape, identities: tuple[int | None, ...] = ()) -> None:
-        self._shape = shape
+    def __init__(self, listed: ListedStatement, identities: tuple[int | None, ...] = ()) -> None:
+        self._listed = listed
         self._identities = identities
         self._read: list[Any] = []
         self.items: list[Any] = []
@@ -39,9 +39,9 @@ class Rows:
             place: Its place among the rows read so far.
         """
         row = self._read[place]
-        beside = iter(row[self._shape.width :])
+        beside = iter(row[self._listed.width :])
         # What a row is identified by stays, whatever the session has done to the attribute.
-        identity: Any = instance_state(row[0]).identity if self._shape.plain else None
+        identity: Any = instance_state(row[0]).identity if self._listed.plain else None
         return tuple([next(beside) if at is None else identity[at] for at in self._identities])
 
     def read(self, session: Session, statement: Any, values: dict[str, Any]) -> bool | None:
@@ -56,17 +56,17 @@ class Rows:
             Whether the column after the keys is not NULL; ``None`` if there was no row.
         """
         result = session.execute(statement, values)
-        repeats = self._shape.whole and _loads_collections(result)
+        repeats = self._listed.whole and _loads_collections(result)
         found = (result.unique() if repeats else result).all()
         if not found:
             return None
-        size = self._shape.width
+        size = self._listed.width
         behind = size + self._identities.count(None)
         self._read += found
-        if self._shape.scalar:
+        if self._listed.scalar:
             self.items += [row[0] for row in found]
         else:
-            names = list(result.keys())[: self._shape.width]
+            names = list(result.keys())[: self._listed.width]
             self.items += IteratorResult(
                 SimpleResultMetaData(names), iter([tuple(row[:size]) for row in found])
             ).all()

@@ -19,10 +19,16 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+<<<<<<< HEAD
 from .arguments import check_number
 from .exceptions import PlanError, QueryError, mistake
+=======
+from .exceptions import PlanError, QueryError, mistake
+from .plans import Plans
+from .query import check_number
+from .statement import ListedStatement, read_statement
+>>>>>>> 74a6ee8 (Ask a list by one request and one reader, and keep plans of narrowed ones)
 from .statement.expressions import element_of
-from .statement.listed import Shape, shape_of
 
 __all__ = ["SortAllowlist", "SortKey", "SortTerm"]
 
@@ -30,7 +36,6 @@ Nulls = Literal["first", "last"]
 S = TypeVar("S", bound=GenerativeSelect)
 
 _MYSQL = ("mysql", "mariadb")
-_KEPT = 256  # orders of statements of one form; a client can ask for many
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,7 @@ class SortAllowlist:
                 " each at most once, with '-' before a name for descending."
             )
         self.default_terms = terms
-        self._known: dict[object, tuple[ColumnElement[Any], ...]] = {}
+        self._clauses_kept: Plans[object, tuple[ColumnElement[Any], ...]] = Plans()
 
     def __repr__(self) -> str:
         return f"SortAllowlist({', '.join(self.entries)}, default={self.default!r})"
@@ -250,24 +255,24 @@ class SortAllowlist:
         terms = self.parse(text, direction=direction)
         return statement.order_by(None).order_by(*self._clauses(statement, terms))
 
-    def complete(self, terms: Iterable[SortTerm], shape: Shape) -> tuple[SortTerm, ...]:
+    def complete(self, terms: Iterable[SortTerm], listed: ListedStatement) -> tuple[SortTerm, ...]:
         """Append the tie-breaker, in the direction of the last term.
 
         Args:
             terms: What :meth:`parse` returned.
-            shape: What is known about the statement.
+            listed: What is known about the statement.
 
         Raises:
             PlanError: Nothing is known to be unique in each row.
         """
         found = list(terms)
         last = found[-1].descending if found else False
-        breakers = [element_of(one) for one in self.tiebreaker] or list(shape.identity)
+        breakers = [element_of(one) for one in self.tiebreaker] or list(listed.identity)
         if not breakers:
-            raise PlanError(str(shape.reason))
-        have = [shape.adapt(term.key.element) for term in found]
+            raise PlanError(str(listed.reason))
+        have = [listed.adapt(term.key.element) for term in found]
         for breaker in breakers:
-            adapted = shape.adapt(breaker) if self.tiebreaker else breaker
+            adapted = listed.adapt(breaker) if self.tiebreaker else breaker
             if not any(_same(adapted, one) for one in have):
                 found.append(SortTerm(None, SortKey(breaker), last))
                 have.append(adapted)
@@ -280,18 +285,16 @@ class SortAllowlist:
         # cache takes two statements with the same key for the same form.
         form = statement._generate_cache_key()  # noqa: SLF001
         key = (form.key, tuple(term.text for term in terms)) if form is not None else None
-        found = self._known.get(key)
+        found = self._clauses_kept.get(key)
         if found is not None:
             return found
-        shape = shape_of(statement, unique=True, told=True)
+        listed = read_statement(statement, unique=True, unique_by_caller=True)
         clauses = tuple(
-            term.order(term.key.element, nullable=nullable(term, term.key.element, shape))
-            for term in self.complete(terms, shape)
+            term.order(term.key.element, nullable=nullable(term, term.key.element, listed))
+            for term in self.complete(terms, listed)
         )
-        if key is not None and shape.plain and shape.lasting:
-            if len(self._known) >= _KEPT:
-                self._known.clear()
-            self._known[key] = clauses
+        if key is not None and listed.plain and listed.lasting:
+            self._clauses_kept.keep(key, clauses)
         return clauses
 
     def _read(self, text: str) -> tuple[tuple[SortTerm, ...], list[dict[str, Any]]]:
@@ -323,9 +326,9 @@ class SortAllowlist:
         return (replace(terms[0], descending=direction == "desc"),), []
 
 
-def nullable(term: SortTerm, expression: ColumnElement[Any], shape: Shape) -> bool:
+def nullable(term: SortTerm, expression: ColumnElement[Any], listed: ListedStatement) -> bool:
     """Tell whether a key can be NULL: what the entry says, else what the column says."""
-    return shape.is_nullable(expression) if term.key.nullable is None else term.key.nullable
+    return listed.is_nullable(expression) if term.key.nullable is None else term.key.nullable
 
 
 def _same(one: ColumnElement[Any], other: ColumnElement[Any]) -> bool:

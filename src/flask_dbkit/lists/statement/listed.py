@@ -52,11 +52,18 @@ from .uniqueness import (
 # ruff: noqa: SLF001 - SQLAlchemy lets a statement be asked for its FROM and columns only. DISTINCT,
 # GROUP BY, LIMIT and loader options have no public getter.
 
-__all__ = ["Shape", "criteria_for", "settle_groups", "shape_of", "without_locks"]
+__all__ = [
+    "ListedStatement",
+    "Settled",
+    "criteria_for",
+    "read_statement",
+    "settle_groups",
+    "without_locks",
+]
 
 
 @dataclass(frozen=True)
-class Shape:
+class ListedStatement:
     """A statement made ready for criteria and an order, and what is known about its rows.
 
     Attributes:
@@ -116,16 +123,18 @@ class Shape:
         return tables_of(expression) <= self.tables
 
 
-def shape_of(statement: Any, *, unique: bool = False, told: bool = False) -> Shape:
+def read_statement(
+    statement: Any, *, unique: bool = False, unique_by_caller: bool = False
+) -> ListedStatement:
     """Read a statement.
 
     Args:
         statement: A ``select()``, or the ``union()`` of several.
         unique: Make a statement that repeats its entity list each once.
-        told: The caller knows what is unique: a missing identity is no fault.
+        unique_by_caller: The caller knows what is unique: a missing identity is no fault.
 
     Returns:
-        Its shape. ``identity`` may be empty, with the reason.
+        What it lists. ``identity`` may be empty, with the reason.
 
     Raises:
         PlanError: The statement can repeat its entity, or cannot be paged at all.
@@ -137,7 +146,7 @@ def shape_of(statement: Any, *, unique: bool = False, told: bool = False) -> Sha
     whole = any(is_whole(d) for d in descriptions)
     scalar = len(descriptions) == 1
     grouped = bool(groups_of(statement))
-    shape = Shape(
+    listed = ListedStatement(
         statement=statement,
         scalar=scalar,
         width=len(descriptions),
@@ -151,42 +160,58 @@ def shape_of(statement: Any, *, unique: bool = False, told: bool = False) -> Sha
         whole=whole,
         distinct=bool(statement._distinct),
     )
-    identity, reason, repeats = identify(statement, froms)
-    if repeats and unique and whole and not grouped:
-        return _each_once(shape)
-    if repeats and scalar and not unique and not (told and not whole):
+    identity = identify(statement, froms)
+    if identity.may_repeat and unique and whole and not grouped:
+        return _each_once(listed)
+    if identity.may_repeat and scalar and not unique and not (unique_by_caller and not whole):
         raise PlanError(
-            f"{reason} Pass unique=True to list each once, or select both sides so that a row"
-            " is a pair."
+            f"{identity.missing_because} Pass unique=True to list each once, or select both"
+            " sides so that a row is a pair."
         )
     if froms.full:
         raise PlanError("A FULL JOIN has rows without the listed entity. Select from a UNION.")
-    plain = bool(identity and scalar and whole and not grouped and not statement._distinct)
-    return replace(shape, identity=identity, reason=reason, plain=plain)
+    known = identity.expressions
+    plain = bool(known and scalar and whole and not grouped and not statement._distinct)
+    return replace(listed, identity=known, reason=identity.missing_because, plain=plain)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A statement with its criteria, ready for an order.
+
+    Attributes:
+        statement: The statement.
+        keys: The expressions to sort by, over it.
+        having: Criteria on keys go into HAVING.
+    """
+
+    statement: Any
+    keys: Sequence[ColumnElement[Any]]
+    having: bool = False
 
 
 def settle_groups(
-    shape: Shape, statement: Any, keys: Sequence[ColumnElement[Any]]
-) -> tuple[Any, list[ColumnElement[Any]], bool]:
+    listed: ListedStatement, statement: Any, keys: Sequence[ColumnElement[Any]]
+) -> Settled:
     """Put grouped rows into a subquery, so that a key is a column of it.
 
     Args:
-        shape: The shape of the statement before its criteria.
+        listed: The statement before its criteria.
         statement: The statement with its criteria.
         keys: The expressions to sort by.
 
     Returns:
-        The statement, the keys over it, and whether criteria on them go into HAVING. Rows that
-        hold entities stay as they are: a subquery would cost them their loader options.
+        The statement and the keys over it. Rows that hold entities stay as they are: a subquery
+        would cost them their loader options.
     """
-    if not shape.grouped or shape.whole:
-        return statement, list(keys), shape.grouped
+    if not listed.grouped or listed.whole:
+        return Settled(statement, keys, having=listed.grouped)
     missing = [key for key in keys if statement.selected_columns.corresponding_column(key) is None]
     labels = {key: key.label(f"dbkit_g{number}") for number, key in enumerate(missing)}
     sub = statement.add_columns(*labels.values()).subquery()
     columns = _columns_of(sub)[: len(statement.selected_columns)]
     adapted = [sub.corresponding_column(labels.get(key, key)) for key in keys]
-    return criteria_for(select(*columns), statement), adapted, False
+    return Settled(criteria_for(select(*columns), statement), adapted)
 
 
 def _normalise(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -243,9 +268,9 @@ def _limited(statement: Select[Any]) -> Select[Any]:
     )
 
 
-def _each_once(shape: Shape) -> Shape:
+def _each_once(listed: ListedStatement) -> ListedStatement:
     """List each entity once: those whose key is among the keys of the given statement."""
-    statement, keys = shape.statement, primary_key(shape.entity)
+    statement, keys = listed.statement, primary_key(listed.entity)
     if any(_reads_joins(option) for option in statement._with_options):
         raise PlanError(
             "contains_eager() reads from the joins of the statement, which unique=True leaves out."
@@ -254,11 +279,11 @@ def _each_once(shape: Shape) -> Shape:
     inner = statement.with_only_columns(*keys, maintain_column_froms=True).correlate(None)
     key = keys[0] if len(keys) == 1 else tuple_(*keys)
     # Loader options have no public getter.
-    outer = select(shape.entity).where(key.in_(inner)).options(*statement._with_options)
+    outer = select(listed.entity).where(key.in_(inner)).options(*statement._with_options)
     outer = outer.execution_options(**statement.get_execution_options())
     froms = froms_of(outer)
     return replace(
-        shape,
+        listed,
         statement=outer,
         identity=tuple(keys),
         reason=None,

@@ -40,6 +40,7 @@ from .expressions import base_of, element_of, is_aggregate, is_window, leaves_of
 
 __all__ = [
     "Froms",
+    "RowIdentity",
     "descriptions_of",
     "entities_of",
     "froms_of",
@@ -119,10 +120,25 @@ def _equalities(clause: Any) -> Iterator[tuple[Any, Any]]:
         yield clause.left, clause.right
 
 
+@dataclass(frozen=True)
+class RowIdentity:
+    """What tells the rows of a statement apart.
+
+    Attributes:
+        expressions: Together unique in each row. Empty if none are known.
+        missing_because: Why none are.
+        may_repeat: One entity is listed, and may come several times.
+    """
+
+    expressions: tuple[ColumnElement[Any], ...] = ()
+    missing_because: str | None = None
+    may_repeat: bool = False
+
+
 def identify(  # noqa: PLR0911 - one per kind of statement
     statement: Select[Any], froms: Froms | None = None
-) -> tuple[tuple[ColumnElement[Any], ...], str | None, bool]:
-    """Return what is unique per row, or why nothing is, and whether an entity repeats.
+) -> RowIdentity:
+    """Find what is unique in each row.
 
     Args:
         statement: Any ``select()``.
@@ -138,20 +154,20 @@ def identify(  # noqa: PLR0911 - one per kind of statement
         if scalar and whole:
             fixed = _determined(froms, primary_key(entities[0]))
             if not all(tables_of(group) <= fixed for group in groups):
-                return (), _repeats(entities[0], froms, fixed), True
-        return groups, None, False
+                return RowIdentity((), _repeats(entities[0], froms, fixed), may_repeat=True)
+        return RowIdentity(groups)
     distinct = _distinct_columns(statement, whole=whole)
     if distinct:
-        return distinct, None, False
+        return RowIdentity(distinct)
     keys: list[ColumnElement[Any]] = []
     reached: set[FromClause] = set()
     for entity in entities:
         keys += primary_key(entity)
         reached = _determined(froms, keys)
         if reached >= set(froms.leaves) or (scalar and statement._distinct):
-            return tuple(keys), None, False
+            return RowIdentity(tuple(keys))
         if scalar:
-            return (), _repeats(entity, froms, reached), True
+            return RowIdentity((), _repeats(entity, froms, reached), may_repeat=True)
     if not entities:
         for leaf in froms.leaves:
             # UNIQUE lets NULL in many times.
@@ -164,13 +180,13 @@ def identify(  # noqa: PLR0911 - one per kind of statement
             unique = next(certain, None)
             keys += [leaf.c[name] for name in sorted(unique or ())]
             if _determined(froms, keys) >= set(froms.leaves):
-                return tuple(keys), None, False
+                return RowIdentity(tuple(keys))
     lost = ", ".join(sorted(_name(leaf) for leaf in set(froms.leaves) - reached)) or "the rows"
     reason = (
         f"Nothing is known to be unique in each row: {lost} may match several times."
         " Give the allowlist a tiebreaker=, an expression or a tuple of them."
     )
-    return (), reason, False
+    return RowIdentity((), reason)
 
 
 def _distinct_columns(statement: Select[Any], *, whole: bool) -> tuple[ColumnElement[Any], ...]:
@@ -248,8 +264,8 @@ def _unique_in_subquery(leaf: AliasedReturnsRows, inner: SelectBase) -> Iterator
         yield frozenset()
         return
     # A limit takes rows away, and none of them becomes less unique.
-    identity, _, _ = identify(inner)
-    columns = [leaf.corresponding_column(key) for key in identity]  # type: ignore[arg-type]
+    keys = identify(inner).expressions
+    columns = [leaf.corresponding_column(key) for key in keys]  # type: ignore[arg-type]
     if columns and all(column is not None for column in columns):
         yield frozenset(column.key for column in columns if column is not None)
 

@@ -1,0 +1,108 @@
+"""A statement with further criteria for one request, as a form with values.
+
+``LISTING.statement.where(Book.owner_id == user.id)`` is another statement object at each
+request, and has the same form each time. So the values are taken out of the further criteria and
+bound by name when the plan of the form runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Select, TextClause
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.selectable import AliasedReturnsRows
+
+# ruff: noqa: SLF001 - the key of SQLAlchemy's own cache and the criteria of a statement have no
+# public getter.
+
+__all__ = ["Narrowed", "narrow"]
+
+
+@dataclass(frozen=True)
+class Narrowed:
+    """A statement given in place of a list's own.
+
+    Attributes:
+        given: The statement.
+        form: What every statement of its form has in common; ``None`` if nothing is known to.
+        values: The values of its further criteria, by name.
+    """
+
+    given: Any
+    form: object = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    _names: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def statement(self) -> Any:
+        """The statement with named parameters in its further criteria: it serves every form."""
+        if not self._names:
+            return self.given
+        left = set(self._names)
+
+        def name(bound: BindParameter[Any]) -> None:
+            if bound.key in self._names:
+                left.discard(bound.key)
+                bound.key, bound.unique = self._names[bound.key], False
+                # Without its value, which is one tenant's: forgetting to bind it has to fail.
+                bound.value, bound.callable, bound.required = None, None, True
+
+        named = self.given._generate()
+        named._where_criteria = tuple(
+            visitors.cloned_traverse(one, {"maintain_key": True}, {"bindparam": name})
+            for one in named._where_criteria
+        )
+        assert not left, "a value of one request would stay in the plan"
+        return named
+
+
+def narrow(own: Any, statement: Any) -> Narrowed:
+    """Take the values out of the criteria that a statement has beyond a list's own.
+
+    Args:
+        own: The statement of the list.
+        statement: The same with more ``where()``, or any other.
+    """
+    if not (isinstance(own, Select) and isinstance(statement, Select)):
+        return Narrowed(statement)
+    shared = own._where_criteria
+    start, further = (
+        statement._where_criteria[: len(shared)],
+        statement._where_criteria[len(shared) :],
+    )
+    if len(start) < len(shared) or any(a is not b for a, b in zip(start, shared, strict=True)):
+        return Narrowed(statement)
+    # Not part of the key; hooks of the session may read them.
+    if statement.get_execution_options() != own.get_execution_options():
+        return Narrowed(statement)
+    mine, given = own._generate_cache_key(), statement._generate_cache_key()
+    if mine is None or given is None or not all(map(_is_self_contained, further)):
+        return Narrowed(statement)
+    constant = {id(one) for one in mine.bindparams}
+    fresh = [one for one in given.bindparams if id(one) not in constant]
+    if {id(one) for one in fresh} != {id(one) for one in _parameters(further)}:
+        return Narrowed(statement)
+    names = {one.key: f"dbkit_n{place}" for place, one in enumerate(fresh)}
+    values = {names[one.key]: one.effective_value for one in fresh}
+    return Narrowed(statement, given.key, values, names)
+
+
+def _parameters(criteria: Sequence[Any]) -> Iterator[BindParameter[Any]]:
+    for criterion in criteria:
+        for part in visitors.iterate(criterion):
+            if isinstance(part, BindParameter):
+                yield part
+
+
+def _is_self_contained(criterion: Any) -> bool:
+    """Tell whether a criterion may be copied: a copied alias would be another alias."""
+    return not any(
+        isinstance(part, (AliasedReturnsRows, TextClause))
+        or (isinstance(part, BindParameter) and (part.literal_execute or not part.unique))
+        for part in visitors.iterate(criterion)
+    )
