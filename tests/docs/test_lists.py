@@ -30,11 +30,7 @@ from flask_dbkit.databases.errors import faults_for
 from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.exceptions import ConfigError, DBKitError
-<<<<<<< HEAD
 from flask_dbkit.features import complete_group
-from flask_dbkit.lists.arguments import RESERVED
-=======
->>>>>>> 74a6ee8 (Ask a list by one request and one reader, and keep plans of narrowed ones)
 from flask_dbkit.lists.operators import OPERATORS
 from flask_dbkit.lists.pages import Links
 from flask_dbkit.lists.query import RESERVED

@@ -26,15 +26,13 @@ blueprint = Blueprint("api", __name__, url_prefix="/api")
 @blueprint.get("/places")
 def places() -> Response:
     """Answer one page by its number: ``?page=2&sort=-population``."""
-    response: Response = PLACES.paginate().to_response(_dump)
-    return response
+    return PLACES.paginate().to_response(_dump)
 
 
 @blueprint.get("/places/feed")
 def feed() -> Response:
     """Answer the page behind a cursor: as fast on the last page as on the first."""
-    response: Response = PLACES.paginate_keyset().to_response(_dump)
-    return response
+    return PLACES.paginate_keyset().to_response(_dump)
 
 
 @blueprint.get(PLACE)

@@ -47,13 +47,13 @@ from .requests import (
     arguments,
     limits_of,
     request_path,
-    respond,
     session_of,
     settings_of,
     signer_of,
 )
 from .sorting import SortAllowlist
 from .statement import check_source, name_of
+from .views import respond
 
 if TYPE_CHECKING:
     from flask import Flask

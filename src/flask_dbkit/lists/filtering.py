@@ -21,8 +21,8 @@ from typing import Any, Literal, TypeVar, cast
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-from .exceptions import PlanError, QueryError, mistake
 from .converters import BadValue, Converter, boolean_of, converter_for
+from .exceptions import PlanError, QueryError, mistake
 from .operators import OPERATORS, criterion
 from .query import RESERVED, NoText, Pairs, check_number, pairs_of
 from .statement.expressions import element_of, is_aggregate

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from sqlalchemy import Row, inspect
 from sqlalchemy.orm import InstanceState
-from werkzeug.wrappers import Response
 
 from .query import Pairs
+
+if TYPE_CHECKING:
+    from .views import Response
 
 __all__ = ["KeysetPage", "Links", "OffsetPage", "as_json"]
 
 T = TypeVar("T")
 
 Item = Callable[[Any], Any]
-Respond = Callable[[Mapping[str, Any], Mapping[str, str]], Response]
+Respond: TypeAlias = "Callable[[Mapping[str, Any], Mapping[str, str]], Response]"
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ class Links:
 
 
 def answer(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    """Return a JSON response without an application at hand.
+    """Return a JSON response; only this needs Flask.
 
     Args:
         payload: The body.
         headers: Further headers.
     """
-    body = json.dumps(payload, default=str, ensure_ascii=False) + "\n"
-    return Response(body, mimetype="application/json", headers=dict(headers))
+    from .views import respond  # noqa: PLC0415 - pages themselves are made without
+
+    return respond(payload, headers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal, cast
 from urllib.parse import parse_qsl
 
 from flask import Flask, Request, current_app, has_app_context, has_request_context, request
 from sqlalchemy.orm import Session
-from werkzeug.wrappers import Response
 
-from ..application import current_session, application_of
-from ..config import Config
+from ..application import application_of, current_session
 from ..exceptions import ConfigError
 from .cursor import Signer
-from .pages import answer
 from .query import Limits, Pairs, check_number, pairs_of
+from .settings import ListSettings
 
 __all__ = [
     "Secret",
@@ -24,7 +22,6 @@ __all__ = [
     "arguments",
     "limits_of",
     "request_path",
-    "respond",
     "session_of",
     "settings_of",
     "signer_of",
@@ -32,7 +29,7 @@ __all__ = [
 
 Secret = str | bytes | Sequence[str | bytes]
 
-_DEFAULTS = Config()
+_DEFAULTS = ListSettings()
 
 
 def application() -> Flask | None:
@@ -45,10 +42,10 @@ def application() -> Flask | None:
     return cast("Flask", proxied._get_current_object()) if has_app_context() else None  # noqa: SLF001
 
 
-def settings_of(app: Flask | None) -> Config:
+def settings_of(app: Flask | None) -> ListSettings:
     """Return the settings of an application, the defaults without one."""
-    state = app.extensions.get("dbkit") if app is not None else None
-    return state.config if state is not None else _DEFAULTS
+    kept = app.extensions.get("dbkit") if app is not None else None
+    return cast("ListSettings", kept.settings(ListSettings)) if kept is not None else _DEFAULTS
 
 
 def session_of(app: Flask | None) -> Session:
@@ -86,15 +83,15 @@ def _current_request() -> Request | None:
     return cast("Request", proxied._get_current_object()) if has_request_context() else None  # noqa: SLF001
 
 
-def arguments(given: Mapping[str, Any] | None) -> Pairs:
+def arguments(given: object) -> Pairs:
     """Return what was given, else the query string of the request.
 
     Raises:
         QueryError: What was given is no mapping.
     """
     if given is not None:
-        # Pairs come from code; from a body, a list is a mistake.
-        return pairs_of(given if isinstance(given, Mapping) else None)
+        # Of a body, an empty list; pairs that code has made would be some.
+        return pairs_of(None if given == [] else given)
     found = _current_request()
     if found is None:
         return ()
@@ -110,15 +107,6 @@ def request_path() -> str | None:
     """Return the path of the request with its script root, ``None`` outside one."""
     found = _current_request()
     return None if found is None else found.root_path + found.path
-
-
-def respond(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
-    """Return a JSON response as the application makes it."""
-    if not has_app_context():
-        return answer(payload, headers)
-    response = cast("Response", current_app.json.response(dict(payload)))
-    response.headers.update(dict(headers))
-    return response
 
 
 def signer_of(secret: Secret | None, app: Flask | None, max_age_s: int | None) -> Signer:

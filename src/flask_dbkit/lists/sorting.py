@@ -19,15 +19,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect
 
-<<<<<<< HEAD
-from .arguments import check_number
-from .exceptions import PlanError, QueryError, mistake
-=======
 from .exceptions import PlanError, QueryError, mistake
 from .plans import Plans
 from .query import check_number
 from .statement import ListedStatement, read_statement
->>>>>>> 74a6ee8 (Ask a list by one request and one reader, and keep plans of narrowed ones)
 from .statement.expressions import element_of
 
 __all__ = ["SortAllowlist", "SortKey", "SortTerm"]
