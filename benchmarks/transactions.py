@@ -332,7 +332,7 @@ def measure(path: str, stack: ExitStack, *, rounds: int, count: int) -> dict[Any
 
 def driver_state(*, rounds: int, count: int) -> dict[str, float]:
     """Measure the question whether the transaction is still there, per reachable driver."""
-    from flask_dbkit.databases.scopes import scopes_for
+    from flask_dbkit.databases import database_of
 
     found: dict[str, float] = {}
     for name, url in (
@@ -348,7 +348,7 @@ def driver_state(*, rounds: int, count: int) -> dict[str, float]:
                     connection.exec_driver_sql("INSERT INTO t VALUES (1)")
                 else:
                     connection.exec_driver_sql("SELECT count(*) FROM information_schema.tables")
-                database = scopes_for(connection.dialect)
+                database = database_of(connection).scopes
                 wrote = name != "MariaDB"
                 raw = connection.connection.dbapi_connection
                 run = {("", name): lambda r=raw, d=database, w=wrote: d.loss(r, wrote=w)}

@@ -20,8 +20,7 @@ from sqlalchemy import make_url
 import flask_dbkit
 from flask_dbkit import exceptions
 from flask_dbkit.config import SETTINGS, Config
-from flask_dbkit.databases import EngineContext, support_for
-from flask_dbkit.databases.errors import faults_for
+from flask_dbkit.databases import EngineContext, database_of, support_for
 from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.features import complete_group
@@ -175,7 +174,7 @@ def problem_sources() -> str:
         cells = [
             ", ".join(
                 f"`{_code(key)}`"
-                for key, meaning in faults_for(name).meanings.items()
+                for key, meaning in database_of(name).errors.meanings.items()
                 if meaning == code
             )
             for name in columns.values()

@@ -26,7 +26,7 @@ from flask_dbkit import (
     SortAllowlist,
 )
 from flask_dbkit.config import SETTINGS, Config
-from flask_dbkit.databases.errors import faults_for
+from flask_dbkit.databases import database_of
 from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.exceptions import ConfigError, DBKitError
@@ -189,7 +189,7 @@ def test_the_page_of_problems_holds_every_code_with_its_status() -> None:
     for code, row in PROBLEMS.items():
         assert f"| `{code}` | {row.status} |" in table
     for name in ("postgresql", "mysql", "sqlite"):
-        assert set(faults_for(name).meanings.values()) <= set(PROBLEMS)
+        assert set(database_of(name).errors.meanings.values()) <= set(PROBLEMS)
     for code in ("`23505`", "`1062`", "`SQLITE_CONSTRAINT_UNIQUE`", "`22…`", "`SQLITE_BUSY`"):
         assert code in sources
 

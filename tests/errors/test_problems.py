@@ -37,7 +37,7 @@ from flask_dbkit import (
     on_commit,
     transaction,
 )
-from flask_dbkit.databases.errors import faults_for, faults_of
+from flask_dbkit.databases import database_of, errors_of
 from flask_dbkit.databases.statements import written_columns, written_table
 from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.errors.problems import classify_error
@@ -394,7 +394,7 @@ def test_the_side_of_a_foreign_key_is_told_in_every_language(
 ) -> None:
     """The server's sentence about a parent names one table more."""
     error = ForeignKeyViolation(message)
-    faults = faults_of(error)
+    faults = errors_of(error)
     assert faults is not None
     assert faults.meaning(error, statement) == code
 
@@ -406,8 +406,8 @@ class Vendor(Exception):
 def test_a_driver_we_do_not_know_is_internal_or_lost() -> None:
     """SQLAlchemy's own flag is all there is."""
     error = Vendor("ORA-00001")
-    assert faults_of(error) is None
-    plain = faults_for("oracle")
+    assert errors_of(error) is None
+    plain = database_of("oracle").errors
     assert (plain.code(error), plain.codes(error), plain.name(error)) == (None, frozenset(), None)
     assert not plain.is_disconnect(error)
     assert plain.meaning(error, None) is None

@@ -1,28 +1,69 @@
-"""One module per database: engine options, listeners, and what ``info`` shows.
+"""What each database is: the one table of names, and the only room that asks for one.
 
-:func:`support_for` picks the module; :mod:`.base` says what each of them offers.
+A database has a folder here with ``engine.py``, ``scopes.py`` and ``errors.py``, each of which
+answers the interface of the module of that name above them, and ``database.py``, which puts them
+together with the facts that other rooms ask for. What such a room does on one database stands
+there, in a file called ``on_<database>.py``.
 """
 
 from __future__ import annotations
 
-from sqlalchemy.engine import URL
+from functools import cache
 
+from sqlalchemy.engine import URL, Connection, Dialect, Engine
+
+from .base import Database
 from .engine import DatabaseSupport, EngineContext
-from .mysql.engine import MySQL
-from .postgresql.engine import PostgreSQL
-from .sqlite.engine import SQLite
+from .errors import ErrorCodes
+from .mysql.database import MYSQL
+from .postgresql.database import POSTGRESQL
+from .sqlite.database import SQLITE
 
-__all__ = ["DatabaseSupport", "EngineContext", "support_for"]
+__all__ = [
+    "DATABASES",
+    "MYSQL",
+    "POSTGRESQL",
+    "SQLITE",
+    "Database",
+    "DatabaseSupport",
+    "EngineContext",
+    "database_of",
+    "errors_of",
+    "support_for",
+]
 
-_BY_BACKEND: dict[str, DatabaseSupport] = {
-    "sqlite": SQLite(),
-    "postgresql": PostgreSQL(),
-    "mysql": MySQL(),
-    "mariadb": MySQL(),
-}
-_OTHERS = DatabaseSupport()
+DATABASES = (SQLITE, POSTGRESQL, MYSQL)
+_BY_NAME = {name: database for database in DATABASES for name in database.names}
+
+
+def database_of(what: Dialect | Engine | Connection | URL | str) -> Database:
+    """Return what is known about a database; of one we do not know, that it is not known.
+
+    Args:
+        what: Anything that belongs to one, or SQLAlchemy's name for its dialect.
+    """
+    if isinstance(what, URL):
+        name = what.get_backend_name()
+    elif isinstance(what, str):
+        name = what
+    else:
+        name = what.dialect.name if isinstance(what, Connection) else what.name
+    return _BY_NAME.get(name) or _unknown(name)
+
+
+@cache
+def _unknown(name: str) -> Database:
+    return Database(name, names=(name,))
+
+
+def errors_of(error: BaseException) -> ErrorCodes | None:
+    """Return what is known about a driver's own error; ``None`` if it is no driver's."""
+    # PostgreSQL comes last: it takes what has a SQLSTATE for its own.
+    return next(
+        (each.errors for each in (SQLITE, MYSQL, POSTGRESQL) if each.errors.owns(error)), None
+    )
 
 
 def support_for(url: URL) -> DatabaseSupport:
-    """Return the support for a URL's database; for one we do not know, one that does nothing."""
-    return _BY_BACKEND.get(url.get_backend_name(), _OTHERS)
+    """Return what a URL's database offers for engines."""
+    return database_of(url).engine

@@ -1,27 +1,21 @@
-"""What the errors of the drivers mean: one table of codes per database.
+"""What the errors of the drivers mean: the interface, and the plain answers for unknown drivers.
 
 The class of an error tells nothing: ``OperationalError`` is a broken CHECK on MariaDB, a typo on
-SQLite and an outage on PostgreSQL. So each module here reads SQLSTATE, vendor code or SQLite's
-extended result code. Scopes ask the same tables what to replay.
-
-:func:`faults_of` picks the module by the error, :func:`faults_for` by the dialect.
+SQLite and an outage on PostgreSQL. So the module of each database reads SQLSTATE, vendor code or
+SQLite's extended result code. Scopes ask the same tables what to replay.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DataError
 
-from .error_codes import Faults, Place
-from .mysql.errors import MySQLFaults
-from .postgresql.errors import PostgreSQLFaults
-from .sqlite.errors import SQLiteFaults
+__all__ = ["ErrorCodes", "Place", "install_value_errors"]
 
-__all__ = ["Faults", "Place", "faults_for", "faults_of", "install_value_errors"]
-
-_SQLITE, _POSTGRESQL, _MYSQL = SQLiteFaults(), PostgreSQLFaults(), MySQLFaults()
-_OTHERS = Faults()
 _BELOW = frozenset(
     {
         "sqlalchemy",
@@ -34,22 +28,80 @@ _BELOW = frozenset(
         "MySQLdb",
     }
 )
-_BY_NAME: dict[str, Faults] = {
-    "sqlite": _SQLITE,
-    "postgresql": _POSTGRESQL,
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
-}
 
 
-def faults_for(dialect_name: str) -> Faults:
-    """Return what is known about the errors of a dialect's drivers."""
-    return _BY_NAME.get(dialect_name, _OTHERS)
+@dataclass(frozen=True)
+class Place:
+    """Where in the schema an error happened, as far as the driver tells.
+
+    Attributes:
+        constraint: The database's own name of it.
+        table: Without schema.
+        columns: In the order of the constraint.
+    """
+
+    constraint: str | None = None
+    table: str | None = None
+    columns: tuple[str, ...] = ()
 
 
-def faults_of(error: BaseException) -> Faults | None:
-    """Return what is known about a driver's own error; ``None`` if it is no driver's."""
-    return next((known for known in (_SQLITE, _MYSQL, _POSTGRESQL) if known.owns(error)), None)
+class ErrorCodes:
+    """The plain answers, for drivers we know nothing of.
+
+    Attributes:
+        meanings: The code of a problem, such as ``conflict.unique``, by the driver's code.
+        retriable: Codes of conflicts between transactions; replaying cures them.
+        fatal: Codes after which the whole transaction is gone, savepoints or not.
+        disconnects: Codes of a connection, or a server, that is gone.
+    """
+
+    meanings: Mapping[object, str] = {}
+    retriable: frozenset[object] = frozenset()
+    fatal: frozenset[object] = frozenset()
+    disconnects: frozenset[object] = frozenset()
+
+    def owns(self, error: BaseException) -> bool:
+        """Tell whether an error comes from a driver of this database."""
+        return False
+
+    def code(self, error: BaseException) -> object:
+        """Return SQLSTATE, vendor code or SQLite's extended code of a driver's error."""
+        return None
+
+    def codes(self, error: BaseException) -> frozenset[object]:
+        """Return every code that ``Retry(on=...)`` may name a driver's error by."""
+        code = self.code(error)
+        return frozenset() if code is None else frozenset({code})
+
+    def name(self, error: BaseException) -> str | int | None:
+        """Return the code as a person looks it up."""
+        code = self.code(error)
+        return code if isinstance(code, (str, int)) else None
+
+    def sqlstate(self, error: BaseException) -> str | None:
+        """Return the SQLSTATE, where the driver has it."""
+        return None
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Tell whether a driver's error means that the connection, or the server, is gone."""
+        return self.code(error) in self.disconnects
+
+    def is_retriable(self, error: BaseException) -> bool:
+        """Tell whether replaying the whole transaction is the cure."""
+        return self.code(error) in self.retriable
+
+    def meaning(self, error: BaseException, statement: str | None) -> str | None:
+        """Return the code of the problem that a driver's error is, ``None`` if it is no other's.
+
+        Args:
+            error: The driver's own error.
+            statement: What was sent; ``None`` while connecting and at a COMMIT.
+        """
+        return self.meanings.get(self.code(error))
+
+    def place(self, error: BaseException) -> Place:
+        """Read where in the schema the error happened. Never holds a value of a row."""
+        return Place()
 
 
 def install_value_errors(engine: Engine) -> None:

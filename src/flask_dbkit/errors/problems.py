@@ -1,7 +1,7 @@
 """Errors of a database as problems: a stable code, the status it means, and where it happened.
 
 :func:`classify_error` reads what an exception is from the
-driver's own codes (:mod:`flask_dbkit.databases.errors`) and asks the models for names
+driver's own codes (``errors.py`` of each database) and asks the models for names
 (:mod:`.schema`). Nothing here knows of requests, and a :class:`DBProblem` never holds
 SQL, a value of a row or the name of a host.
 """
@@ -17,7 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
-from ..databases.errors import Place, faults_of
+from ..databases import errors_of
+from ..databases.errors import Place
 from ..exceptions import DBKitError
 from ..transactions.exceptions import (
     CommitOutcomeUnknown,
@@ -195,7 +196,7 @@ def _classify(error: BaseException, schema: Schema | None) -> DBProblem | None:
         return _of_driver(error.orig, error.statement, schema, lost=lost)
     if isinstance(error, SQLAlchemyError):
         return _make("internal")
-    return _of_driver(error, None, schema) if faults_of(error) is not None else None
+    return _of_driver(error, None, schema) if errors_of(error) is not None else None
 
 
 def _of_transaction(error: TransactionError, schema: Schema | None) -> DBProblem | None:
@@ -227,23 +228,23 @@ def _of_driver(
     error: BaseException | None, statement: str | None, schema: Schema | None, *, lost: bool = False
 ) -> DBProblem:
     """Classify a driver's error by its code, never by its class."""
-    faults = faults_of(error) if error is not None else None
-    code = faults.meaning(error, statement) if faults is not None and error is not None else None
-    if code is None and faults is None and isinstance(error, (ValueError, ArithmeticError)):
+    codes = errors_of(error) if error is not None else None
+    code = codes.meaning(error, statement) if codes is not None and error is not None else None
+    if code is None and codes is None and isinstance(error, (ValueError, ArithmeticError)):
         code = "invalid.value"  # what a type or a driver could not convert
     if code is None and isinstance(error, LookupError):
         code = "invalid.value"  # not among the values of an Enum
     if code is None and lost:
         code = "unavailable"
-    vendor_code = faults.name(error) if faults is not None and error is not None else None
+    vendor_code = codes.name(error) if codes is not None and error is not None else None
     facts: dict[str, Any] = {
         "vendor_code": vendor_code,
-        "sqlstate": faults.sqlstate(error) if faults is not None and error is not None else None,
+        "sqlstate": codes.sqlstate(error) if codes is not None and error is not None else None,
         "statement_hash": _hash(statement),
     }
-    if code is None or faults is None or error is None:
+    if code is None or codes is None or error is None:
         return _make(code or "internal", **facts)
-    place = faults.place(error) if code.startswith(("conflict.", "invalid.")) else Place()
+    place = codes.place(error) if code.startswith(("conflict.", "invalid.")) else Place()
     if schema is None:
         return _make(code, **facts, **_known(place))
     target = schema.find(place, code, statement)

@@ -23,7 +23,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from ..databases.errors import faults_of
+from ..databases import errors_of
 from .problems import classify_error
 
 __all__ = ["Redact", "install_redaction", "redact_exception", "redact_text"]
@@ -167,7 +167,7 @@ def _refused_values(chain: Iterable[BaseException]) -> set[int]:
     return {
         id(each)
         for refusal in refusals
-        if refusal is not None and faults_of(refusal) is None
+        if refusal is not None and errors_of(refusal) is None
         for each in _chain(refusal)
     }
 
@@ -206,7 +206,7 @@ def _speaks(error: BaseException) -> bool:
     """Tell whether an exception's own text is a driver's or SQLAlchemy's."""
     if _TEXT in error.__dict__:
         return False  # a stand-in already
-    return isinstance(error, StatementError) or faults_of(error) is not None
+    return isinstance(error, StatementError) or errors_of(error) is not None
 
 
 def _is_of_database(error: BaseException) -> bool:

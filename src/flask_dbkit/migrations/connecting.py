@@ -21,7 +21,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from ..databases.errors import faults_for
+from ..databases import database_of
 from ..databases.statements import Kind, classify_statement, first_word
 from .on_sqlite import without_foreign_keys
 
@@ -104,7 +104,7 @@ def migrating_connection(
 def is_lock_timeout(error: BaseException, connection: Connection) -> bool:
     """Tell whether a statement failed only because somebody else held a lock."""
     original = getattr(error, "orig", None) or error
-    return faults_for(connection.dialect.name).meaning(original, None) == "retry"
+    return database_of(connection).errors.meaning(original, None) == "retry"
 
 
 def _discard(connection: Connection) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.util import immutabledict
 
-from ..databases.scopes import scopes_for
+from ..databases import database_of
 from .exceptions import OptionMismatch
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _begin_with_options(tree: ScopeTree, engine: Engine) -> None:
     if tree.acquiring:
         return
     timeouts = tree.frame_behind(None).timeouts
-    database = scopes_for(engine.dialect)
+    database = database_of(engine).scopes
     if tree.session.twophase and not database.two_phase:
         raise OptionMismatch(
             "multi_bind",

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import SessionTransaction
 
-from ..databases.scopes import scopes_for
+from ..databases import database_of
+from ..databases.limits import NO_TIMEOUTS
 from ..databases.sqlite.scripts import GuardedConnection
 from .engine_guards import GUARDED, guard_engine
 from .exceptions import OptionMismatch, OwnershipError
 from .frames import Frame
-from .options import NO_TIMEOUTS
 from .tree import ScopeTree
 from .work import WORK, Work, open_trees
 
@@ -97,7 +97,7 @@ def put_in_force(tree: ScopeTree, frame: Frame, connection: Connection) -> None:
     """Put in force what a block asks for beyond the one around it."""
     if frame.timeouts is NO_TIMEOUTS and not frame.refuses_writes:
         return
-    database = scopes_for(connection.dialect)
+    database = database_of(connection).scopes
     outer = tree.frames[frame.index - 1] if frame.index else None
     if frame.timeouts and (outer is None or outer.timeouts != frame.timeouts):
         database.limit(connection, frame.timeouts)

@@ -9,14 +9,16 @@ request commits what leaked.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ..databases import database_of
 from ..databases.execution import Execution, Order, Watcher, watch
-from ..databases.scopes import restore_session
+from ..databases.scopes import DatabaseScopes
 from ..databases.statements import READ, WRITE
 from ..exceptions import DBKitError
 from .checks import check_last, check_statement
@@ -39,7 +41,7 @@ def guard_engine(engine: Engine) -> None:
     setattr(engine.dialect, GUARDED, True)
     watch(engine, _ScopeGuard())
     event.listen(engine, "handle_error", _handle_error)
-    event.listen(engine, "checkin", _checkin)
+    event.listen(engine, "checkin", partial(_checkin, database_of(engine).scopes))
     _guard_endings(engine.dialect)
 
 
@@ -125,9 +127,9 @@ def _guard_endings(dialect: Dialect) -> None:
     setattr(dialect, "do_rollback", do_rollback)
 
 
-def _checkin(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+def _checkin(database: DatabaseScopes, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
     try:
-        restore_session(dbapi_connection, record)
+        database.restore(dbapi_connection, record)
     except Exception as error:
         # Whatever the driver says: a connection whose settings cannot be put back must not
         # be used by anybody else.

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import SessionTransaction
 
+from ..databases.limits import NO_TIMEOUTS, Timeouts
 from .hooks import NO_HOOKS
-from .options import NO_TIMEOUTS, ScopeOptions, Timeouts
+from .options import ScopeOptions
 
 if TYPE_CHECKING:
     from .tree import ScopeTree

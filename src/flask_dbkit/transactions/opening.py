@@ -6,12 +6,13 @@ import threading
 
 from sqlalchemy.orm import Session
 
+from ..databases.limits import NO_TIMEOUTS
 from .checks import guard_orm_writes
 from .connections import put_in_force
 from .entering import begin_tree
 from .exceptions import DurabilityError, OptionMismatch, OwnershipError
 from .frames import Frame
-from .options import NO_TIMEOUTS, PLAIN, ScopeOptions, Surroundings
+from .options import PLAIN, ScopeOptions, Surroundings
 from .session_guards import guard_sessions
 from .tree import ScopeTree
 from .work import marks_of, open_trees

@@ -10,15 +10,14 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from ..databases.limits import NO_TIMEOUTS, Timeouts
 from .exceptions import OptionMismatch
 
 __all__ = [
-    "NO_TIMEOUTS",
     "PLAIN",
     "Retry",
     "ScopeOptions",
     "Surroundings",
-    "Timeouts",
     "as_retry",
     "refuse_retry",
 ]
@@ -27,20 +26,6 @@ _ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZ
 _BEGIN = ("immediate", "deferred")
 _MULTI_BIND = ("raise", "two_phase", "best_effort")
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
-
-
-@dataclass(frozen=True)
-class Timeouts:
-    """Limits in seconds; ``None`` is the connection's own."""
-
-    lock_s: float | None = None
-    statement_s: float | None = None
-
-    def __bool__(self) -> bool:
-        return self.lock_s is not None or self.statement_s is not None
-
-
-NO_TIMEOUTS = Timeouts()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from ..databases.errors import Faults, faults_for
+from ..databases import database_of
+from ..databases.errors import ErrorCodes
 from .entering import stray_work
 from .exceptions import (
     CommitOutcomeUnknown,
@@ -184,7 +185,7 @@ class Attempt:
         if self._course.policy.attempts == 1:
             return leave(frame, error)
         tree = frame.tree
-        databases = [faults_for(work.connection.dialect.name) for work in tree.works.values()]
+        databases = [database_of(work.connection).errors for work in tree.works.values()]
         self._note_added(self._session.new)
         try:
             swallowed = leave(frame, error)
@@ -206,7 +207,7 @@ class Attempt:
         raise raised
 
     def _is_worth_another(
-        self, raised: BaseException, first: RecordedError | None, databases: list[Faults]
+        self, raised: BaseException, first: RecordedError | None, databases: list[ErrorCodes]
     ) -> bool:
         """Decide, and say in a note what was decided against."""
         policy = self._course.policy
@@ -232,7 +233,7 @@ class Attempt:
         return time.monotonic() - self._course.started + self.pause_s <= policy.deadline
 
     def _is_curable(
-        self, raised: Exception, first: RecordedError | None, databases: list[Faults]
+        self, raised: Exception, first: RecordedError | None, databases: list[ErrorCodes]
     ) -> bool:
         policy = self._course.policy
         if isinstance(raised, (OnCommitError, PartialCommit)):
@@ -285,18 +286,18 @@ class Attempt:
                 item.__dict__.pop(key, None)
 
 
-def _known_databases(find: Find) -> list[Faults]:
+def _known_databases(find: Find) -> list[ErrorCodes]:
     _, surroundings = find()
-    return [faults_for(engine.dialect.name) for engine in surroundings.bind_names]
+    return [database_of(engine).errors for engine in surroundings.bind_names]
 
 
-def _is_disconnect(error: BaseException, databases: list[Faults]) -> bool:
+def _is_disconnect(error: BaseException, databases: list[ErrorCodes]) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
     return any(database.is_disconnect(error) for database in databases)
 
 
-def _matches(on: tuple[Any, ...], error: BaseException, databases: list[Faults]) -> bool:
+def _matches(on: tuple[Any, ...], error: BaseException, databases: list[ErrorCodes]) -> bool:
     codes = {code for database in databases for code in database.codes(error)}
     return any(
         isinstance(error, wanted) if isinstance(wanted, type) else wanted in codes for wanted in on

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from sqlalchemy.engine import Connection, Engine, NestedTransaction
 from sqlalchemy.orm import Session, SessionTransaction
 
-from ..databases.scopes import scopes_for
+from ..databases import database_of
 from .binds import watch_binds
 from .exceptions import OwnershipError, TransactionError
 from .frames import Frame
@@ -247,7 +247,7 @@ class ScopeTree:
         fatal = connection is not None and (
             lost
             or connection.invalidated
-            or scopes_for(connection.dialect).ends_transaction(original, connection)
+            or database_of(connection).scopes.ends_transaction(original, connection)
         )
         container = self.frames[0] if fatal else self._container(connection)
         if not isinstance(container, Frame):

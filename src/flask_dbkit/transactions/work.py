@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from ..databases.scopes import scopes_for
+from ..databases import database_of
 from .hooks import Mark
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Work:
         self.raw: Any = None
         self.committed = False
         self.connection = connection
-        self.database = scopes_for(connection.dialect)
+        self.database = database_of(connection).scopes
         self.executed = False
         self.first_write: str | None = None
         self.hook_marks: dict[str, Mark] | None = None

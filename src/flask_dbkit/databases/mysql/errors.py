@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from ..error_codes import Faults, Place
+from ..errors import ErrorCodes, Place
 
-__all__ = ["MySQLFaults"]
+__all__ = ["MySQLErrors"]
 
 _DRIVERS = ("pymysql", "MySQLdb", "mysql", "mariadb")
 _DUPLICATE = frozenset({1062, 1586})
@@ -32,7 +32,7 @@ _VALUE = r"(?s).*for column (?:`[^`]+`\.`(?P<table>[^`]+)`\.)?(?P<columns>`[^`]+
 _NAMES = r"[`']([^`']+)[`']"
 
 
-class MySQLFaults(Faults):
+class MySQLErrors(ErrorCodes):
     """The codes of the server (1000 and up) and of its client library (2000 and up)."""
 
     meanings: Mapping[object, str] = {

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..error_codes import Faults, Place
+from ..errors import ErrorCodes, Place
 from ..statements import first_word
 
-__all__ = ["PostgreSQLFaults"]
+__all__ = ["PostgreSQLErrors"]
 
 _DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
 _FOREIGN_KEY = "23503"
@@ -23,7 +23,7 @@ _KEY = r"\(([^()]*)\)=\("
 _QUOTED = r'"[^"]+"|«[^»]+»|»[^«]+«|„[^“]+“|「[^」]+」'
 
 
-class PostgreSQLFaults(Faults):
+class PostgreSQLErrors(ErrorCodes):
     """SQLSTATE, which psycopg 3 calls ``sqlstate`` and psycopg2 ``pgcode``."""
 
     meanings: Mapping[object, str] = {

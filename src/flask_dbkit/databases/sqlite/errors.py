@@ -10,10 +10,10 @@ import re
 import sqlite3
 from collections.abc import Mapping
 
-from ..error_codes import Faults, Place
+from ..errors import ErrorCodes, Place
 from ..statements import first_word
 
-__all__ = ["SQLiteFaults"]
+__all__ = ["SQLiteErrors"]
 
 _CONSTRAINT = sqlite3.SQLITE_CONSTRAINT
 _DATATYPE = _CONSTRAINT | (12 << 8)  # SQLITE_CONSTRAINT_DATATYPE, of a STRICT table
@@ -32,7 +32,7 @@ _COLUMNS = r"(?:UNIQUE|NOT NULL) constraint failed: (.+)\Z"
 _STRICT = r"cannot store \w+ value in \w+ column (.+)\Z"
 
 
-class SQLiteFaults(Faults):
+class SQLiteErrors(ErrorCodes):
     """The extended codes of :mod:`sqlite3`, on Python 3.11 and later."""
 
     meanings: Mapping[object, str] = {

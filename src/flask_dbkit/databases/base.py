@@ -1,0 +1,66 @@
+"""What a database is: named facts, and the plain answers for one we do not know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .engine import DatabaseSupport
+from .errors import ErrorCodes
+from .scopes import DatabaseScopes
+
+__all__ = ["Database"]
+
+
+@dataclass(frozen=True, eq=False)
+class Database:
+    """One kind of database. Ask it for a fact, never for its name.
+
+    Every fact is false for a database we do not know: what depends on it is left alone there.
+
+    Attributes:
+        name: What people call it.
+        names: What SQLAlchemy calls its dialects.
+        engine: What it offers for engines.
+        scopes: What it offers for scopes.
+        errors: What the errors of its drivers mean.
+        is_known: Whether the library is tested with it.
+        is_embedded: It is a library in this process, on a file or in memory; no server.
+        has_one_writer: One transaction at a time can write, whatever it writes to.
+        ddl_commits: CREATE, ALTER and DROP commit what came before, and cannot be rolled back.
+        snapshot_hides_commits: A plain read inside a transaction does not see a row that made
+            its INSERT fail; a locking read does.
+        has_time_zones: A column can keep a point in time, whatever the session's time zone is.
+        times_lose_fractions: A column of times keeps whole seconds unless it is told otherwise.
+        nulls_are_largest: NULLs sort behind every value, as the SQL of an order leaves it.
+        indexes_place_nulls: An index can be told where its NULLs are.
+        row_values_use_index: ``(a, b) > (1, 2)`` is looked up in an index.
+        row_values_use_first_column: Of such a comparison only ``a``.
+        indexes_end_in_key: Each index of a table holds its primary key too, behind its columns.
+        rowid_is_key: The same, only for a primary key of one column.
+        floats_compare_exactly: A binary float compares equal to the double it is cast to.
+        floats_are_rounded: The driver is sent six digits of a FLOAT.
+    """
+
+    name: str
+    names: tuple[str, ...] = ()
+    engine: DatabaseSupport = field(default_factory=DatabaseSupport)
+    scopes: DatabaseScopes = field(default_factory=DatabaseScopes)
+    errors: ErrorCodes = field(default_factory=ErrorCodes)
+    is_known: bool = False
+    is_embedded: bool = False
+    has_one_writer: bool = False
+    ddl_commits: bool = False
+    snapshot_hides_commits: bool = False
+    has_time_zones: bool = False
+    times_lose_fractions: bool = False
+    nulls_are_largest: bool = False
+    indexes_place_nulls: bool = False
+    row_values_use_index: bool = False
+    row_values_use_first_column: bool = False
+    indexes_end_in_key: bool = False
+    rowid_is_key: bool = False
+    floats_compare_exactly: bool = False
+    floats_are_rounded: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name}>"

@@ -1,0 +1,129 @@
+"""MySQL and MariaDB: session variables, statements that commit by themselves, the status flag."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from ..limits import Timeouts
+from ..scopes import INTERNAL, RESTORE_KEY, DatabaseScopes, Effects, Loss, raw_of
+from ..statements import first_word
+from .errors import MySQLErrors
+
+__all__ = ["MySQLScopes"]
+
+_COMMITTING = frozenset(
+    {
+        "ALTER",
+        "ANALYZE",
+        "CHECK",
+        "CREATE",
+        "DROP",
+        "FLUSH",
+        "GRANT",
+        "INSTALL",
+        "LOCK",
+        "OPTIMIZE",
+        "RENAME",
+        "REPAIR",
+        "REVOKE",
+        "TRUNCATE",
+        "UNINSTALL",
+        "UNLOCK",
+    }
+)
+_AUTOCOMMIT = re.compile(r"\bautocommit\s*:?=", re.IGNORECASE)
+_TEMPORARY = re.compile(r"\s*(?:CREATE|DROP)\s+(?:OR\s+REPLACE\s+)?TEMPORARY\s", re.IGNORECASE)
+
+
+class MySQLScopes(DatabaseScopes):
+    """MySQL and MariaDB through PyMySQL or mysqlclient."""
+
+    commits_implicitly = True
+    errors = MySQLErrors()
+
+    _LOCK_WAIT_TIMEOUT = 1205
+    _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
+    _ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"})
+
+    def effects(self, statement: str) -> Effects:
+        """Tell what a statement that is no SELECT does."""
+        # https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+        word = first_word(statement)
+        if word == "SET":
+            commits = _AUTOCOMMIT.search(statement) is not None
+        else:
+            commits = word in _COMMITTING and not _TEMPORARY.match(statement)
+        # Others write to nothing that takes part in a transaction: DO, KILL, ANALYZE, ...
+        return Effects(commits=commits, opens=word in self._ROWS)
+
+    def begun(self, connection: Connection, *, read_only: bool) -> None:
+        """Complete the beginning, once the transaction is open and before anything is sent."""
+        if read_only:
+            connection.exec_driver_sql(
+                "START TRANSACTION READ ONLY", execution_options=INTERNAL
+            ).close()
+
+    def limit(self, connection: Connection, timeouts: Timeouts) -> None:
+        """Set session variables; the pool puts them back when the connection returns."""
+        base = connection.info.setdefault(RESTORE_KEY, {})
+        mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+        wanted: dict[str, float | int | None] = {
+            # Whole seconds are all it takes.
+            "innodb_lock_wait_timeout": timeouts.lock_s and max(1, math.ceil(timeouts.lock_s)),
+            "max_statement_time" if mariadb else "max_execution_time": (
+                timeouts.statement_s and (timeouts.statement_s if mariadb else _ms(timeouts))
+            ),
+        }
+        assignments = []
+        for name, value in wanted.items():
+            if value is None and name not in base:
+                continue
+            if name not in base:
+                asked = connection.exec_driver_sql(
+                    f"SELECT @@SESSION.{name}", execution_options=INTERNAL
+                )
+                base[name] = asked.scalar_one()
+            assignments.append(f"SESSION {name} = {base[name] if value is None else value}")
+        if assignments:
+            connection.exec_driver_sql(
+                "SET " + ", ".join(assignments), execution_options=INTERNAL
+            ).close()
+
+    def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
+        """Ask the driver whether its transaction is still the one that was begun: ``None``."""
+        # Set by the first statement that touches a table, cleared by COMMIT, by ROLLBACK and
+        # by DDL, which commits. Only after a write it is known to have been set.
+        if not wrote or not isinstance(getattr(raw, "server_status", None), int):
+            return None
+        if not raw.server_status & self._IN_TRANSACTION:
+            # PyMySQL does not take it from an answer with rows (INSERT ... RETURNING).
+            raw.ping(reconnect=False)
+        return None if raw.server_status & self._IN_TRANSACTION else Loss.GONE
+
+    def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
+        """Tell whether the database has ended the whole transaction, savepoints included."""
+        code = self.errors.code(error)
+        if code == self._LOCK_WAIT_TIMEOUT and not connection.invalidated:
+            # With innodb_rollback_on_timeout the server drops the transaction, not the statement.
+            return self.loss(raw_of(connection), wrote=True) is Loss.GONE
+        return code in self.errors.fatal
+
+    def restore(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+        """Put the session variables back."""
+        base = record.info.pop(RESTORE_KEY, None)
+        if not base or dbapi_connection is None:
+            return
+        cursor = dbapi_connection.cursor()
+        try:
+            cursor.execute("SET " + ", ".join(f"SESSION {name} = {base[name]}" for name in base))
+        finally:
+            cursor.close()
+
+
+def _ms(timeouts: Timeouts) -> int:
+    return max(1, round((timeouts.statement_s or 0) * 1000))
