@@ -31,6 +31,17 @@ def child() -> None:
 # end child
 
 
+def report() -> None:
+    assert db.session.scalar(select(func.count()).select_from(Visit)) == 4
+    # start session
+    db.session.commit()  # or rollback(): its connection goes back to the pool
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    # end session
+    process.join()
+    assert process.exitcode == 0
+
+
 def check() -> None:
     with app.app_context():
         db.create_all()
@@ -42,7 +53,8 @@ def check() -> None:
         for each in children:
             each.join()
             assert each.exitcode == 0
-        assert db.session.scalar(select(func.count()).select_from(Visit)) == 4
+        report()
+        assert db.session.scalar(select(func.count()).select_from(Visit)) == 5
         db.session.remove()
         db.engine.dispose()
 

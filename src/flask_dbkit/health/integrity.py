@@ -18,8 +18,9 @@ from pathlib import Path
 from urllib.parse import quote
 from weakref import WeakSet
 
-from ..databases.forking import after_fork_in_child
+from ..databases.forking import after_fork_in_child, briefly_open
 from ..databases.sqlite.files import FileIdentity
+from ..databases.sqlite.inheriting import refuse_inherited
 
 __all__ = ["IntegrityCheck"]
 
@@ -91,9 +92,13 @@ def _is_damaged(path: str) -> bool | None:
     """Run ``quick_check``; ``None`` when the file could not be looked at."""
     uri = f"file:{quote(str(Path(path).absolute()))}?mode=rw"
     try:
-        with contextlib.closing(
-            sqlite3.connect(uri, uri=True, timeout=1.0, check_same_thread=False)
-        ) as raw:
+        refuse_inherited(path)
+        with (
+            briefly_open(),
+            contextlib.closing(
+                sqlite3.connect(uri, uri=True, timeout=1.0, check_same_thread=False)
+            ) as raw,
+        ):
             return bool(raw.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
     except sqlite3.DatabaseError as error:
         code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF

@@ -23,9 +23,11 @@ from urllib.parse import quote
 
 from sqlalchemy.engine import Engine
 
+from ..databases.forking import briefly_open
 from ..databases.sqlite.engine import file_of, is_read_only
 from ..databases.sqlite.files import FileIdentity, open_files
 from ..databases.sqlite.gate import gate_for
+from ..databases.sqlite.inheriting import refuse_inherited
 from .integrity import IntegrityCheck
 from .probe import Probe, Target
 from .report import FAIL, WARN, Result
@@ -150,13 +152,14 @@ class SQLiteProbe(Probe):
 
     @contextlib.contextmanager
     def _connection(self, path: str, mode: str, attempt: Attempt) -> Iterator[sqlite3.Connection]:
-        raw = _open(path, mode)
-        attempt.release_with(raw.interrupt)
-        try:
-            yield raw
-        finally:
-            attempt.release_with(None)
-            raw.close()
+        with briefly_open():
+            raw = _open(path, mode)
+            attempt.release_with(raw.interrupt)
+            try:
+                yield raw
+            finally:
+                attempt.release_with(None)
+                raw.close()
 
     def _mode(self) -> str:
         query = self.target.engine.url.query
@@ -252,6 +255,7 @@ class SQLiteProbe(Probe):
 
 
 def _open(path: str, mode: str) -> sqlite3.Connection:
+    refuse_inherited(path)
     uri = f"file:{quote(str(Path(path).absolute()))}?mode={mode}"
     return sqlite3.connect(
         uri, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...databases.sqlite.gate import gate_for
+from ...databases.sqlite.inheriting import refuse_inherited
 from ..database import Progress
 from ..exceptions import BackupError
 from ..store import sync
@@ -40,6 +41,7 @@ SIDE_FILES = ("-wal", "-shm", "-journal")
 
 def open_file(path: Path) -> sqlite3.Connection:
     """Open a file that is there, never a new one."""
+    refuse_inherited(path)
     mode = "rw" if os.access(path, os.W_OK) else "ro"
     return sqlite3.connect(
         f"file:{quote(str(path))}?mode={mode}",

@@ -20,6 +20,7 @@ from .connecting import apply_pragmas, explain, network_file_system, optimize, r
 from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
 from .files import note_file
 from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
+from .inheriting import guard_file
 from .listeners import control_factory, install_control
 from .pragmas import DEFAULT_PRAGMAS, PragmaValue
 from .scripts import guard_scripts
@@ -61,7 +62,7 @@ class SQLite(DatabaseSupport):
                 pragmas.pop(name, None)
             if isinstance(engine.pool, StaticPool):
                 _warn_of_memory(context)
-
+        guard_file(engine, path)
         control = control_factory(
             engine, _gate(path, engine, context), busy_timeout_s=lambda: busy_timeout_s
         )

@@ -14,9 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy.engine import Engine
 
-from ..forking import after_fork_in_child
-
-__all__ = ["FileIdentity", "note_file", "open_files"]
+__all__ = ["FileIdentity", "hand_over_files", "note_file", "open_files"]
 
 FileIdentity = tuple[int, int]
 """Device and inode."""
@@ -51,9 +49,8 @@ def open_files(engine: Engine) -> set[FileIdentity]:
     return {token.identity for token in list(_open.get(engine, ()))}
 
 
-def _forget() -> None:
-    """The connections a child inherits are its parent's, and are kept for ever."""
+def hand_over_files() -> set[FileIdentity]:
+    """Forget all connections in a forked child, where they are the parent's; return their files."""
+    files = {token.identity for tokens in list(_open.values()) for token in list(tokens)}
     _open.clear()
-
-
-after_fork_in_child(_forget)
+    return files

@@ -17,6 +17,7 @@ __all__ = [
     "busy_snapshot",
     "digest_reads",
     "inherited_connection",
+    "inherited_file",
     "read_only_transaction",
     "rolled_back",
     "shared_connection_busy",
@@ -177,6 +178,18 @@ def inherited_connection() -> sqlite3.OperationalError:
     return _error(
         "this connection was opened before the process was forked and belongs to the parent."
         " Open a new session in the child.",
+        sqlite3.SQLITE_MISUSE,
+        "SQLITE_MISUSE",
+    )
+
+
+def inherited_file(path: object) -> sqlite3.OperationalError:
+    """Build the error for opening a file that the parent had open at the fork."""
+    return _error(
+        f"{path} was in use when this process was forked, so it cannot be used here: SQLite keeps"
+        " its locks per process, and what is committed here could be lost. End what uses it in"
+        " the parent before the fork (db.session.remove(), close connections, stop threads that"
+        " work on it), or start this process with the method 'spawn' of multiprocessing.",
         sqlite3.SQLITE_MISUSE,
         "SQLITE_MISUSE",
     )
