@@ -71,7 +71,15 @@ def current_app_object() -> Flask:
         RuntimeError: There is no application context.
     """
     proxied: Any = current_app
-    return proxied._get_current_object()  # type: ignore[no-any-return] # noqa: SLF001 - documented, whatever its name
+    try:
+        return proxied._get_current_object()  # type: ignore[no-any-return] # noqa: SLF001 - documented, whatever its name
+    except RuntimeError:
+        raise RuntimeError(
+            "Working outside of application context: this needs the database of an application, and"
+            " none is current here. Requests and flask commands have one; a script, a job or a"
+            " thread opens it with 'with app.app_context():', or takes context, session and"
+            " transaction in one: 'with session_scope(app):'."
+        ) from None
 
 
 def current_application() -> Application:

@@ -9,8 +9,11 @@ exceptions pass through unwrapped.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+import click
+
+from .support.words import closest, shorten
 
 __all__ = ["ConfigError", "DBKitError", "closest", "shorten"]
 
@@ -22,10 +25,11 @@ class DBKitError(Exception):
     """
 
 
-class ConfigError(DBKitError):
+class ConfigError(DBKitError, click.ClickException):
     """A setting, or a database URL, that cannot be used.
 
-    Raised by ``DBKit.init_app`` before anything is created.
+    Raised by ``DBKit.init_app`` before anything is created. A ``flask`` command shows it in one
+    line and ends with exit code 1.
 
     Attributes:
         key: The setting to change, as it is written in ``app.config``.
@@ -45,8 +49,8 @@ class ConfigError(DBKitError):
         allowed: str | None = None,
         nearest: str | None = None,
     ) -> None:
-        self.key, self.given, self.allowed, self.nearest = key, given, allowed, nearest
         super().__init__(message)
+        self.key, self.given, self.allowed, self.nearest = key, given, allowed, nearest
 
     @classmethod
     def bad_value(
@@ -90,18 +94,3 @@ class ConfigError(DBKitError):
             allowed=allowed,
             nearest=nearest,
         )
-
-
-def closest(given: object, words: Iterable[str]) -> str | None:
-    """Return the word of ``words`` that is spelled most like ``given``, if any is near."""
-    if not isinstance(given, str):
-        return None
-    by_lower = {word.lower(): word for word in words}
-    found = difflib.get_close_matches(given.lower(), by_lower, n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else None
-
-
-def shorten(value: object, limit: int = 80) -> str:
-    """Return ``repr(value)``, cut to ``limit`` characters."""
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"

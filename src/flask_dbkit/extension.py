@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
@@ -12,15 +13,20 @@ from . import features as features_of_the_library
 from .application import Application, remember
 from .cli import dbkit_group
 from .config import Config, config_class
+from .engines.flask_sqlalchemy import is_used
 from .engines.setup import set_up_engines
 from .errors.requests import Errors
 from .feature import Feature, Setup
 from .health.current import Health
-from .models.base import Base
+from .models.base import Base, databases_on
+from .support.calls import explained_methods
 
 __all__ = ["DBKit"]
 
+logger = logging.getLogger("flask_dbkit")
 
+
+@explained_methods()
 class DBKit:
     """Flask-DBKit on one Flask-SQLAlchemy object, for any number of applications.
 
@@ -150,6 +156,13 @@ class DBKit:
 
     def _make_db(self) -> SQLAlchemy:
         if self._own_db is None:
+            if not all(map(is_used, databases_on(Base))):
+                # No warning in Python's sense: two applications of one process may be set up so.
+                logger.warning(
+                    "This process has a SQLAlchemy(model_class=Base) that no application uses yet,"
+                    " and DBKit() makes another one. If it is this application's, name it:"
+                    " DBKit(db=db)."
+                )
             self._own_db = SQLAlchemy(model_class=Base)
         return self._own_db
 

@@ -32,6 +32,7 @@ __all__ = [
     "forget_sessions",
     "given_options",
     "initialise",
+    "is_used",
     "merge_options",
     "plan_binds",
 ]
@@ -202,6 +203,11 @@ def _real_engines(db: SQLAlchemy) -> dict[str | None, Engine]:
     # Flask-SQLAlchemy lets a subclass make something else of an engine.
     engines: Mapping[str | None, Any] = db.engines
     return {key: engine for key, engine in engines.items() if isinstance(engine, Engine)}
+
+
+def is_used(db: SQLAlchemy) -> bool:
+    """Tell whether any application was initialised with this object."""
+    return bool(db._app_engines)
 
 
 def forget_sessions(db: SQLAlchemy) -> list[Session]:

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import types
 import uuid
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from weakref import WeakSet
 
 from flask_sqlalchemy.model import Model, NameMixin, camel_to_snake_case, should_set_tablename
 from sqlalchemy import JSON, Double, MetaData, Numeric, Table
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, InstanceState, MappedAsDataclass, registry
 from sqlalchemy.orm.attributes import instance_state
 
@@ -35,6 +37,7 @@ __all__ = [
     "Timestamps",
     "UUIDPrimaryKey",
     "Versioned",
+    "databases_on",
     "declarative_base",
 ]
 
@@ -73,6 +76,9 @@ class _Binds:
         for key, metadata in self._own.items():
             db.metadatas.setdefault(key, metadata)
         self._databases.add(db)
+
+    def __iter__(self) -> Iterator[SQLAlchemy]:
+        return iter(list(self._databases))
 
     def metadata_for(self, key: str, default: MetaData) -> MetaData:
         """Return the metadata every ``db.metadatas[key]`` holds, or will hold."""
@@ -120,7 +126,15 @@ class BaseMixin:
         elif not hasattr(cls, "__fsa__"):
             _prepare_model(cls)
         _keep_repr(cls)
-        super().__init_subclass__(**kwargs)
+        try:
+            super().__init_subclass__(**kwargs)
+        except ArgumentError as error:
+            if "primary key" in str(error):
+                error.add_note(
+                    f"{cls.__name__} needs a primary key, for example:"
+                    " id: Mapped[int] = mapped_column(primary_key=True)"
+                )
+            raise
         # As Flask-SQLAlchemy does: no table of its own, so the parent's is to be found.
         if namespace.get("__table__", ...) is None and "__tablename__" not in namespace:
             del cls.__table__  # type: ignore[attr-defined]
@@ -215,6 +229,11 @@ class Base(BaseMixin, DeclarativeBase):
 
     .. versionadded:: 0.1
     """
+
+
+def databases_on(base: type[Base]) -> Iterable[SQLAlchemy]:
+    """Return the ``SQLAlchemy`` objects that were made with a base and still exist."""
+    return cast("Iterable[SQLAlchemy]", base.__dbkit_binds__)
 
 
 def declarative_base() -> type[Base]:
