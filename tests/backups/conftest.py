@@ -153,8 +153,8 @@ def database_names(database: Database) -> set[str]:
         "postgresql": "SELECT datname FROM pg_database",
         "mysql": "SELECT schema_name FROM information_schema.schemata",
     }[url.get_backend_name()]
-    live = database_at(url)
-    with live.engine.connect() as connection:
+    beside = url.set(database="postgres") if url.get_backend_name() == "postgresql" else url
+    with database_at(beside).engine.connect() as connection:
         # Other tests use the same server.
         return {name for name in connection.scalars(sa.text(statement)) if url.database in name}
 

@@ -125,7 +125,9 @@ def verify(context: click.Context, *, backup_id: str, at: str | None, as_json: b
 @click.option("--in-place", is_flag=True, help="Replace the live database.")
 @click.option("--yes", is_flag=True, help="Really replace it.")
 @click.option("--force", is_flag=True, help="Replace it although others are connected.")
-@click.option("--no-owner", is_flag=True, help="Leave owners and privileges out, on PostgreSQL.")
+@click.option(
+    "--no-owner", is_flag=True, help="Leave out owners and privileges, and definers on MariaDB."
+)
 @_at_option
 @_jobs_option
 @click.pass_context
@@ -228,6 +230,8 @@ def _progress_bar(label: str) -> Iterator[Callable[[int, int | None], None] | No
 def _warn(manifest: Manifest) -> None:
     if not manifest.tables:
         click.echo(f"Warning: {manifest.database} has no tables.", err=True)
+    for sentence in manifest.details.get("left_out", ()):
+        click.echo(f"Warning: this backup lacks part of the data: {sentence}", err=True)
     violations = manifest.details.get("foreign_key_violations")
     if violations:
         click.echo(f"Warning: {violations} rows break a foreign key in the source.", err=True)

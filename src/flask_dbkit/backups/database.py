@@ -26,8 +26,11 @@ __all__ = [
     "DumpedFile",
     "Progress",
     "Target",
+    "as_it_was",
     "database_at",
     "database_for",
+    "not_empty",
+    "save_nothing",
 ]
 
 Progress = Callable[[int, int | None], None]
@@ -114,6 +117,10 @@ class Target(ABC):
             self.drop()
 
 
+def save_nothing(_database: Database) -> None:
+    """Make no backup of what is replaced."""
+
+
 class Database(ABC):
     """One bind, seen as something to back up.
 
@@ -167,19 +174,40 @@ class Database(ABC):
         """Describe who else is connected, as far as this can be known."""
 
     @abstractmethod
-    def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
+    def replace(
+        self,
+        plain: Path,
+        manifest: Manifest,
+        *,
+        force: bool,
+        jobs: int,
+        save: Callable[[Database], object] = save_nothing,
+    ) -> None:
         """Put a copy in the place of this database, as one step that is done or not.
+
+        Nobody else can write from before ``save`` is called until the copy is in place. When any
+        step fails, ``save`` included, the database is as it was and takes connections.
 
         Args:
             plain: The copy, unpacked.
             manifest: Of the backup.
-            force: Go on although others are connected.
+            force: Go on although others are connected; servers end their sessions.
             jobs: As in :meth:`Target.load`.
+            save: Called with what can be backed up now: this database as it is when nobody can
+                write any more. Not called when there is no database yet.
         """
 
     def set_aside(self) -> Path | None:
         """Keep a database that is damaged as it is, beside itself; ``None`` if there is no way."""
         return None
+
+
+def as_it_was(error: BackupError, name: str) -> BackupError:
+    """Add to an error that what was begun is undone."""
+    return BackupError(
+        f"{error} What was begun was undone: {name} is as it was, and takes connections.",
+        code=error.code,
+    )
 
 
 def not_empty(name: str) -> BackupError:

@@ -129,23 +129,46 @@ def restore_in_place(
                 " application first, or add --force.",
                 code="database.busy",
             )
-        safety_id = aside = None
+        safety = _Safety(store, manifest.bind, packing, tell)
         try:
-            safety = create(database, store, bind=manifest.bind, packing=packing)
-            safety_id = safety.id
-            tell(f"What is there now was saved as {safety_id}.")
+            database.replace(plain, manifest, force=force, jobs=jobs, save=safety.save)
         except BackupError as error:
-            if error.code == "database.damaged":
-                kept = database.set_aside()
-                if kept is None:
-                    raise
-                aside = str(kept)
-                tell(f"What is there now is damaged. It was copied to {aside}.")
-            elif error.code != "database.missing":
+            # What is damaged cannot be backed up; it can be kept as it is.
+            kept = database.set_aside() if error.code == "database.damaged" else None
+            if kept is None:
                 raise
-        database.replace(plain, manifest, force=force, jobs=jobs)
+            safety.aside = str(kept)
+            tell(f"What is there now is damaged. It was copied to {kept}.")
+            database.replace(plain, manifest, force=force, jobs=jobs)
     logger.info("Backup %s restored in place", backup_id)
-    return Restored(manifest, database.engine.url, safety_id, aside)
+    return Restored(manifest, database.engine.url, safety.id, safety.aside)
+
+
+class _Safety:
+    """Backs up what is about to be replaced."""
+
+    def __init__(
+        self,
+        store: Store,
+        bind: str,
+        packing: Packing | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._store, self._bind, self._packing, self._tell = store, bind, packing, tell
+        self.id: str | None = None
+        self.aside: str | None = None
+
+    def save(self, database: Database) -> None:
+        """Make the backup."""
+        made = create(database, self._store, bind=self._bind, packing=self._packing)
+        self.id = made.id
+        missing = made.details.get("left_out")
+        if missing:
+            raise BackupError(
+                f"A backup of what is there now would lack part of the data: {' '.join(missing)}",
+                code="database.incomplete",
+            )
+        self._tell(f"What is there now was saved as {made.id}.")
 
 
 def _check_kind(manifest: Manifest, database: Database | None) -> None:

@@ -19,12 +19,14 @@ __all__ = [
     "explaining",
     "fit_name",
     "left_over",
+    "moved_aside",
     "passing_name",
     "rows_of_revision",
     "send",
 ]
 
 _PASSING = re.compile(r"_(?:verify|restored|replaced)_([0-9a-f]{8})[0-9a-f]{4}$")
+_ASIDE = re.compile(r"_before_[0-9a-f]{12}$")
 _OLD_S = 86_400
 
 
@@ -55,7 +57,9 @@ def passing_name(name: str, purpose: str, limit: int) -> str:
 
     Args:
         name: Of the database it belongs to.
-        purpose: ``verify``, ``restored`` or ``replaced``.
+        purpose: ``verify``, ``restored`` or ``replaced``, which are removed when a command that
+            was killed has left them behind; ``before`` for what a restore in place has moved
+            aside, which is never removed by age.
         limit: Bytes a name may have.
     """
     suffix = f"_{purpose}_{int(time.time()):08x}{os.urandom(2).hex()}"
@@ -80,6 +84,21 @@ def left_over(names: Iterable[str], name: str, limit: int) -> list[str]:
         ):
             found.append(each)
     return found
+
+
+def moved_aside(names: Iterable[str], name: str, limit: int) -> list[str]:
+    """Return what restores of a database have moved aside, and not brought back or removed.
+
+    Args:
+        names: Of all databases of the server.
+        name: Of the database they belonged to.
+        limit: Bytes a name may have.
+    """
+    return [
+        each
+        for each in names
+        if (match := _ASIDE.search(each)) is not None and each == fit_name(name, match[0], limit)
+    ]
 
 
 def rows_of_revision(connection: Connection) -> str | None:

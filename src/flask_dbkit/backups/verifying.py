@@ -72,9 +72,9 @@ def verify(
 ) -> Verification:
     """Restore a backup into a scratch database, compare, and throw the scratch away.
 
-    Compared are the digest and the size of the file, the tables, their rows, the views, the
-    revision, and on SQLite the results of ``integrity_check`` and ``foreign_key_check``. When
-    nothing is wrong, the manifest is written anew with the time.
+    Compared are the digest and the size of the file, the tables, their rows, what they keep of
+    their past, the views, the revision, and on SQLite the results of ``integrity_check`` and
+    ``foreign_key_check``. When nothing is wrong, the manifest is written anew with the time.
 
     Args:
         store: Where the backup is.
@@ -157,6 +157,9 @@ def _compare(manifest: Manifest, restored: Contents) -> Iterator[Finding]:
             yield Finding(
                 "rows.differ", f"{table} has {after} rows instead of {before} when restored."
             )
+    yield from _compare_versions(manifest, restored)
+    for sentence in manifest.details.get("left_out", ()):
+        yield Finding("incomplete", f"This backup lacks part of the data: {sentence}")
     if set(manifest.views) != set(restored.views):
         yield Finding(
             "views.differ",
@@ -176,6 +179,18 @@ def _compare(manifest: Manifest, restored: Contents) -> Iterator[Finding]:
             "foreign_keys",
             f"{after} rows of the restored database point nowhere, and {before} did before.",
         )
+
+
+def _compare_versions(manifest: Manifest, restored: Contents) -> Iterator[Finding]:
+    """Compare what tables keep of their own past, which only grows while a backup is made."""
+    found = restored.details.get("versions", {})
+    for table, before in manifest.details.get("versions", {}).items():
+        after = found.get(table, 0)
+        if after < before:
+            yield Finding(
+                "history.differs",
+                f"{table} has {after} rows with its past instead of {before} when restored.",
+            )
 
 
 def _differ(before: int | None, after: int | None, *, exact: bool) -> bool:

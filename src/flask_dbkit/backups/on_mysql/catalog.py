@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,16 +13,20 @@ from ..database import Contents
 from ..servers import escaped, rows_of_revision, send
 
 __all__ = [
-    "drop_other_programs",
     "end_session",
+    "move_tables",
+    "names_in",
     "option_file",
     "quoted",
     "read_contents",
-    "swap_tables",
+    "routines_of",
+    "tables_of",
+    "versions_of",
 ]
 
-_TABLES = ("BASE TABLE", "SYSTEM VERSIONED", "SEQUENCE")
+_VERSIONED = "SYSTEM VERSIONED"
 _PATIENCE_S = 30
+_TABLES = ("BASE TABLE", _VERSIONED, "SEQUENCE")
 
 
 def read_contents(connection: Connection, *, count: bool = True) -> Contents:
@@ -39,64 +43,63 @@ def read_contents(connection: Connection, *, count: bool = True) -> Contents:
         counts[name] = connection.scalar(
             sa.text(f"SELECT count(*) FROM {escaped(quoted(name))}")  # noqa: S608
         )
+    past = [str(name) for name, kind in rows if kind == _VERSIONED] if count else []
+    versions = {name: versions_of(connection, name) for name in past}
     return Contents(
         tables=counts,
         views=tuple(str(name) for name, kind in rows if kind == "VIEW"),
         revision=rows_of_revision(connection) if "alembic_version" in counts else None,
         exact=False,
+        details={"versions": versions} if versions else {},
     )
 
 
-def swap_tables(connection: Connection, live: str, new: str, old: str) -> None:
-    """Move the tables of one database out and those of another one in, in one statement.
+def move_tables(
+    connection: Connection, source: str, target: str, *, besides: Iterable[str] = ()
+) -> None:
+    """Move the tables of one database into another one, all or none.
 
-    References:
-        https://mariadb.com/docs/server/reference/sql-statements/data-definition/rename-table
+    Args:
+        connection: In autocommit mode.
+        source: The database they are in, without triggers on them.
+        target: Where they go; no table there may have one of their names.
+        besides: Tables that stay where they are.
     """
     # A wait for a table that somebody uses could last a day, which is the default.
     send(connection, f"SET SESSION lock_wait_timeout = {_PATIENCE_S}")
-    for view in set(_tables_of(connection, live, ["VIEW"])) & set(_tables_of(connection, new)):
-        send(connection, f"DROP VIEW {quoted(live)}.{quoted(view)}")
-    # A table with triggers cannot go to another database.
-    for name in (live, new):
-        for trigger in _names(connection, "triggers", "trigger", name):
-            send(connection, f"DROP TRIGGER {quoted(name)}.{quoted(trigger)}")
-    moves = [(live, old, table) for table in _tables_of(connection, live)]
-    moves += [(new, live, table) for table in _tables_of(connection, new)]
+    staying = set(besides)
+    moves = [
+        f"{quoted(source)}.{quoted(table)} TO {quoted(target)}.{quoted(table)}"
+        for table in tables_of(connection, source)
+        if table not in staying
+    ]
     if moves:
-        parts = [
-            f"{quoted(source)}.{quoted(table)} TO {quoted(target)}.{quoted(table)}"
-            for source, target, table in moves
-        ]
-        send(connection, f"RENAME TABLE {', '.join(parts)}")
+        send(connection, f"RENAME TABLE {', '.join(moves)}")
 
 
-def drop_other_programs(connection: Connection, name: str, model: str) -> None:
-    """Remove the views, routines and events of a database that another one does not have."""
-    for view in set(_tables_of(connection, name, ["VIEW"])) - set(
-        _tables_of(connection, model, ["VIEW"])
-    ):
-        send(connection, f"DROP VIEW {quoted(name)}.{quoted(view)}")
-    for event in set(_names(connection, "events", "event", name)) - set(
-        _names(connection, "events", "event", model)
-    ):
-        send(connection, f"DROP EVENT {quoted(name)}.{quoted(event)}")
-    for kind, routine in _routines(connection, name) - _routines(connection, model):
-        send(connection, f"DROP {kind} {quoted(name)}.{quoted(routine)}")
+def versions_of(connection: Connection, table: str) -> int:
+    """Count the rows of such a table, past ones included.
+
+    https://mariadb.com/docs/server/reference/sql-structure/temporal-tables/system-versioned-tables
+    """
+    statement = f"SELECT count(*) FROM {escaped(quoted(table))} FOR SYSTEM_TIME ALL"  # noqa: S608
+    return int(connection.scalar(sa.text(statement)) or 0)
 
 
-def _routines(connection: Connection, name: str) -> set[tuple[str, str]]:
+def routines_of(connection: Connection, name: str) -> list[tuple[str, str]]:
+    """Return kind and name of every procedure, function and package."""
     rows = connection.execute(
         sa.text(
             "SELECT routine_type, routine_name FROM information_schema.routines"
-            " WHERE routine_schema = :name AND routine_type IN ('PROCEDURE', 'FUNCTION')"
+            " WHERE routine_schema = :name ORDER BY routine_type DESC"
         ),
         {"name": name},
     )
-    return {(str(kind), str(routine)) for kind, routine in rows}
+    return [(str(kind), str(routine)) for kind, routine in rows]
 
 
-def _tables_of(connection: Connection, name: str, kinds: Sequence[str] = _TABLES) -> list[str]:
+def tables_of(connection: Connection, name: str, kinds: Sequence[str] = _TABLES) -> list[str]:
+    """Return the names of the tables of a database, or of what is of these kinds."""
     statement = sa.text(
         "SELECT table_name FROM information_schema.tables"
         " WHERE table_schema = :name AND table_type IN :kinds ORDER BY table_name"
@@ -104,7 +107,8 @@ def _tables_of(connection: Connection, name: str, kinds: Sequence[str] = _TABLES
     return list(connection.scalars(statement, {"name": name, "kinds": list(kinds)}))
 
 
-def _names(connection: Connection, table: str, column: str, name: str) -> list[str]:
+def names_in(connection: Connection, table: str, column: str, name: str) -> list[str]:
+    """Return the names in one table of the catalog that belong to a database."""
     statement = sa.text(
         f"SELECT {column}_name FROM information_schema.{table} WHERE {column}_schema = :name"  # noqa: S608
     )

@@ -11,8 +11,14 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -20,19 +26,36 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ..database import Contents, Database, DumpedFile, Progress, Target, not_empty
+from ..database import (
+    Contents,
+    Database,
+    DumpedFile,
+    Progress,
+    Target,
+    as_it_was,
+    not_empty,
+    save_nothing,
+)
 from ..exceptions import BackupError
 from ..manifest import Manifest
-from ..servers import explaining, fit_name, left_over, passing_name, send
+from ..servers import explaining, fit_name, left_over, moved_aside, passing_name, send
 from ..tools import Program, find_program, run_program
 from .catalog import (
-    drop_other_programs,
     end_session,
+    move_tables,
     option_file,
     quoted,
     read_contents,
-    swap_tables,
+    tables_of,
 )
+from .exchanging import (
+    PROGRAMS,
+    drop_programs,
+    drop_triggers,
+    keep_programs,
+    kept_programs,
+)
+from .script import begin_programs, split_script, with_own_definers
 
 __all__ = ["MySQLDatabase"]
 
@@ -41,6 +64,9 @@ _UNKNOWN_DATABASE = 1049
 _CHARSET = "--default-character-set=utf8mb4"
 _PACKET = "--max-allowed-packet=1G"  # a row with a large value is one packet
 _LAST_LINE = b"-- Dump completed"
+_ONE_MOMENT = ("--single-transaction", "--no-tablespaces", _CHARSET, _PACKET)
+_ROWS = (*_ONE_MOMENT, "--quick", "--hex-blob", "--skip-triggers")
+_PROGRAMS = (*_ONE_MOMENT, "--no-create-info", "--no-data", "--add-drop-trigger")
 
 
 class MySQLDatabase(Database):
@@ -77,30 +103,30 @@ class MySQLDatabase(Database):
             "dump": ["mariadb-dump", "mysqldump"],
             "client": ["mariadb", "mysql"],
         }[kind]
-        is_mariadb = getattr(self.engine.dialect, "is_mariadb", True)
-        return find_program(names if is_mariadb else names[::-1], "mysql")
+        return find_program(names if self._is_mariadb else names[::-1], "mysql")
+
+    @cached_property
+    def _is_mariadb(self) -> bool:
+        # SQLAlchemy knows it from the first connection on.
+        with explaining(self.name, "The server"), self._server() as connection:
+            return bool(getattr(connection.dialect, "is_mariadb", True))
 
     def dump(self, directory: Path, *, compact: bool, jobs: int, progress: Progress) -> DumpedFile:
         """Copy the database as it is at one moment."""
         program = self._program("dump")
         script = directory / "dump.sql"
         with explaining(self.name, "The server"), self.engine.connect() as connection:
-            contents = read_contents(connection)
+            contents = self._contents(connection)
             server_version = str(connection.scalar(sa.text("SELECT version()")))
-            options = self._options(connection)
-        with script.open("xb") as output:
-            run_program(
-                program,
-                [*_dump_arguments(), self.name],
-                options=options,
-                stdout=output,
-                watch=lambda: progress(script.stat().st_size, None),
-            )
-        if not _is_complete(script):
-            raise BackupError(
-                f"{program.name} ended without an error, but its output has no last line.",
-                code="tool.failed",
-            )
+        left_out = self._dump_tables(
+            self.engine.url.database or "",
+            script,
+            without=self._no_tables(contents),
+            past=contents.details.get("versions", {}),
+            progress=progress,
+        )
+        begin_programs(script)
+        self._add_programs(script)
         return DumpedFile(
             path=script,
             suffix=".sql",
@@ -108,8 +134,69 @@ class MySQLDatabase(Database):
             compressed=False,
             tool=program.version_text,
             server_version=server_version,
-            contents=contents,
+            contents=replace(contents, details={**contents.details, **left_out}),
         )
+
+    def _dump_tables(
+        self,
+        name: str,
+        script: Path,
+        *,
+        without: Collection[str],
+        past: Collection[str],
+        progress: Progress,
+    ) -> dict[str, list[str]]:
+        """Write the tables of a database with their rows, and return what had to be left out."""
+        program = self._program("dump")
+        arguments = [*_ROWS, *(f"--ignore-table={name}.{each}" for each in without)]
+        left_out = []
+        if past and _knows_history(program):
+            arguments.append("--dump-history")
+        elif past:
+            left_out.append(
+                f"{program.name} is too old to back up the past of tables that keep one"
+                f" ({', '.join(sorted(past))}): install MariaDB's client programs from 10.11 on."
+            )
+        self._run_dump(arguments, name, script, watch=lambda: progress(script.stat().st_size, None))
+        return {"left_out": left_out} if left_out else {}
+
+    def _contents(self, connection: Connection) -> Contents:
+        return read_contents(connection)
+
+    def _no_tables(self, contents: Contents) -> Collection[str]:
+        """Return what is not to be dumped with the tables."""
+        return contents.views
+
+    def _add_programs(self, script: Path) -> None:
+        """Append views, triggers, routines and events."""
+        self._save_programs(self.name, script)
+
+    def _run_dump(
+        self,
+        arguments: Sequence[str],
+        name: str,
+        script: Path,
+        tables: Sequence[str] = (),
+        *,
+        watch: Callable[[], None] | None = None,
+    ) -> None:
+        program = self._program("dump")
+        with explaining(name, "The server"), self._server(name) as connection:
+            options = self._options(connection)
+        with script.open("ab") as output:
+            # Two hyphens end the options: a name may begin with one.
+            run_program(
+                program,
+                [*arguments, "--", name, *tables],
+                options=options,
+                stdout=output,
+                watch=watch,
+            )
+        if not _is_complete(script):
+            raise BackupError(
+                f"{program.name} ended without an error, but its output has no last line.",
+                code="tool.failed",
+            )
 
     def _options(self, connection: Connection) -> str:
         return option_file(self.engine, connection)
@@ -208,48 +295,192 @@ class MySQLDatabase(Database):
         with explaining(name, "The server"), self._server(name) as connection:
             options = self._options(connection)
         with script.open("rb") as source:
-            run_program(program, [_CHARSET, _PACKET, name], options=options, stdin=source)
+            run_program(
+                program, [_CHARSET, _PACKET, f"--database={name}"], options=options, stdin=source
+            )
 
-    def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
+    def replace(
+        self,
+        plain: Path,
+        manifest: Manifest,
+        *,
+        force: bool,
+        jobs: int,
+        save: Callable[[Database], object] = save_nothing,
+    ) -> None:
         """Put a copy in the place of this database."""
         self.engine.dispose()
-        new = self._create(passing_name(self.name, "restored", _NAME_CHARACTERS))
-        old = passing_name(self.name, "replaced", _NAME_CHARACTERS)
-        before, after = plain.with_name("before.sql"), plain.with_name("after.sql")
+        live = self.name
+        programs = split_script(plain)
+        if programs is None:
+            raise BackupError(
+                f"{manifest.id} does not tell its tables from its views, triggers and routines, so"
+                " it cannot take the place of a live database. Restore it beside that, with"
+                " 'flask dbkit backup restore'.",
+                code="target.unsuitable",
+            )
+        with explaining(live, "The server"), self._server() as connection, self._alone(connection):
+            new = self._create(passing_name(live, "restored", _NAME_CHARACTERS))
+            try:
+                self.load_script(plain, new.name)
+                before = plain.with_name("before.sql")
+                self._save_programs(live, before)
+                with self._moved_aside(connection, before, new.name, force=force) as aside:
+                    save(_Aside(self, aside, before, tables_of(connection, live, ["VIEW"])))
+                    self._move_in(connection, new.name, programs)
+                # What it held is in the safety backup.
+                self.drop_database(aside)
+            finally:
+                new.drop()
+
+    @contextmanager
+    def _alone(self, connection: Connection) -> Iterator[None]:
+        """Let one restore at a time work on this database, and end what a killed one has begun."""
+        lock = "dbkit_restore_" + hashlib.sha256(self.name.encode()).hexdigest()[:40]
+        if not connection.scalar(sa.text(f"SELECT GET_LOCK('{lock}', 0)")):
+            raise BackupError(
+                f"Another restore of {self.name} is at work. Wait until it has ended.",
+                code="database.busy",
+            )
         try:
-            new.load(plain, manifest)
-            self._save_programs(self.name, before)
-            self._save_programs(new.name, after)
-            with explaining(self.name, "The server"), self._server() as connection:
-                if force:
-                    for session, _ in self._sessions(connection):
-                        end_session(connection, session)
-                send(connection, f"CREATE DATABASE {quoted(old)}")
-                try:
-                    swap_tables(connection, self.name, new.name, old)
-                except BaseException:
-                    self.load_script(before, self.name)  # its triggers may be gone already
-                    self.drop_database(old)
-                    raise
-                self.load_script(after, self.name)
-                drop_other_programs(connection, self.name, new.name)
-            # What it held is in the safety backup.
-            self.drop_database(old)
+            names = connection.scalars(
+                sa.text("SELECT schema_name FROM information_schema.schemata")
+            ).all()
+            left = moved_aside(names, self.name, _NAME_CHARACTERS)
+            if len(left) == 1 and self._was_begun(connection, left[0]):
+                self._bring_back(left[0], new=None)
+            yield
         finally:
-            new.drop()
+            if not connection.closed and not connection.invalidated:
+                connection.execute(sa.text(f"SELECT RELEASE_LOCK('{lock}')"))
+
+    @contextmanager
+    def _moved_aside(
+        self, connection: Connection, before: Path, new: str, *, force: bool
+    ) -> Iterator[str]:
+        """Move the live tables aside, yield the database they are in, and bring them back."""
+        live, aside = self.name, passing_name(self.name, "before", _NAME_CHARACTERS)
+        self._create(aside)
+        try:
+            keep_programs(connection, aside, before)
+            if force:
+                for session, _ in self._sessions(connection):
+                    end_session(connection, session)
+            drop_triggers(connection, live)
+            move_tables(connection, live, aside)
+            yield aside
+        except BaseException as error:
+            self._bring_back(aside, new=new, cause=error)
+            if isinstance(error, DBAPIError):
+                said = " ".join(str(error.orig).split())
+                error = BackupError(
+                    f"The server refused while the database {live} was worked on: {said}.",
+                    code="database.failed",
+                )
+            if isinstance(error, BackupError):
+                raise as_it_was(error, live) from error
+            raise
+
+    def _move_in(self, connection: Connection, new: str, programs: Path) -> None:
+        """Put the new tables where the live ones were, with what is programmed on them."""
+        made = tables_of(connection, self.name)
+        if made:
+            raise BackupError(
+                f"Somebody made tables in {self.name} while it was being replaced:"
+                f" {', '.join(made)}. Stop the application first.",
+                code="database.busy",
+            )
+        drop_programs(connection, self.name)
+        move_tables(connection, new, self.name)
+        self._load_new_programs(programs)
+
+    def _load_new_programs(self, programs: Path) -> None:
+        self.load_script(programs, self.name)
+
+    def _was_begun(self, connection: Connection, aside: str) -> bool:
+        """Tell whether a restore was killed before the new tables were moved in."""
+        is_moved = bool(set(tables_of(connection, aside)) - {PROGRAMS})
+        return not is_moved or not tables_of(connection, self.name)
+
+    def _bring_back(
+        self, aside: str, *, new: str | None, cause: BaseException | None = None
+    ) -> None:
+        """Undo what was begun: the tables and all that is programmed on them are as they were.
+
+        Args:
+            aside: The database that the live tables were to be moved to.
+            new: The database that the new tables came from, if it is there still.
+            cause: Why.
+        """
+        live = self.name
+        try:
+            with self._server() as connection:  # the other one may be lost
+                script = kept_programs(connection, aside)
+                if script is not None:
+                    drop_programs(connection, live)
+                    if set(tables_of(connection, aside)) - {PROGRAMS}:
+                        self._make_room(connection, new)
+                        move_tables(connection, aside, live, besides=[PROGRAMS])
+                    with tempfile.TemporaryDirectory() as folder:
+                        file = Path(folder, "before.sql")
+                        file.write_bytes(script)
+                        self.load_script(file, live)
+            self.drop_database(aside)
+        except (DBAPIError, BackupError) as error:
+            raise BackupError(
+                f"The restore failed: {cause} And what was begun could not be undone: {error} The"
+                f" rows of {live} are in the database {aside}, and its views, triggers, routines"
+                f" and events in its table {PROGRAMS}. The next 'flask dbkit backup restore"
+                " --in-place' tries to undo it again.",
+                code="restore.unfinished",
+            ) from error
+
+    def _make_room(self, connection: Connection, new: str | None) -> None:
+        """Take what is in the live tables' place out of their way."""
+        if not tables_of(connection, self.name):
+            return
+        if new is None or tables_of(connection, new):
+            # The new tables were never moved in: somebody else has made these. They are kept.
+            suffix = f"_stray_{os.urandom(4).hex()}"
+            new = self._create(fit_name(self.name, suffix, _NAME_CHARACTERS)).name
+        move_tables(connection, self.name, new)
 
     def _save_programs(self, name: str, script: Path) -> None:
-        """Write what cannot be renamed into another database: views, triggers, routines, events."""
-        program = self._program("dump")
+        """Append what cannot be renamed into another database."""
         with explaining(name, "The server"), self._server(name) as connection:
-            options = self._options(connection)
-            views = list(read_contents(connection, count=False).views)
-        with script.open("xb") as output:
-            code = ["--no-create-info", "--no-data", "--routines", "--events", "--add-drop-trigger"]
-            run_program(program, [_CHARSET, *code, name], options=options, stdout=output)
-            if views:
-                tables = ["--no-data", "--skip-triggers", name, *views]
-                run_program(program, [_CHARSET, *tables], options=options, stdout=output)
+            views = tables_of(connection, name, ["VIEW"])
+        if views:
+            # A view needs its functions. They come a second time with the rest, which drops first.
+            self._run_dump([*_PROGRAMS, "--skip-triggers", "--routines"], name, script)
+            self._run_dump([*_ONE_MOMENT, "--no-data", "--skip-triggers"], name, script, views)
+        self._run_dump([*_PROGRAMS, "--routines", "--events", "--triggers"], name, script)
+
+
+class _Aside(MySQLDatabase):
+    """The live tables in another database, and what was programmed on them in a script."""
+
+    def __init__(
+        self, live: MySQLDatabase, aside: str, programs: Path, views: Sequence[str]
+    ) -> None:
+        super().__init__(live.engine_of(aside), live.connect_args)
+        self._shown, self._programs, self._views = live.name, programs, tuple(views)
+
+    @property
+    def name(self) -> str:
+        """Return the name by which everybody knows it."""
+        return self._shown
+
+    def _contents(self, connection: Connection) -> Contents:
+        found = read_contents(connection)
+        tables = {name: rows for name, rows in found.tables.items() if name != PROGRAMS}
+        return replace(found, tables=tables, views=self._views)
+
+    def _no_tables(self, contents: Contents) -> Collection[str]:
+        return [PROGRAMS]
+
+    def _add_programs(self, script: Path) -> None:
+        with script.open("ab") as file:
+            file.write(self._programs.read_bytes())
 
 
 class MySQLTarget(Target):
@@ -263,7 +494,11 @@ class MySQLTarget(Target):
 
     def load(self, plain: Path, manifest: Manifest, *, jobs: int = 1, owner: bool = True) -> None:
         """Load a copy."""
+        programs = None if owner else split_script(plain)
         self._server.load_script(plain, self.name)
+        if programs is not None:
+            with_own_definers(programs)
+            self._server.load_script(programs, self.name)
 
     def contents(self) -> Contents:
         """Return what is in it now."""
@@ -279,18 +514,12 @@ class MySQLTarget(Target):
         self._server.drop_database(self.name)
 
 
-def _dump_arguments() -> list[str]:
-    return [
-        "--single-transaction",
-        "--quick",
-        "--routines",
-        "--triggers",
-        "--events",
-        "--hex-blob",
-        "--no-tablespaces",
-        _CHARSET,
-        _PACKET,
-    ]
+def _knows_history(program: Program) -> bool:
+    """Tell whether a dump can hold the past of tables: since MariaDB 10.11."""
+    done = subprocess.run(  # noqa: S603 - found by us
+        [program.path, "--help"], capture_output=True, text=True, check=False, timeout=30
+    )
+    return "--dump-history" in done.stdout
 
 
 def _is_complete(script: Path) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from ..database import Contents
-from ..exceptions import BackupError
 from ..servers import escaped, rows_of_revision, send
 
 __all__ = [
@@ -18,7 +16,6 @@ __all__ = [
     "quoted",
     "read_contents",
     "server_major_of",
-    "swap",
 ]
 
 _COUNT_AT_MOST = 50_000_000
@@ -168,31 +165,6 @@ def _copy_settings(connection: Connection, name: str, like: str) -> None:
         who = "PUBLIC" if grantee is None else quoted(grantee)
         option = " WITH GRANT OPTION" if grantable else ""
         send(connection, f"GRANT {privilege} ON DATABASE {quoted(name)} TO {who}{option}")
-
-
-def swap(connection: Connection, live: str, new: str, old: str, *, force: bool) -> None:
-    """Give the live database another name and the new one its name, both or neither."""
-    if force:
-        connection.execute(
-            sa.text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = :name AND pid <> pg_backend_pid()"
-            ),
-            {"name": live},
-        )
-        connection.commit()
-    try:
-        with connection.begin():
-            send(connection, f"ALTER DATABASE {quoted(live)} RENAME TO {quoted(old)}")
-            send(connection, f"ALTER DATABASE {quoted(new)} RENAME TO {quoted(live)}")
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", getattr(error.orig, "pgcode", None)) != "55006":
-            raise
-        raise BackupError(
-            f"Somebody connected to {live} while it was being replaced; it was left as it is. Stop"
-            " the application first, or add --force.",
-            code="database.busy",
-        ) from error
 
 
 def server_major_of(connection: Connection) -> int:

@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,14 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from ..database import Database, DumpedFile, Progress, Target, not_empty
+from ..database import (
+    Database,
+    DumpedFile,
+    Progress,
+    Target,
+    not_empty,
+    save_nothing,
+)
 from ..exceptions import BackupError
 from ..manifest import Manifest
 from ..servers import explaining, fit_name, left_over, passing_name, send
@@ -32,13 +39,11 @@ from .catalog import (
     quoted,
     read_contents,
     server_major_of,
-    swap,
 )
+from .exchanging import NAME_BYTES, alone, drop_aside, exchanged
 from .loading import PostgreSQLTarget, pack_folder
 
 __all__ = ["PostgreSQLDatabase"]
-
-_NAME_BYTES = 63
 
 
 class PostgreSQLDatabase(Database):
@@ -117,16 +122,16 @@ class PostgreSQLDatabase(Database):
 
     def scratch(self, directory: Path) -> Target:
         """Make an empty database for one verification."""
-        return self._create(passing_name(self.name, "verify", _NAME_BYTES))
+        return self._create(passing_name(self.name, "verify", NAME_BYTES))
 
     def beside(self, backup_id: str) -> Target:
         """Make an empty database named ``<name>-<id>``."""
-        return self._create(fit_name(self.name, f"-{backup_id}", _NAME_BYTES))
+        return self._create(fit_name(self.name, f"-{backup_id}", NAME_BYTES))
 
     def _create(self, name: str) -> PostgreSQLTarget:
         with explaining(self.name, "PostgreSQL"), self._maintenance(None) as connection:
             everything = connection.scalars(sa.text("SELECT datname FROM pg_database"))
-            for each in left_over(everything, self.name, _NAME_BYTES):
+            for each in left_over(everything, self.name, NAME_BYTES):
                 send(connection, f"DROP DATABASE IF EXISTS {quoted(each)}")
             create_database(connection, name, like=self.name)
         return PostgreSQLTarget(self._engine(name), is_new=True, drop_from=self._maintenance)
@@ -205,25 +210,51 @@ class PostgreSQLDatabase(Database):
                 f"session {pid} of {user} ({program or 'unnamed'})" for pid, user, program in rows
             ]
 
-    def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
+    def replace(
+        self,
+        plain: Path,
+        manifest: Manifest,
+        *,
+        force: bool,
+        jobs: int,
+        save: Callable[[Database], object] = save_nothing,
+    ) -> None:
         """Put a copy in the place of this database."""
         self.engine.dispose()
-        old = passing_name(self.name, "replaced", _NAME_BYTES)
-        with explaining(self.name, "PostgreSQL"), self._maintenance(self.name) as connection:
-            new = passing_name(self.name, "restored", _NAME_BYTES)
+        new = passing_name(self.name, "restored", NAME_BYTES)
+        with (
+            explaining(self.name, "PostgreSQL"),
+            self._maintenance(self.name) as connection,
+            alone(connection, self.name),
+        ):
             create_database(connection, new, like=self.name, settings=True)
             target = PostgreSQLTarget(
                 self._engine(new), is_new=True, drop_from=lambda _name: self._maintenance(self.name)
             )
             try:
                 target.load(plain, manifest, jobs=jobs)
-                with self._maintenance(self.name, autocommit=False) as swapping:
-                    swap(swapping, self.name, new, old, force=force)
+                with exchanged(
+                    lambda: self._maintenance(self.name), self.name, new, force=force
+                ) as aside:
+                    save(_Aside(self, aside))
             except BaseException:
                 target.drop()
                 raise
             # What it held is in the safety backup.
-            send(connection, f"DROP DATABASE IF EXISTS {quoted(old)}")
+            drop_aside(connection, aside)
+
+
+class _Aside(PostgreSQLDatabase):
+    """The live database, under another name for a while."""
+
+    def __init__(self, live: PostgreSQLDatabase, aside: str) -> None:
+        super().__init__(live._engine(aside), live.connect_args)  # noqa: SLF001 - its own kind
+        self._shown = live.name
+
+    @property
+    def name(self) -> str:
+        """Return the name by which everybody knows it."""
+        return self._shown
 
 
 def check_version(program: Program, server_major: int) -> None:

@@ -50,7 +50,11 @@ class PostgreSQLTarget(Target):
         if program.major >= _UNKNOWN_BEFORE > server_major:
             self._load_script(program, [*arguments, str(source)], plain, environment)
             return
-        arguments += ["--no-password", "--exit-on-error", f"--dbname={self._name}"]
+        arguments += [
+            "--no-password",
+            "--exit-on-error",
+            f"--dbname={_connection_string(self._name)}",
+        ]
         # Parallel workers cannot share one transaction.
         arguments.append("--single-transaction" if jobs == 1 else f"--jobs={jobs}")
         run_program(program, [*arguments, str(source)], environment=environment)
@@ -68,7 +72,11 @@ class PostgreSQLTarget(Target):
                 file.seek(place)
                 file.write(b"\n---")  # a comment of the same length
         flags = ["--no-psqlrc", "--quiet", "--no-password", "--single-transaction"]
-        flags += ["--set=ON_ERROR_STOP=1", f"--dbname={self._name}", f"--file={script}"]
+        flags += [
+            "--set=ON_ERROR_STOP=1",
+            f"--dbname={_connection_string(self._name)}",
+            f"--file={script}",
+        ]
         run_program(client, flags, environment=environment)
         script.unlink()
 
@@ -84,6 +92,15 @@ class PostgreSQLTarget(Target):
             return
         with explaining(self._name, "PostgreSQL"), self._drop_from(self._name) as connection:
             send(connection, f"DROP DATABASE IF EXISTS {quoted(self._name)}")
+
+
+def _connection_string(name: str) -> str:
+    """Name a database so that nothing in its name is taken for a parameter or a URI.
+
+    https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-KEYWORD-VALUE
+    """
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
 
 
 def pack_folder(folder: Path, archive: Path) -> None:

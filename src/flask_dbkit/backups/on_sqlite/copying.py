@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -148,7 +148,13 @@ def make_plain(path: Path) -> None:
         connection.execute("PRAGMA journal_mode = DELETE")
 
 
-def write_over(path: Path, plain: Path, *, alone: bool) -> None:
+def write_over(
+    path: Path,
+    plain: Path,
+    *,
+    alone: bool,
+    save: Callable[[sqlite3.Connection | None], object] | None = None,
+) -> None:
     """Write a copy into a live database, as one transaction of that database.
 
     Other connections see the old content until it is committed, and the new one afterwards; a
@@ -159,6 +165,9 @@ def write_over(path: Path, plain: Path, *, alone: bool) -> None:
         path: The live database.
         plain: The copy. It may be changed to the page size of the live one.
         alone: Whether to demand that nobody else has the database open.
+        save: Called when nobody else can write any more, and before anything is written; what
+            it raises ends the matter. It is given the one connection that can read then;
+            ``None`` is any.
     """
     gate = gate_for(str(path))
     held = gate.acquire(PATIENCE_S)
@@ -167,22 +176,14 @@ def write_over(path: Path, plain: Path, *, alone: bool) -> None:
             live.execute(f"PRAGMA busy_timeout = {1000 if alone else int(PATIENCE_S * 1000)}")
             page_size = live.execute("PRAGMA page_size").fetchone()[0]
             wal = live.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-            if alone and wal:
-                # Before the first access this takes the whole file, and fails when anybody
-                # else has it open. https://www.sqlite.org/wal.html#noshm
-                live.execute("PRAGMA locking_mode = EXCLUSIVE")
-                live.execute("BEGIN IMMEDIATE")
-                live.execute("COMMIT")
+            if alone or not wal:
+                _lock_out_others(live, wal=wal)
+                if save is not None:
+                    save(live)
+                    save = None
             if wal:
                 _fit_page_size(plain, page_size)
-            patience = Patience()
-            with closing(sqlite3.connect(f"file:{quote(str(plain))}?mode=ro", uri=True)) as copy:
-                copy.backup(
-                    live,
-                    pages=_PAGES_PER_STEP,
-                    progress=lambda status, _remaining, _total: patience.check(status),
-                    sleep=0.05,
-                )
+            _write_pages(plain, live, save)
             if wal:
                 # Somebody who reads the old content may go on for long; SQLite does it later then.
                 live.execute("PRAGMA busy_timeout = 0")
@@ -190,6 +191,59 @@ def write_over(path: Path, plain: Path, *, alone: bool) -> None:
     finally:
         if held:
             gate.release()
+
+
+def _lock_out_others(live: sqlite3.Connection, *, wal: bool) -> None:
+    """Take the whole file, and keep it until the connection is closed.
+
+    With a write-ahead log that fails when anybody else has the file open, so it is for a restore
+    that demands to be alone. https://www.sqlite.org/pragma.html#pragma_locking_mode
+    """
+    live.execute("PRAGMA locking_mode = EXCLUSIVE")
+    live.execute("BEGIN IMMEDIATE" if wal else "BEGIN EXCLUSIVE")
+    live.execute("COMMIT")
+
+
+def _write_pages(
+    plain: Path, live: sqlite3.Connection, save: Callable[[None], object] | None
+) -> None:
+    """Copy the pages; ``save`` is called between the first step, which locks, and the rest.
+
+    With a write-ahead log others go on reading the old content while the pages are written. The
+    backup API takes the write lock with its first page and keeps it to the last, and no other
+    transaction of the connection may be open then: what is to be read behind that lock has to be
+    read in between. https://www.sqlite.org/c3ref/backup_finish.html
+    """
+    patience, waiting = Patience(), save
+
+    def after_step(status: int, _remaining: int, _total: int) -> None:
+        nonlocal waiting
+        patience.check(status)
+        if waiting is not None and status == sqlite3.SQLITE_OK:
+            waiting(None)
+            waiting = None
+
+    pages = _PAGES_PER_STEP
+    if save is not None and _has_two_steps(plain) <= pages:
+        pages = 1
+    with closing(sqlite3.connect(f"file:{quote(str(plain))}?mode=ro", uri=True)) as copy:
+        copy.backup(live, pages=pages, progress=after_step, sleep=0.05)
+
+
+def _has_two_steps(plain: Path) -> int:
+    """Return the pages of a copy, at least two: a single one would be written in one step."""
+    with closing(sqlite3.connect(plain, isolation_level=None)) as connection:
+        count = "PRAGMA page_count"
+        if connection.execute(count).fetchone()[0] < 2:
+            connection.executescript("CREATE TABLE _dbkit_page (x); DROP TABLE _dbkit_page;")
+        pages = int(connection.execute(count).fetchone()[0])
+    if pages < 2:
+        raise BackupError(
+            "The backup is of an empty database, and others have the live one open. Stop them, or"
+            " remove the file.",
+            code="database.busy",
+        )
+    return pages
 
 
 def _fit_page_size(plain: Path, page_size: int) -> None:

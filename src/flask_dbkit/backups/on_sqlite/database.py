@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,16 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from ...databases.sqlite.engine import file_of
-from ..database import Contents, Database, DumpedFile, Progress, Target, not_empty
+from ..database import (
+    Contents,
+    Database,
+    DumpedFile,
+    Progress,
+    Target,
+    as_it_was,
+    not_empty,
+    save_nothing,
+)
 from ..exceptions import BackupError
 from ..manifest import Manifest
 from ..store import sync
@@ -110,8 +119,7 @@ class SQLiteDatabase(Database):
             contents=_with_details(contents, journal_mode=journal_mode),
         )
 
-    @staticmethod
-    def _copy_file(path: Path, target: Path, progress: Progress, *, compact: bool) -> str:
+    def _copy_file(self, path: Path, target: Path, progress: Progress, *, compact: bool) -> str:
         """Copy a live file, and return its journal mode."""
         with closing(open_file(path)) as source:
             journal_mode = str(source.execute("PRAGMA journal_mode").fetchone()[0])
@@ -191,7 +199,15 @@ class SQLiteDatabase(Database):
             others.append(f"{in_use} connections of this process")
         return others
 
-    def replace(self, plain: Path, manifest: Manifest, *, force: bool, jobs: int) -> None:
+    def replace(
+        self,
+        plain: Path,
+        manifest: Manifest,
+        *,
+        force: bool,
+        jobs: int,
+        save: Callable[[Database], object] = save_nothing,
+    ) -> None:
         """Put a copy in the place of this database."""
         path = self.path
         if path is None:
@@ -205,13 +221,23 @@ class SQLiteDatabase(Database):
             SQLiteFile(path).load(plain, manifest)
             return
         try:
-            write_over(path, plain, alone=not force)
+            write_over(
+                path,
+                plain,
+                alone=not force,
+                save=lambda held: save(self if held is None else _HeldFile(self, held)),
+            )
         except sqlite3.DatabaseError as error:
             code = (getattr(error, "sqlite_errorcode", 0) or 0) & 0xFF
             if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-                raise explained(error, path) from error
+                raise as_it_was(explained(error, path), str(path)) from error
             # There is no database in the file to write into, and nobody can be using one.
+            save(self)
             exchange(path, plain)
+        except BackupError as error:
+            if error.code == "database.damaged":
+                raise
+            raise as_it_was(error, str(path)) from error
 
     def set_aside(self) -> Path | None:
         """Keep a damaged database, as it is, beside itself; return where."""
@@ -225,6 +251,18 @@ class SQLiteDatabase(Database):
             if source.exists():
                 shutil.copy2(source, f"{aside}{suffix}")
         return aside
+
+
+class _HeldFile(SQLiteDatabase):
+    """A file that one connection has locked for itself, and that only this one can read."""
+
+    def __init__(self, live: SQLiteDatabase, connection: sqlite3.Connection) -> None:
+        super().__init__(live.engine, live.connect_args)
+        self._connection = connection
+
+    def _copy_file(self, path: Path, target: Path, progress: Progress, *, compact: bool) -> str:
+        copy_pages(self._connection, target, progress, pause_s=0.0)
+        return str(self._connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
 def _copy_between_writes(
