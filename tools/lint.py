@@ -37,6 +37,7 @@ def main() -> int:
         "ruff format": ["ruff", "format", "--check", "--quiet", "--diff", "."],
         "ruff check": ["ruff", "check", "--quiet", "."],
         "layers": ["lint-imports"],
+        "circles": ["python", "tools/circles.py"],
         "pages": ["python", "tools/pages.py", "--check"],
     }
     for line, python in pythons.items():

@@ -15,7 +15,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import URL
 
 from ..application import current_app_object, current_application
-from ..databases.sqlite.engine import file_of
+from ..databases import database_of, file_of
 from ..engines.flask_sqlalchemy import current_engines, given_options
 from ..engines.urls import parse_database_url, without_secrets
 from ..exceptions import closest
@@ -275,7 +275,7 @@ def age_check(config: BackupSettings, instance_path: str, binds: Iterable[str]) 
 def _located(into: str | URL) -> URL:
     """Put a relative SQLite path where Flask-SQLAlchemy looks for it: in the instance folder."""
     url = parse_database_url(into, key="--into")
-    path = file_of(url) if url.get_backend_name() == "sqlite" else None
+    path = file_of(url)
     if path is None or str(url.database).startswith("file:"):
         return url
     return url.set(database=str(Path(current_app.instance_path, path)))
@@ -336,7 +336,7 @@ def _scratch_place(store: Store, backup_id: str) -> Database:
         if error.code == "backup.unknown":
             raise
         return database_at("sqlite://")  # nothing of it will be restored
-    if manifest.dialect == "sqlite":
+    if database_of(manifest.dialect).is_embedded:
         return database_at("sqlite://")  # its scratch is a file beside the backups
     if url is not None:
         return database_at(url)

@@ -29,6 +29,7 @@ __all__ = [
     "EngineContext",
     "database_of",
     "errors_of",
+    "file_of",
     "support_for",
 ]
 
@@ -42,12 +43,15 @@ def database_of(what: Dialect | Engine | Connection | URL | str) -> Database:
     Args:
         what: Anything that belongs to one, or SQLAlchemy's name for its dialect.
     """
-    if isinstance(what, URL):
-        name = what.get_backend_name()
-    elif isinstance(what, str):
-        name = what
-    else:
-        name = what.dialect.name if isinstance(what, Connection) else what.name
+    # Asked for each time that is sent and for each transaction, so a dialect comes first.
+    name: str | None = getattr(what, "name", None)
+    if name is None:
+        if isinstance(what, URL):
+            name = what.get_backend_name()
+        elif isinstance(what, Connection):
+            name = what.dialect.name
+        else:
+            name = str(what)
     return _BY_NAME.get(name) or _unknown(name)
 
 
@@ -62,6 +66,11 @@ def errors_of(error: BaseException) -> ErrorCodes | None:
     return next(
         (each.errors for each in (SQLITE, MYSQL, POSTGRESQL) if each.errors.owns(error)), None
     )
+
+
+def file_of(url: URL) -> str | None:
+    """Return the file that a URL names, ``None`` for a server and for a database in memory."""
+    return database_of(url).engine.file_of(url)
 
 
 def support_for(url: URL) -> DatabaseSupport:

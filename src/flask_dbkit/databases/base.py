@@ -25,11 +25,12 @@ class Database:
         errors: What the errors of its drivers mean.
         is_known: Whether the library is tested with it.
         is_embedded: It is a library in this process, on a file or in memory; no server.
+        rebuilds_tables: Most changes of a table copy its rows into a new one, and drop the old.
         has_one_writer: One transaction at a time can write, whatever it writes to.
         ddl_commits: CREATE, ALTER and DROP commit what came before, and cannot be rolled back.
         snapshot_hides_commits: A plain read inside a transaction does not see a row that made
             its INSERT fail; a locking read does.
-        has_time_zones: A column can keep a point in time, whatever the session's time zone is.
+        drops_time_zones: A time is kept without its offset, and comes back without one.
         times_lose_fractions: A column of times keeps whole seconds unless it is told otherwise.
         nulls_are_largest: NULLs sort behind every value, as the SQL of an order leaves it.
         indexes_place_nulls: An index can be told where its NULLs are.
@@ -48,10 +49,11 @@ class Database:
     errors: ErrorCodes = field(default_factory=ErrorCodes)
     is_known: bool = False
     is_embedded: bool = False
+    rebuilds_tables: bool = False
     has_one_writer: bool = False
     ddl_commits: bool = False
     snapshot_hides_commits: bool = False
-    has_time_zones: bool = False
+    drops_time_zones: bool = False
     times_lose_fractions: bool = False
     nulls_are_largest: bool = False
     indexes_place_nulls: bool = False

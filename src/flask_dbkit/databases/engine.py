@@ -85,6 +85,10 @@ class DatabaseSupport:
     def install(self, engine: Engine, context: EngineContext) -> None:
         """Attach listeners to this one engine. Sends nothing and opens nothing."""
 
+    def file_of(self, url: URL) -> str | None:
+        """Return the file that a URL names, ``None`` for a server and for memory."""
+        return None
+
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the effective session settings, for ``flask dbkit info``."""
         return {}

@@ -10,8 +10,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import Pool
 
-from ..databases import support_for
-from ..databases.sqlite.engine import file_of
+from ..databases import file_of, support_for
 from .urls import without_secrets
 
 __all__ = ["EngineReport", "inspect_engine"]
@@ -60,7 +59,7 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
     """
     version, settings, status, problem = None, {}, "ok", None
     shown = without_secrets(engine.url)
-    path = file_of(engine.url) if engine.dialect.name == "sqlite" else None
+    path = file_of(engine.url)
     if path is not None and not Path(path).exists():
         status = "absent"
         problem = f"{path} does not exist yet. The first write, or db.create_all(), makes it."

@@ -7,6 +7,7 @@ would need is what is tried, and nothing is left on the server.
 
 from __future__ import annotations
 
+from ..databases import database_of
 from .on_server import ServerProbe
 from .on_sqlite import SQLiteProbe, is_probed_as_file
 from .probe import Probe, Target
@@ -16,6 +17,6 @@ __all__ = ["Probe", "Target", "probe_for"]
 
 def probe_for(target: Target) -> Probe:
     """Return the probe for a bind."""
-    if target.engine.dialect.name == "sqlite" and is_probed_as_file(target.engine):
+    if database_of(target.engine).is_embedded and is_probed_as_file(target.engine):
         return SQLiteProbe(target)
     return ServerProbe(target)

@@ -12,12 +12,12 @@ from ..support.faces import on_demand
 from .exceptions import MigrationError, MigrationLocked, RowsLost
 
 if TYPE_CHECKING:
-    from .connecting import Limits
     from .current import bind_names, find_folder
     from .environment import run_env
     from .folder import Folder
     from .lint import assured
     from .previewing import dry_run
+    from .server import Limits
     from .state import BindState, examine
     from .upgrading import downgrade, stamp, upgrade
 
@@ -41,12 +41,12 @@ __all__ = [
 
 __getattr__ = on_demand(
     __name__,
-    connecting="Limits",
     current="bind_names find_folder",
     environment="run_env",
     folder="Folder",
     lint="assured",
     previewing="dry_run",
+    server="Limits",
     state="BindState examine",
     upgrading="downgrade stamp upgrade",
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from ..databases.sqlite.engine import file_of
+from ..databases import file_of
 
 __all__ = ["bind_title", "sqlite_file", "suffix_of"]
 
@@ -27,5 +27,5 @@ def suffix_of(bind_key: str | None) -> str:
 
 def sqlite_file(engine: Engine) -> Path | None:
     """Return the file of a SQLite engine; ``None`` for memory and for servers."""
-    path = file_of(engine.url) if engine.dialect.name == "sqlite" else None
+    path = file_of(engine.url)
     return Path(path) if path is not None else None

@@ -16,6 +16,7 @@ from ..backups.current import create_backup
 from ..backups.exceptions import BackupError
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json, print_table
+from ..databases import DATABASES, database_of
 from .exceptions import MigrationError
 
 if TYPE_CHECKING:
@@ -248,7 +249,7 @@ def check(
     "--dialect",
     "dialects",
     multiple=True,
-    type=click.Choice(["mysql", "mariadb", "postgresql", "sqlite"]),
+    type=click.Choice(sorted(name for each in DATABASES for name in each.names)),
     help="Read the revisions for this database too; repeatable.",
 )
 @click.option(
@@ -355,7 +356,7 @@ def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | N
         from .binds import bind_title, sqlite_file
 
         file = sqlite_file(engine)
-        if engine.dialect.name == "sqlite" and (file is None or not _holds_data(file, engine)):
+        if database_of(engine).is_embedded and (file is None or not _holds_data(file, engine)):
             return
         if wanted is None and file is None:
             return

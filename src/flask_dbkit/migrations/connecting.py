@@ -11,8 +11,6 @@ References:
 
 from __future__ import annotations
 
-import math
-import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,33 +19,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from ..databases import database_of
+from ..databases import MYSQL, POSTGRESQL, Database, database_of
 from ..databases.statements import Kind, classify_statement, first_word
+from .on_mysql import MySQLServer
+from .on_postgresql import PostgreSQLServer
 from .on_sqlite import without_foreign_keys
+from .server import Limits, Server, Waiting
 
-__all__ = ["Limits", "MigratingConnection", "is_lock_timeout", "migrating_connection"]
+__all__ = ["MigratingConnection", "is_lock_timeout", "migrating_connection", "server_of"]
 
 _QUEUEING = frozenset({"ALTER", "CREATE", "DROP", "LOCK", "RENAME", "TRUNCATE", "REINDEX"})
-_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a migration may wait, and work. Seconds.
-
-    Attributes:
-        wait_s: For another upgrade to end; and, over all tries, for the locks of one revision.
-        lock_timeout_s: One statement for a row that somebody else changes.
-        queue_s: One statement for a whole table, which makes readers wait behind it. MariaDB
-            and MySQL count whole seconds: there it is 0 for half of ``wait_s``, then 1.
-        statement_timeout_s: One statement in all; ``None`` is no limit, whatever the
-            application has set for its requests.
-    """
-
-    wait_s: float = 30.0
-    lock_timeout_s: float = 5.0
-    queue_s: float = 0.2
-    statement_timeout_s: float | None = None
+_SERVERS: dict[Database, Server] = {POSTGRESQL: PostgreSQLServer(), MYSQL: MySQLServer()}
 
 
 @dataclass
@@ -88,17 +70,25 @@ def migrating_connection(
             stack.enter_context(target.connect()) if isinstance(target, Engine) else target
         )
         session = MigratingConnection(connection, is_external=connection.in_transaction())
-        if connection.dialect.name == "sqlite":
+        server = server_of(connection)
+        if database_of(connection).rebuilds_tables:
             if not session.is_external:
                 stack.enter_context(without_foreign_keys(connection, writes=writes))
         elif owned:
             stack.callback(_discard, connection)
-            _lift_timeouts(connection, limits)
-            stack.enter_context(_listening(connection, _Patience(connection, session, limits)))
+            if server is not None:
+                _lift_timeouts(server, connection, limits)
+                patience = _Patience(server, session, limits)
+                stack.enter_context(_listening(connection, patience))
         recorder = _Recorder(session.statements)
         event.listen(connection, "after_cursor_execute", recorder)
         stack.callback(event.remove, connection, "after_cursor_execute", recorder)
         yield session
+
+
+def server_of(connection: Connection) -> Server | None:
+    """Return what the server of a connection offers; ``None`` for a library, and if unknown."""
+    return _SERVERS.get(database_of(connection))
 
 
 def is_lock_timeout(error: BaseException, connection: Connection) -> bool:
@@ -124,23 +114,10 @@ class _Recorder:
             self._statements.append(statement)
 
 
-def _lift_timeouts(connection: Connection, limits: Limits) -> None:
+def _lift_timeouts(server: Server, connection: Connection, limits: Limits) -> None:
     """Take the limits that requests have off the session."""
-    seconds = limits.statement_timeout_s or 0
-    if connection.dialect.name == "postgresql":
-        settings = [
-            f"statement_timeout = {math.ceil(seconds * 1000)}",
-            "idle_in_transaction_session_timeout = 0",
-        ]
-    elif connection.dialect.name in ("mysql", "mariadb"):
-        if getattr(connection.dialect, "is_mariadb", False):
-            settings = [f"SESSION max_statement_time = {seconds}"]
-        else:
-            settings = [f"SESSION max_execution_time = {math.ceil(seconds * 1000)}"]
-    else:
-        return
-    for setting in settings:
-        connection.exec_driver_sql(f"SET {setting}")
+    for statement in server.lift_timeouts(connection, limits.statement_timeout_s or 0):
+        connection.exec_driver_sql(statement)
     connection.commit()
 
 
@@ -158,10 +135,8 @@ def _listening(connection: Connection, patience: _Patience) -> Iterator[None]:
 class _Patience:
     """Sets how long the next statement waits for a lock: by what waits behind it."""
 
-    def __init__(
-        self, connection: Connection, session: MigratingConnection, limits: Limits
-    ) -> None:
-        self._postgresql = connection.dialect.name == "postgresql"
+    def __init__(self, server: Server, session: MigratingConnection, limits: Limits) -> None:
+        self._server = server
         self._session, self._limits = session, limits
         self._in_force: float | None = None
         self._since = time.monotonic()
@@ -177,14 +152,7 @@ class _Patience:
             return
         raw = connection.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
         try:
-            if self._postgresql:
-                raw.execute(f"SET lock_timeout = {math.ceil(wanted * 1000)}")
-            else:
-                seconds = math.ceil(wanted)
-                raw.execute(
-                    f"SET SESSION lock_wait_timeout = {seconds},"
-                    f" SESSION innodb_lock_wait_timeout = {max(1, seconds)}"
-                )
+            raw.execute(self._server.wait_for_locks(wanted))
         finally:
             raw.close()
         self._in_force = wanted
@@ -192,15 +160,6 @@ class _Patience:
     def _seconds_for(self, statement: str) -> float:
         if first_word(statement) not in _QUEUEING:
             return self._limits.lock_timeout_s
-        if self._postgresql:
-            # It makes nobody wait, and would leave an invalid index behind: 0 is for ever.
-            # https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
-            return 0 if _CONCURRENTLY.search(statement) else self._limits.queue_s
-        # What was applied cannot be rolled back, so the revision cannot be tried again.
-        if self._session.statements:
-            return self._limits.wait_s
-        # It counts whole seconds, which are too long for readers. Not waiting at all may find the
-        # table in use each time, so that is no longer tried when half of the time is over.
-        # https://mariadb.com/kb/en/server-system-variables/#lock_wait_timeout
-        patient = time.monotonic() - self._since > self._limits.wait_s / 2
-        return self._limits.queue_s if patient else 0
+        waited_s = time.monotonic() - self._since
+        waiting = Waiting(statement, waited_s, has_applied=bool(self._session.statements))
+        return self._server.seconds_for_table(waiting, self._limits)

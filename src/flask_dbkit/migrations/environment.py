@@ -21,8 +21,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from ..databases import database_of
 from .binds import bind_title
-from .connecting import Limits, MigratingConnection, is_lock_timeout, migrating_connection
+from .connecting import MigratingConnection, is_lock_timeout, migrating_connection
 from .current import application_context, find_folder
 from .exceptions import MigrationError
 from .failures import explained, locked_out
@@ -31,6 +32,7 @@ from .locking import upgrade_lock
 from .logs import configure_logging, undisturbed_logging
 from .on_sqlite import read_versions
 from .options import context_options, writes_each_database
+from .server import Limits
 from .steps import Steps
 
 __all__ = ["MIGRATOR", "Migrator", "run_env"]
@@ -181,7 +183,7 @@ class Migrator:
     ) -> Iterator[MigratingConnection]:
         """Yield a connection that is prepared for the revisions of one database, and alone."""
         given = isinstance(target, Connection) and self.is_given(target)
-        if not given and target.dialect.name != "sqlite":
+        if not given and not database_of(target).is_embedded:
             target = self.folder.direct_engine(key) or target
         with migrating_connection(target, self._limits, writes=self._writes) as session:
             locked: Any = contextlib.nullcontext()
@@ -197,7 +199,8 @@ class Migrator:
         self, key: str | None, session: MigratingConnection, given: Mapping[str, Any]
     ) -> None:
         """Configure Alembic's context for one database."""
-        rolls_back = True if session.connection.dialect.name == "sqlite" else None
+        # Alembic believes that SQLite's does not; for others it knows best.
+        rolls_back = True if database_of(session.connection).is_embedded else None
         options = context_options(self.folder, key, given, ddl_rolls_back=rolls_back)
         self.plain_configure(connection=session.connection, **self._complete(key, session, options))
 
@@ -281,7 +284,7 @@ class Migrator:
     def _has_work(self, session: MigratingConnection, steps: Steps) -> bool:
         """Look whether there is anything to do, before SQLite's write lock is waited for."""
         context = self.environment.get_context()
-        if context.purge or context.dialect.name != "sqlite":
+        if context.purge or not database_of(context.dialect).has_one_writer:
             return True
         return steps.plan(read_versions(session.connection, context.version_table), context)
 
@@ -289,5 +292,5 @@ class Migrator:
         lost = getattr(error, "connection_invalidated", False)
         if not self._writes or session.is_external or lost:
             return False
-        applied = session.connection.dialect.name in ("mysql", "mariadb") and session.statements
+        applied = database_of(session.connection).ddl_commits and session.statements
         return not applied and is_lock_timeout(error, session.connection)

@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
+from ..databases import database_of
 from ..databases.statements import first_word
 from .binds import bind_title
-from .connecting import Limits, MigratingConnection
+from .connecting import MigratingConnection
 from .exceptions import MigrationError
 from .revisions import title_of
+from .server import Limits
 
 __all__ = ["explained", "locked_out"]
 
@@ -24,7 +26,7 @@ def explained(
     """Say what a failed revision has left behind."""
     if step is None or session.is_external or isinstance(error, MigrationError):
         return error
-    rolls_back = session.connection.dialect.name not in ("mysql", "mariadb")
+    rolls_back = not database_of(session.connection).ddl_commits
     last = 0 if rolls_back else _last_commit(session.statements)
     if last == 0 and not isinstance(error, (DBAPIError, sqlite3.Error)):
         return error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import random
 import sqlite3
 import time
@@ -12,15 +11,16 @@ from contextlib import closing, contextmanager
 
 from sqlalchemy import Connection, text
 
-from ..databases.sqlite.engine import file_of
+from ..databases import file_of
+from .connecting import server_of
 from .exceptions import MigrationLocked
+from .server import NamedLock
 
 __all__ = ["LOCK_SUFFIX", "upgrade_lock"]
 
 LOCK_SUFFIX = "-dbkit-migrate"
 """Ends the name of the side file that is locked beside a SQLite database."""
 
-_POSTGRESQL_KEY = int.from_bytes(hashlib.sha256(b"flask_dbkit.migrations").digest()[:8]) >> 1
 _LONGEST_PAUSE_S = 0.25
 
 
@@ -44,38 +44,23 @@ def upgrade_lock(connection: Connection, *, name: str, wait_s: float) -> Iterato
     Raises:
         MigrationLocked: Another upgrade did not end in time.
     """
-    if connection.dialect.name == "sqlite":
-        path = file_of(connection.engine.url)
-        context = _file_lock(path, name, wait_s) if path else contextlib.nullcontext()
-    elif connection.dialect.name == "postgresql":
-        context = _server_lock(
-            connection,
-            name,
-            wait_s,
-            take=f"SELECT pg_try_advisory_lock({_POSTGRESQL_KEY})",
-            give=f"SELECT pg_advisory_unlock({_POSTGRESQL_KEY})",
-        )
-    elif connection.dialect.name in ("mysql", "mariadb"):
-        # The name is the server's, not the database's, and at most 64 characters long.
-        database = hashlib.sha256(str(connection.engine.url.database).encode()).hexdigest()[:40]
-        context = _server_lock(
-            connection,
-            name,
-            wait_s,
-            take=f"SELECT GET_LOCK('dbkit_migrate_{database}', 0)",
-            give=f"SELECT RELEASE_LOCK('dbkit_migrate_{database}')",
-        )
+    server = server_of(connection)
+    path = file_of(connection.engine.url)
+    context: contextlib.AbstractContextManager[None]
+    if server is not None:
+        lock = server.lock(connection.engine.url.database)
+        context = _server_lock(connection, name, wait_s, lock)
     else:
-        context = contextlib.nullcontext()
+        context = _file_lock(path, name, wait_s) if path else contextlib.nullcontext()
     with context:
         yield
 
 
 @contextmanager
 def _server_lock(
-    connection: Connection, name: str, wait_s: float, *, take: str, give: str
+    connection: Connection, name: str, wait_s: float, lock: NamedLock
 ) -> Iterator[None]:
-    _poll(lambda: bool(_ask(connection, take)), name, wait_s)
+    _poll(lambda: bool(_ask(connection, lock.take)), name, wait_s)
     try:
         yield
     finally:
@@ -83,7 +68,7 @@ def _server_lock(
         if not connection.closed and not connection.invalidated:
             if connection.in_transaction():
                 connection.rollback()
-            _ask(connection, give)
+            _ask(connection, lock.give)
 
 
 def _ask(connection: Connection, statement: str) -> object:

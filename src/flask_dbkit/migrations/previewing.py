@@ -12,6 +12,7 @@ from alembic.runtime.environment import EnvironmentContext
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.pool import StaticPool
 
+from ..databases import database_of
 from ..databases.statements import Kind, classify_statement
 from .binds import bind_title, sqlite_file
 from .current import find_folder
@@ -54,7 +55,7 @@ def dry_run(revision: str = "head", *, folder: Folder | None = None) -> str:
                     starting_rev=(current or None) if as_sql else None,
                 )
 
-            render = _render_in_memory if engine.dialect.name == "sqlite" else _render_offline
+            render = _render_in_memory if database_of(engine).rebuilds_tables else _render_offline
             sql = render(plan, folder, key, engine)
             parts.append(f"-- Database {state.bind}\n\n{sql.strip()}\n")
         return "\n".join(parts)

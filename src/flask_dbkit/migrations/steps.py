@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic.runtime.migration import MigrationContext, RevisionStep
 
+from ..databases import database_of
 from .binds import bind_title, suffix_of
 from .connecting import MigratingConnection
 from .exceptions import RowsLost
@@ -107,7 +108,7 @@ class Steps:
             session.start()
         if function is None:
             return
-        if context.as_sql or session is None or context.dialect.name != "sqlite":
+        if context.as_sql or session is None or not database_of(context.dialect).rebuilds_tables:
             function()
             return
         assert context.connection is not None

@@ -12,7 +12,6 @@ from alembic.util import CommandError
 from sqlalchemy import Engine
 
 from .binds import bind_title
-from .connecting import Limits
 from .current import find_folder
 from .environment import Migrator, Report
 from .exceptions import MigrationError
@@ -21,6 +20,7 @@ from .foreign import ForeignEnvironment
 from .history import AppliedRevisions
 from .logs import undisturbed_logging
 from .revisions import title_of
+from .server import Limits
 from .state import BindState, examine
 
 __all__ = ["downgrade", "refuse", "run_environment", "stamp", "translated", "upgrade"]

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Mapped, Mapper, declared_attr, mapped_column
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlalchemy.sql import ClauseElement
 
+from ..databases import MYSQL
 from .identifiers import uuid7
 from .types import UTCDateTime
 
@@ -26,7 +27,7 @@ __all__ = ["PORTABLE_UUID", "Timestamps", "UUIDPrimaryKey", "Versioned"]
 # MariaDB; the native type puts UUIDv7 in order from 10.11.5 on.
 # https://docs.sqlalchemy.org/en/21/changelog/migration_21.html
 # https://jira.mariadb.org/browse/MDEV-29959
-PORTABLE_UUID = Uuid().with_variant(Uuid(native_uuid=False), "mysql", "mariadb")
+PORTABLE_UUID = Uuid().with_variant(Uuid(native_uuid=False), *MYSQL.names)
 
 # Declarative puts columns of equal rank in an order of its own. The key comes first and what
 # the library keeps comes last; updated_at must come after created_at, whose value it takes.

@@ -10,10 +10,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-__all__ = ["UTCDateTime"]
+from ..databases import database_of
 
-# These keep no offset: they are handed the UTC wall clock, and give it back without a zone.
-_WITHOUT_ZONE = frozenset({"sqlite", "mysql", "mariadb"})
+__all__ = ["UTCDateTime"]
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -55,7 +54,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """Choose the column type of one database."""
-        if dialect.name in {"mysql", "mariadb"}:
+        if database_of(dialect).times_lose_fractions:
             from sqlalchemy.dialects.mysql import DATETIME  # noqa: PLC0415 - only if used
 
             return dialect.type_descriptor(DATETIME(fsp=6))
@@ -93,7 +92,7 @@ class UTCDateTime(TypeDecorator[datetime]):
                 f"{self._place()} was given {value!r}, which in UTC is outside the years"
                 " 1 to 9999. Give a value inside them."
             ) from None
-        return utc.replace(tzinfo=None) if dialect.name in _WITHOUT_ZONE else utc
+        return utc.replace(tzinfo=None) if database_of(dialect).drops_time_zones else utc
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Turn what the driver returns into an aware datetime in UTC."""

@@ -16,6 +16,7 @@ MYSQL = Database(
     scopes=MySQLScopes(),
     errors=MySQLErrors(),
     is_known=True,
+    drops_time_zones=True,
     ddl_commits=True,
     snapshot_hides_commits=True,
     times_lose_fractions=True,

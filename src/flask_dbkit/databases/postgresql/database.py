@@ -16,7 +16,6 @@ POSTGRESQL = Database(
     scopes=PostgreSQLScopes(),
     errors=PostgreSQLErrors(),
     is_known=True,
-    has_time_zones=True,
     nulls_are_largest=True,
     indexes_place_nulls=True,
     row_values_use_index=True,

@@ -97,6 +97,10 @@ class SQLite(DatabaseSupport):
             prepare(fairy.dbapi_connection, fairy.info)
             fairy.close()
 
+    def file_of(self, url: URL) -> str | None:
+        """Return the file that a URL names, ``None`` for a database in memory."""
+        return file_of(url)
+
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the pragmas in force on this connection."""
         raw: Any = connection.connection.dbapi_connection
