@@ -21,7 +21,7 @@ from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import Session, composite, mapped_column, synonym
 from sqlalchemy.orm.attributes import flag_modified
 
-from flask_dbkit import Timestamps, Versioned, declarative_base
+from flask_dbkit import Timestamps, Versioned, declarative_base, get_or_create, upsert
 from flask_dbkit.models.types import UTCDateTime
 from tests.support.databases import Database
 
@@ -269,6 +269,68 @@ def test_what_is_stored_is_the_same_with_and_without_the_mixins(
                 if stored[kept] != stored[plain] or moved != (changed, changed):
                     wrong.append((engine.driver, load.__name__, attribute, old, new, stored, moved))
     assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_an_upsert_stores_what_an_update_stores(
+    database: Database, engines: list[sa.Engine]
+) -> None:
+    """The comparison inside the statement is no coarser than that of a flush."""
+    on_postgresql = database.name == "postgresql"
+    plain, kept = _models(TYPES | (POSTGRESQL_TYPES if on_postgresql else {}))
+    plain.metadata.create_all(engines[0])
+    wrong = []
+    for engine in engines:
+        for attribute, old, new in ASSIGNED + (POSTGRESQL_ASSIGNED if on_postgresql else []):
+            before = _store(engine, kept, attribute, old)
+            expected = _store(engine, plain, attribute, new)
+            with Session(engine) as session:
+                row = {"id": 1, attribute: new}
+                (obj,) = upsert(kept, [row], by="id", session=session)
+                stored = _raw(session, kept, attribute)
+                moved = obj.version > 1, obj.updated_at > obj.created_at
+                session.rollback()
+            changed = stored != before
+            if attribute != "pickled" and (stored != expected or moved != (changed, changed)):
+                wrong.append((engine.driver, attribute, old, new, stored, expected, moved))
+    assert not wrong, "\n".join(map(str, wrong))
+
+
+def test_keys_of_any_type_find_their_row(database: Database, engines: list[sa.Engine]) -> None:
+    """Also those that Python cannot hash, compare or tell apart."""
+    on_postgresql = database.name == "postgresql"
+    base: Any = declarative_base()
+    keys: dict[str, tuple[Any, list[Any]]] = {
+        "vector": (VectorText, [Vector([1, 2]), Vector([1]), Vector([1, 2])]),
+        "decimal": (DecimalText, [Decimal("1.0"), Decimal("1.00"), Decimal("1.0")]),
+    }
+    if on_postgresql:
+        keys["list"] = (sa.ARRAY(sa.Integer), [[1, 2], [3], [1, 2]])
+        keys["lists"] = (sa.ARRAY(sa.Text, dimensions=2), [[["a"]], [["b"]], [["a"]]])
+        keys["doc"] = (postgresql.JSONB, [{"a": 1}, {"a": True}, {"a": 1}])
+
+    class Thing(base):
+        id = mapped_column(sa.Integer, primary_key=True)
+        text = mapped_column(sa.String(10))
+        other = mapped_column(sa.ARRAY(sa.JSON) if on_postgresql else sa.JSON)
+
+    for name, (type_, _) in keys.items():
+        setattr(Thing, name, mapped_column(type_, unique=True))
+    base.metadata.create_all(engines[0])
+    for engine in engines:
+        for name, (_, values) in keys.items():
+            with Session(engine) as session:
+                for text in "ab":
+                    rows = [
+                        {name: value, "text": f"{text}{number}", "other": [{"a": text}]}
+                        for number, value in enumerate(values)
+                    ]
+                    one, two, again = upsert(Thing, rows, by=name, session=session)
+                    assert one is again, name
+                    assert (one.text, two.text) == (f"{text}2", f"{text}1"), name
+                    assert one.other == [{"a": text}]
+                assert session.scalar(select(sa.func.count(getattr(Thing, name)))) == 2
+                found, created = get_or_create(Thing, session=session, **{name: values[0]})
+                assert (found, created) == (one, False)
 
 
 def _in_place(obj: Any) -> None:

@@ -32,9 +32,11 @@ from sqlalchemy.orm import (
     Session,
     column_property,
     mapped_column,
+    orm_insert_sentinel,
     relationship,
     scoped_session,
     sessionmaker,
+    synonym,
     with_loader_criteria,
 )
 
@@ -688,6 +690,82 @@ def test_every_kind_of_onupdate_is_applied(db_session: Session) -> None:
     assert (two.plain, two.called) == ("changed", 1)
 
 
+def _told(context: Any) -> str:
+    parameters = context.get_current_parameters()
+    assert context.current_parameters == parameters
+    return f"{context.current_column.key}: {parameters['n']}"
+
+
+def test_an_onupdate_may_look_at_the_row_and_the_database(db_session: Session) -> None:
+    """Functions of the context, sequences and expressions of the old row, as in an UPDATE."""
+    base = declarative_base()
+    on_sqlite = db_session.get_bind().dialect.name == "sqlite"
+
+    class Note(base):
+        __table_args__ = (UniqueConstraint("a", "b"),)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        a: Mapped[int]
+        b: Mapped[str] = mapped_column(String(5))
+        n: Mapped[int]
+        first: Mapped[str] = mapped_column(
+            String(20), default=lambda context: f"n: {context.get_current_parameters()['n']}"
+        )
+        told: Mapped[str | None] = mapped_column(String(20), onupdate=_told)
+        repeated: Mapped[str | None] = mapped_column(
+            String(20), onupdate=lambda context: context.get_current_parameters()["told"]
+        )
+        asked: Mapped[int | None] = mapped_column(
+            onupdate=lambda context: context.connection.scalar(select(7))
+        )
+        shared: Mapped[str | None] = mapped_column(
+            String(20), onupdate=lambda context: context.dialect.name
+        )
+        older: Mapped[int | None]
+        counter: Mapped[int] = mapped_column(default=1)
+        ticket: Mapped[int | None] = mapped_column(
+            onupdate=None if on_sqlite else sa.Sequence("tickets", start=1)
+        )
+
+    counter = Note.__table__.c.counter
+    counter.onupdate = sa.ColumnDefault(counter + 10, for_update=True)
+    older = Note.__table__.c.older
+    older.onupdate = sa.ColumnDefault(Note.__table__.c.n, for_update=True)
+    base.metadata.create_all(db_session.connection())
+    keys = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": "z"}]
+    for n in (1, 2):
+        rows = [{**key, "n": n * key["a"]} for key in keys]
+        notes = upsert(Note, rows, by=("a", "b"), session=db_session)
+        assert [note.first for note in notes] == ["n: 1", "n: 2", "n: 3"]
+    assert [note.told for note in notes] == ["told: 2", "told: 4", "told: 6"]
+    assert [note.repeated for note in notes] == ["told: 2", "told: 4", "told: 6"]
+    assert [note.older for note in notes] == [1, 2, 3]
+    assert {(note.asked, note.counter) for note in notes} == {(7, 11)}
+    assert {note.shared for note in notes} == {db_session.get_bind().dialect.name}
+    assert on_sqlite or len({note.ticket for note in notes} - {None}) == 3
+    upsert(Note, rows, by=("a", "b"), session=db_session)  # equal: nothing moves
+    given = {**keys[0], "n": 9, "told": "given"}
+    (note,) = upsert(Note, [given], by=("a", "b"), update="told", session=db_session)
+    assert (note.told, note.repeated, note.n, note.counter) == ("given", "given", 2, 21)
+    upsert(Note, [{**keys[0], "n": 99}], by=("a", "b"), update=(), session=db_session)
+    assert (note.n, note.counter) == (2, 21)
+
+
+def test_a_table_with_a_sentinel_column_is_written(db_session: Session) -> None:
+    """A sentinel belongs to SQLAlchemy's own INSERT of many rows."""
+    base = declarative_base()
+
+    class Note(base):
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(5), unique=True)
+        n: Mapped[int]
+        sentinel: Mapped[int | None] = orm_insert_sentinel()
+
+    base.metadata.create_all(db_session.connection())
+    for n in (1, 2):
+        rows = [{"name": "a", "n": n}, {"name": "b", "n": n}]
+        assert [note.n for note in upsert(Note, rows, by="name", session=db_session)] == [n, n]
+
+
 def test_a_key_made_by_the_mixin_stays(db_session: Session) -> None:
     """A row that is there keeps its UUID, whatever was made for the attempt to insert."""
     base = declarative_base()
@@ -771,13 +849,12 @@ def test_a_callable_default_is_called_only_for_a_new_row(db_session: Session) ->
 def test_a_lookup_may_name_a_relationship(db_session: Session) -> None:
     """The object on the other side may be new, or nobody."""
     author = Author(name="Ann")
-    book, created = get_or_create(Book, {"slug": "sea"}, session=db_session, author=author)
+    book, created = get_or_create(Book, session=db_session, author=author, slug="sea")
     assert created
     assert book.author is author
     assert author.books == [book]
-    assert get_or_create(Book, session=db_session, author=author) == (book, False)
     assert get_or_create(Book, session=db_session, author=author, slug="sea") == (book, False)
-    alone, created = get_or_create(Book, {"slug": "solo"}, session=db_session, author=None)
+    alone, created = get_or_create(Book, session=db_session, author=None, slug="solo")
     assert (alone.author, created) == (None, True)
 
 
@@ -785,20 +862,16 @@ def test_a_lookup_may_be_null_or_a_hybrid(db_session: Session) -> None:
     """Whatever the model can compare with ``==``."""
     book, created = get_or_create(Book, session=db_session, slug="sea", title=None)
     assert created
-    assert get_or_create(Book, session=db_session, title=None) == (book, False)
-    assert get_or_create(Book, session=db_session, initial=None) == (book, False)
+    assert get_or_create(Book, session=db_session, isbn=None) == (book, False)
+    assert get_or_create(Book, session=db_session, slug="sea", initial=None) == (book, False)
 
 
 def test_several_matches_are_an_error(db_session: Session) -> None:
-    """A lookup that is not unique must not pick one at random."""
-    upsert(
-        Book,
-        [{"slug": "a", "pages": 1}, {"slug": "b", "pages": 1}],
-        by="slug",
-        session=db_session,
-    )
+    """A lookup that is not unique, as NULL is not, must not pick one at random."""
+    rows = [{"slug": "a", "pages": 1}, {"slug": "b", "pages": 1}]
+    upsert(Book, rows, by="slug", session=db_session)
     with pytest.raises(MultipleResultsFound):
-        get_or_create(Book, session=db_session, pages=1)
+        get_or_create(Book, session=db_session, isbn=None)
 
 
 def test_an_object_that_is_only_in_the_session_is_found(db_session: Session) -> None:
@@ -913,6 +986,84 @@ def test_a_mistake_in_the_lookup_is_told_before_any_sql(
     with pytest.raises(ValueError, match=words):
         get_or_create(Book, defaults, session=db_session, **by)
     assert sent == []
+
+
+NeverMade: Any = declarative_base()
+
+
+class Host(NeverMade):
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Event(NeverMade):
+    __table_args__ = (
+        UniqueConstraint("place", "author_id"),
+        Index("ix_event_open", "title", unique=True, postgresql_where=sa.text("ended IS NULL")),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column("no", unique=True)
+    title: Mapped[str | None] = mapped_column(String(20))
+    name: Mapped[str | None] = mapped_column(String(20))
+    place: Mapped[str | None] = mapped_column(String(20))
+    ended: Mapped[bool | None]
+    author_id: Mapped[int | None] = mapped_column(ForeignKey(Host.id))
+    author: Mapped[Host | None] = relationship()
+    nr = synonym("number")
+    kind: Mapped[str] = mapped_column(String(10))
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "event"}  # noqa: RUF012
+
+
+Index("ix_event_lower", func.lower(Event.name), unique=True)
+
+
+class Concert(Event):
+    id: Mapped[int] = mapped_column(ForeignKey(Event.id), primary_key=True)
+    band: Mapped[str | None] = mapped_column(String(20))
+    stage: Mapped[str | None] = mapped_column(String(20), unique=True)
+    __mapper_args__ = {"polymorphic_identity": "concert"}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("names", "covered"),
+    [
+        ("id", True),
+        ("number", True),
+        ("nr", True),
+        ("stage", True),
+        ("title band stage", True),
+        ("place author", True),
+        ("place author_id", True),
+        ("author", False),
+        ("place", False),
+        ("band", False),
+        ("name", False),
+        ("title", "not postgresql"),
+        ("title ended", "not postgresql"),
+    ],
+)
+def test_a_lookup_has_to_be_covered_by_a_unique_key(names: str, covered: bool | str) -> None:
+    """Two callers at once would each insert a row, and nobody would ever know.
+
+    Inherited columns, synonyms, other column names and relationships count; a part of a key, a
+    partial index and one of an expression do not.
+    """
+    for url in ("sqlite://", "postgresql+psycopg://", "mysql+pymysql://"):
+        session = Session(sa.create_engine(url), autoflush=False)
+        may_write = covered if isinstance(covered, bool) else "postgresql" not in url
+        by = dict.fromkeys(names.split())
+        sa.event.listen(session, "do_orm_execute", _stop)
+        words = r"looks for .* covers: two callers .* Add UniqueConstraint\('.* or \(number\) or"
+        error, match = (Sent, None) if may_write else (ValueError, words)
+        with pytest.raises(error, match=match):
+            get_or_create(Concert, session=session, **by)
+
+
+class Sent(Exception):
+    """A statement would have been sent."""
+
+
+def _stop(state: Any) -> None:
+    raise Sent
 
 
 @pytest.mark.backends("sqlite-memory")

@@ -4,18 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Integer, Table, UniqueConstraint
+from sqlalchemy import Column, Integer, Table
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import InstrumentedAttribute, Mapper, QueryableAttribute, class_mapper
 
+from ..models.stored_values import StoredValues
 from .rows import RowGroup, is_sql
+from .unique_keys import answerable_keys
 
-__all__ = ["AttributeNames", "ModelTable", "check_name"]
+__all__ = ["AttributeNames", "Key", "KeyValues", "ModelTable", "check_name"]
 
 AttributeNames = str | InstrumentedAttribute[Any] | Iterable[str | InstrumentedAttribute[Any]]
+
+
+KeyValues = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """The attributes that tell whether a row is there.
+
+    Attributes:
+        names: Their names.
+        stored: How the database keeps the values of each.
+    """
+
+    names: tuple[str, ...]
+    stored: tuple[StoredValues, ...]
+
+    def values(self, row: Mapping[str, Any]) -> KeyValues:
+        """Return the values a row gives for them."""
+        return tuple(row[name] for name in self.names)
+
+    def identity(self, values: KeyValues) -> tuple[Hashable, ...]:
+        """Return what is equal for keys that are stored alike, whatever Python compares."""
+        return tuple(stored.key(value) for stored, value in zip(self.stored, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,11 @@ class ModelTable:
         for name in names:
             check_name(self.mapper, name, self.columns, what)
         return names
+
+    def key(self, names: tuple[str, ...], dialect: Dialect) -> Key:
+        """Return attributes as a key on one database."""
+        stored = (StoredValues.of(self.columns[name].type, dialect) for name in names)
+        return Key(names, tuple(stored))
 
     def check_unique(self, key: tuple[str, ...]) -> None:
         """Refuse a key that the database does not keep unique."""
@@ -146,24 +178,7 @@ class ModelTable:
 
     def _unique_keys(self) -> list[tuple[str, ...]]:
         """Return every set of attributes that ``ON CONFLICT`` can name."""
-        found: list[Sequence[Any]] = [list(self.table.primary_key.columns)]
-        found += [
-            list(constraint.columns)
-            for constraint in self.table.constraints
-            # A deferrable one is checked too late to be answered.
-            if isinstance(constraint, UniqueConstraint) and not constraint.deferrable
-        ]
-        found += [
-            list(index.expressions)
-            for index in self.table.indexes
-            # Part of the rows, or part of a value: unique only within it.
-            if index.unique
-            and not any(
-                value is not None
-                for option, value in index.dialect_kwargs.items()
-                if option.endswith(("_where", "_length"))
-            )
-        ]
+        found = answerable_keys(self.table)
         keys = {self._attributes(columns): len(columns) for columns in found}
         return sorted(key for key, length in keys.items() if key and len(key) == length)
 

@@ -9,15 +9,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Column, Table, literal
+from sqlalchemy import (
+    Column,
+    Connection,
+    String,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    literal,
+    type_coerce,
+)
 from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeEngine
 
-from .rows import Execute, RowGroup, Rows, any_differs, is_sql
+from .rows import AsBytes, Execute, Expression, RowGroup, Rows, any_differs, is_sql
+from .stamps import Stamps, stamps_for
 
 __all__ = ["write"]
 
 
-def write(dialect: Dialect, group: RowGroup, rows: Rows, execute: Execute) -> bool:
+def write(connection: Connection, group: RowGroup, rows: Rows, execute: Execute) -> bool:
     """Insert the rows whose key is new and update the others, where a value differs.
 
     The statement names the key whose conflict it answers. A conflict on any other key is an
@@ -26,17 +38,19 @@ def write(dialect: Dialect, group: RowGroup, rows: Rows, execute: Execute) -> bo
     Returns:
         ``False``: a snapshot hides nothing from the statement that reads the rows back.
     """
+    dialect = connection.dialect
     statement = _insert(dialect, group.table)
     if not group.assigned:
         execute(statement.on_conflict_do_nothing(index_elements=group.key), rows)
         return False
     new = statement.excluded
+    stamps = stamps_for(group, rows, connection)
     answering = statement.on_conflict_do_update(
         index_elements=group.key,
-        set_=_assignments(group, new),
-        where=any_differs(group, new, dialect),
+        set_=_assignments(group, new, stamps),
+        where=any_differs(group, new, dialect, _as_bytes(dialect)),
     )
-    execute(answering, rows)
+    execute(answering, [{**row, **_own(stamps, index)} for index, row in enumerate(rows)])
     return False
 
 
@@ -50,10 +64,32 @@ def _insert(dialect: Dialect, table: Table) -> Any:
     return postgresql.insert(table)
 
 
-def _assignments(group: RowGroup, new: Any) -> dict[Column[Any], Any]:
+def _as_bytes(dialect: Dialect) -> AsBytes:
+    def on_sqlite(kind: TypeEngine[Any], value: Expression) -> Expression:
+        return type_coerce(value, String).collate("BINARY")  # only texts are compared by it
+
+    def on_postgresql(kind: TypeEngine[Any], value: Expression) -> Expression:
+        # Every type has a text: https://www.postgresql.org/docs/current/sql-createcast.html
+        return cast(value, Text).collate("C")
+
+    return on_sqlite if dialect.name == "sqlite" else on_postgresql
+
+
+def _assignments(group: RowGroup, new: Any, stamps: Stamps) -> dict[Column[Any], Any]:
     values: dict[Column[Any], Any] = {column: new[column.key] for column in group.assigned}
-    for column, stamp in group.stamps():
+    for column, stamp in stamps.shared.items():
         values[column] = stamp if is_sql(stamp) else literal(stamp, column.type)
+    for column in stamps.own:
+        values[column] = bindparam(_name(column), type_=column.type)
     if group.version is not None:
         values[group.version] = group.counted()
     return values
+
+
+def _own(stamps: Stamps, index: int) -> dict[str, Any]:
+    return {_name(column): value for column, value in stamps.own_of_row(index).items()}
+
+
+def _name(column: Column[Any]) -> str:
+    """Return the parameter of a row's own value for a column with an ``onupdate``."""
+    return f"dbkit_onupdate_{column.key}"

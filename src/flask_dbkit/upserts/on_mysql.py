@@ -13,23 +13,40 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Integer, and_, case, insert, literal, literal_column, select
+from sqlalchemy import (
+    JSON,
+    BindParameter,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    Text,
+    and_,
+    case,
+    cast,
+    insert,
+    literal,
+    literal_column,
+    select,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import Executable
+from sqlalchemy.sql.visitors import replacement_traverse
 from sqlalchemy.types import TypeEngine
 
 from .rows import Execute, Expression, RowGroup, Rows, any_differs, is_sql
+from .stamps import NO_STAMPS, stamps_for
 
 __all__ = ["write"]
 
 _ELSEWHERE, _SAME = "@dbkit_elsewhere", "@dbkit_same"
 
 
-def write(dialect: Dialect, group: RowGroup, rows: Rows, execute: Execute) -> bool:
+def write(connection: Connection, group: RowGroup, rows: Rows, execute: Execute) -> bool:
     """Insert the rows whose key is new and update the others, where a value differs.
 
     Raises:
@@ -41,13 +58,20 @@ def write(dialect: Dialect, group: RowGroup, rows: Rows, execute: Execute) -> bo
         Whether a row had these values already, and so was not written: a snapshot older than
         the call may show it as it was.
     """
-    answering = _answering_insert(dialect, group)
-    counted = answering.send(rows, execute)
-    if counted.elsewhere:
-        for row in rows:
-            if answering.send([row], execute).elsewhere:
-                execute(insert(group.table), [row])
-    return bool(counted.same)
+    stamps = stamps_for(group, rows, connection) if group.assigned else NO_STAMPS
+    batches: list[tuple[Rows, Mapping[Column[Any], Any]]] = [(rows, stamps.shared)]
+    if stamps.own:  # the statement has no place for them but variables: one row at a time
+        batches = [([row], stamps.of_row(index)) for index, row in enumerate(rows)]
+    same = 0
+    for some, values in batches:
+        answering = _answering_insert(connection.dialect, group, values)
+        counted = answering.send(some, execute)
+        same += counted.same
+        if counted.elsewhere:
+            for row in some:
+                if answering.send([row], execute).elsewhere:
+                    execute(insert(group.table), [row])
+    return bool(same)
 
 
 class _Counted(NamedTuple):
@@ -86,8 +110,18 @@ class _Variables:
     def keep(self, value: Any, type_: TypeEngine[Any]) -> Expression:
         """Return a variable that will hold ``value``."""
         name = f"@dbkit_{len(self.values)}"
-        self.values[name] = value if is_sql(value) else literal(value, type_)
+        self.values[name] = literal(value, type_)
         return literal_column(name, type_)
+
+    def keep_parameters(self, expression: Any) -> Any:
+        """Return an SQL expression that has variables in place of its parameters."""
+
+        def replace(element: Any, **_: Any) -> Expression | None:
+            if isinstance(element, BindParameter):
+                return self.keep(element.effective_value, element.type)
+            return None
+
+        return replacement_traverse(expression, {}, replace)
 
     def prepare(self) -> Executable:
         """Return the statement that sets them, and the counters to zero."""
@@ -100,17 +134,19 @@ class _Variables:
         )
 
 
-def _answering_insert(dialect: Dialect, group: RowGroup) -> _AnsweringInsert:
+def _answering_insert(
+    dialect: Dialect, group: RowGroup, stamps: Mapping[Column[Any], Any]
+) -> _AnsweringInsert:
     from sqlalchemy.dialects import mysql  # noqa: PLC0415 - only if used
 
     statement = mysql.insert(group.table)
     new = statement.inserted
     meant = and_(*(column.is_not_distinct_from(new[column.key]) for column in group.key))
-    changed = and_(meant, any_differs(group, new, dialect))
+    changed = and_(meant, any_differs(group, new, dialect, _as_bytes))
     variables = _Variables()
     assignments = [_count_key(group, meant, changed)]
     if group.assigned:
-        assignments += _moves(group, changed, variables)
+        assignments += _moves(group, stamps, changed, variables)
         assignments += [
             (column.key, case((meant, new[column.key]), else_=column)) for column in group.assigned
         ]
@@ -129,17 +165,30 @@ def _count_key(group: RowGroup, meant: Expression, changed: Expression) -> tuple
 
 
 def _moves(
-    group: RowGroup, changed: Expression, variables: _Variables
+    group: RowGroup,
+    stamps: Mapping[Column[Any], Any],
+    changed: Expression,
+    variables: _Variables,
 ) -> Iterator[tuple[str, Any]]:
     """Yield what moves on with a change: the version, and columns with an ``onupdate``."""
     counted = group.counted()
     if group.version is not None and counted is not None:
         if group.next_version is not None:
-            counted = variables.keep(counted, group.version.type)
+            counted = variables.keep(group.next_version, group.version.type)
         yield group.version.key, case((changed, counted), else_=group.version)
-    for column, stamp in group.stamps():
-        value = variables.keep(stamp, column.type)
+    for column, stamp in stamps.items():
+        value = (
+            variables.keep_parameters(stamp)
+            if is_sql(stamp)
+            else variables.keep(stamp, column.type)
+        )
         yield column.key, case((changed, value), else_=column)
+
+
+def _as_bytes(kind: TypeEngine[Any], value: Expression) -> Expression:
+    # MySQL makes bytes of a document only by way of its text.
+    # https://dev.mysql.com/doc/refman/8.4/en/json.html#json-converting-between-types
+    return cast(cast(value, Text) if isinstance(kind, JSON) else value, LargeBinary)
 
 
 def _counting(name: str, result: Expression) -> Expression:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,15 +10,13 @@ from sqlalchemy import Select, select, tuple_, union_all
 from sqlalchemy.orm import Mapper, Session, lazyload
 from sqlalchemy.sql import ColumnElement, Executable
 
-from .model_table import ModelTable
+from .model_table import Key, KeyValues, ModelTable
 
 __all__ = ["RowReader", "read_locked", "snapshot_hides_commits"]
 
 _SNAPSHOT_DIALECTS = frozenset({"mysql", "mariadb"})
 _KEYS_PER_UNION = 100
 _KEYS_PER_SELECT = 400  # older SQLite allows 999 parameters in a statement
-
-KeyValues = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -28,32 +26,33 @@ class RowReader:
     Attributes:
         session: Sends the statements.
         target: The class to load.
-        key: The names of the key's attributes.
+        key: What tells its rows apart.
     """
 
     session: Session
     target: ModelTable
-    key: tuple[str, ...]
+    key: Key
 
-    def read(self, wanted: list[KeyValues], *, locking: bool) -> dict[KeyValues, Any]:
+    def read(self, wanted: Mapping[Hashable, KeyValues], *, locking: bool) -> dict[Hashable, Any]:
         """Load one object per key.
 
         Args:
-            wanted: The values of the keys.
+            wanted: The values of the keys, by their identity.
             locking: Whether only a locking read is sure to show the rows as they are now.
 
         Raises:
             ValueError: A row cannot be found by its key.
         """
-        objects: dict[KeyValues, Any] = {}
+        objects: dict[Hashable, Any] = {}
         select_ = self._point_by_point if locking else self._listed
-        step = (_KEYS_PER_UNION if locking else _KEYS_PER_SELECT) // len(self.key)
-        for start in range(0, len(wanted), step):
-            for obj in self._fetch(select_(wanted[start : start + step])):
-                objects[tuple(getattr(obj, name) for name in self.key)] = obj
-        for values in wanted:
-            if values not in objects:
-                objects[values] = self._read_one(values)
+        step = (_KEYS_PER_UNION if locking else _KEYS_PER_SELECT) // len(self.key.names)
+        for some in _chunks(list(wanted.values()), step):
+            for obj in self._fetch(select_(some)):
+                found = tuple(getattr(obj, name) for name in self.key.names)
+                objects[self.key.identity(found)] = obj
+        for identity, values in wanted.items():
+            if identity not in objects:
+                objects[identity] = self._read_one(values)
         return objects
 
     def _read_one(self, values: KeyValues) -> Any:
@@ -67,10 +66,11 @@ class RowReader:
             statement = read_locked(statement)
         found = self._fetch(statement)
         if len(found) != 1:
+            given = dict(zip(self.key.names, values, strict=True))
             raise ValueError(
-                f"The row with {dict(zip(self.key, values, strict=True))!r} cannot be read back"
-                f" as {self.target.mapper.class_.__name__}: it belongs to another class of the"
-                " same table, is hidden by loader criteria, or the database changed its key, as"
+                f"The row with {given!r} cannot be read back as"
+                f" {self.target.mapper.class_.__name__}: it belongs to another class of the same"
+                " table, is hidden by loader criteria, or the database changed its key, as"
                 " rounding does. Nothing was written."
             )
         return found[0]
@@ -86,15 +86,15 @@ class RowReader:
         return getattr(self.target.mapper.class_, name)
 
     def _equal(self, values: KeyValues) -> list[ColumnElement[bool]]:
-        pairs = zip(self.key, values, strict=True)
+        pairs = zip(self.key.names, values, strict=True)
         return [self._attribute(name) == value for name, value in pairs]
 
     def _listed(self, some: list[KeyValues]) -> Executable:
-        if len(self.key) == 1:
+        if len(self.key.names) == 1:
             return self._plain().where(
-                self._attribute(self.key[0]).in_([values[0] for values in some])
+                self._attribute(self.key.names[0]).in_([values[0] for values in some])
             )
-        return self._plain().where(tuple_(*map(self._attribute, self.key)).in_(some))
+        return self._plain().where(tuple_(*map(self._attribute, self.key.names)).in_(some))
 
     def _point_by_point(self, some: list[KeyValues]) -> Executable:
         # A locking read with a list may be done as a scan of the table, which waits for rows
@@ -103,6 +103,11 @@ class RowReader:
         model = self.target.mapper.class_
         parts = [read_locked(select(model).where(*self._equal(values))).limit(1) for values in some]
         return cast("Executable", self._plain().from_statement(union_all(*parts)))
+
+
+def _chunks(values: list[KeyValues], size: int) -> Iterator[list[KeyValues]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def read_locked(statement: Select[Any]) -> Select[Any]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    JSON,
+    Boolean,
     Column,
+    Date,
+    DateTime,
+    Float,
+    Integer,
+    Interval,
     LargeBinary,
-    String,
+    Numeric,
     Table,
-    Text,
-    cast,
+    Time,
+    Uuid,
     false,
     literal,
     literal_column,
@@ -21,12 +26,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect, Result
 from sqlalchemy.sql import ClauseElement, ColumnElement, Executable
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 __all__ = ["Execute", "Expression", "RowGroup", "Rows", "any_differs", "is_sql"]
 
 Expression = ColumnElement[Any]
 Rows = Sequence[Mapping[str, Any]]
+AsBytes = Callable[[TypeEngine[Any], Expression], Expression]
 Execute = Callable[[Executable, Any], Result[Any]]
 """Runs a statement with one mapping of parameters, with a list of them, or with ``None``."""
 
@@ -49,21 +55,6 @@ class RowGroup:
     version: Column[Any] | None = None
     next_version: Any = None
 
-    def stamps(self) -> Iterator[tuple[Column[Any], Any]]:
-        """Yield the columns with an ``onupdate`` that nobody assigned, and its value.
-
-        ``ON CONFLICT DO UPDATE`` does not apply it by itself:
-        https://docs.sqlalchemy.org/en/20/dialects/postgresql.html#the-set-clause
-        """
-        for column in self.table.columns:
-            default = column.onupdate
-            if default is None or column in {*self.key, *self.assigned, self.version}:
-                continue
-            if default.is_callable:
-                yield column, default.arg(None)  # type: ignore[attr-defined]
-            elif default.is_scalar or default.is_clause_element:
-                yield column, default.arg  # type: ignore[attr-defined]
-
     def counted(self) -> Expression | None:
         """Return the next version, as SQL."""
         if self.version is None:
@@ -78,38 +69,33 @@ def is_sql(value: object) -> bool:
     return isinstance(value, ClauseElement)
 
 
-def any_differs(group: RowGroup, new: Any, dialect: Dialect) -> Expression:
-    """Return whether one of the assigned columns would change.
+def any_differs(group: RowGroup, new: Any, dialect: Dialect, as_bytes: AsBytes) -> Expression:
+    """Return whether something else would be stored in one of the assigned columns.
 
     Args:
         group: The rows to be written.
         new: The values that the statement brings, by column key.
         dialect: The database they go to.
+        as_bytes: How this database compares what it has stored, and not what it means: a
+            column without regard to case calls "sea" and "Sea" equal, and ``numeric`` 1.0 and
+            1.00; the type ``json`` cannot be compared at all.
     """
-    differing = (_differs(column, new[column.key], dialect) for column in group.assigned)
-    return or_(false(), *differing)
+
+    def differs(column: Column[Any]) -> Expression:
+        left: Expression = column
+        right: Expression = new[column.key]
+        kind = column.type.dialect_impl(dialect)
+        while isinstance(kind, TypeDecorator) and not isinstance(kind, Interval):
+            kind = kind.impl_instance.dialect_impl(dialect)
+        if not _is_plain(kind):
+            left, right = as_bytes(kind, left), as_bytes(kind, right)
+        return left.is_distinct_from(right)
+
+    return or_(false(), *map(differs, group.assigned))
 
 
-def _differs(column: Column[Any], other: Expression, dialect: Dialect) -> Expression:
-    """Compare two values of a column as the bytes they are, with NULL as a value.
-
-    A column that compares without regard to case would call "sea" and "Sea" equal, and the
-    correction would be lost.
-    """
-    kind = column.type.dialect_impl(dialect)
-    if isinstance(kind, TypeDecorator):
-        kind = kind.impl_instance
-    left: Expression = column
-    right = other
-    if isinstance(kind, JSON) and dialect.name == "postgresql":
-        # The type json has no equality operator.
-        # https://www.postgresql.org/docs/current/functions-json.html
-        left, right = cast(left, Text), cast(right, Text)
-    elif isinstance(kind, String):
-        if dialect.name == "sqlite":
-            left, right = left.collate("BINARY"), right.collate("BINARY")
-        elif dialect.name == "postgresql":
-            left, right = (cast(side, Text).collate("C") for side in (left, right))
-        else:
-            left, right = (cast(side, LargeBinary) for side in (left, right))
-    return left.is_distinct_from(right)
+def _is_plain(kind: TypeEngine[Any]) -> bool:
+    """Tell whether values of a type that are equal are stored alike."""
+    if isinstance(kind, Numeric) and not isinstance(kind, Float):
+        return kind.scale is not None
+    return isinstance(kind, (Integer, Boolean, Date, DateTime, Time, Float, LargeBinary, Uuid))

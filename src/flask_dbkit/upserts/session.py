@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect as python_inspect
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -20,9 +19,10 @@ from sqlalchemy.orm import Mapper, RelationshipDirection, Session, class_mapper
 from sqlalchemy.sql import Executable
 
 from . import on_conflict, on_mysql
-from .model_table import AttributeNames, ModelTable, check_name
+from .model_table import AttributeNames, Key, ModelTable, check_name
 from .reading import RowReader, read_locked, snapshot_hides_commits
 from .rows import Execute, RowGroup, Rows
+from .unique_keys import check_covered
 
 __all__ = ["AttributeNames", "get_or_create", "upsert"]
 
@@ -42,8 +42,9 @@ def get_or_create(
     """Return the row that matches ``by``, or insert it.
 
     Sends one ``SELECT``. If it finds nothing: ``SAVEPOINT``, ``INSERT``, ``RELEASE``; and if
-    somebody else was faster, ``ROLLBACK TO`` and the ``SELECT`` again. That somebody else can
-    be noticed only if ``by`` has a unique constraint: without one there may be two rows.
+    somebody else was faster, ``ROLLBACK TO`` and the ``SELECT`` again. That somebody else is
+    noticed by a unique constraint. ``NULL`` is never equal to ``NULL``: looked for among the
+    columns of the only one, there may be two rows.
 
     On SQLite a session that has read nothing yet takes the write lock first, since a
     transaction that has read may be too late to write. In one that has, the busy error of
@@ -54,19 +55,22 @@ def get_or_create(
         model: The mapped class.
         defaults: Further attributes of a new row. A callable is called for its value, and only
             when a row is created.
-        by: What to look for: columns, or many-to-one relationships, with their values.
+        by: What to look for: columns, or many-to-one relationships, with their values. A
+            primary key, or the columns of a unique constraint or index, are among them.
 
     Returns:
         The object, and whether it was created.
 
     Raises:
-        ValueError: A name is not one of the model's, or is given twice, or ``by`` is empty.
+        ValueError: A name is not one of the model's, or is given twice, or ``by`` is empty, or
+            no unique constraint keeps a second row out.
         MultipleResultsFound: Several rows match.
         IntegrityError: The new row is refused for another reason than a row that matches. On
             PostgreSQL above READ COMMITTED also for a row that this transaction cannot see.
     """
     mapper = class_mapper(model)
     _check_lookup(mapper, defaults, by)
+    check_covered(mapper, by, session.get_bind(mapper=mapper).dialect)
     _begin_writing(session, mapper)
     for value in by.values():
         # The row cannot be there if what it refers to is not; and is needed to look for it.
@@ -136,37 +140,42 @@ def upsert(
         NotImplementedError: The database is none of the four.
     """
     target = ModelTable.of(model)
-    key = target.names(by, "by")
-    target.check_unique(key)
-    updatable = target.updatable(key, update)
-    mappings = [target.checked(row, key) for row in rows]
+    names = target.names(by, "by")
+    target.check_unique(names)
+    updatable = target.updatable(names, update)
+    mappings = [target.checked(row, names) for row in rows]
     if not mappings:
         return []
-    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
-    order = [tuple(row[name] for name in key) for row in mappings]
-    for values, row in zip(order, mappings, strict=True):
-        kept = merged.setdefault(values, row)
+    dialect = session.get_bind(mapper=target.mapper).dialect
+    write = _writer_for(dialect)
+    key = target.key(names, dialect)
+    merged: dict[Hashable, dict[str, Any]] = {}
+    order = [key.identity(key.values(row)) for row in mappings]
+    for identity, row in zip(order, mappings, strict=True):
+        kept = merged.setdefault(identity, row)
         kept.update((name, value) for name, value in row.items() if name in updatable)
 
     _begin_writing(session, target.mapper)
-    write = _writer_for(session.get_bind(mapper=target.mapper).dialect)
+    arguments = {"mapper": target.mapper}
 
     def execute(statement: Executable, parameters: Any) -> Any:
-        return session.execute(statement, parameters, bind_arguments={"mapper": target.mapper})
+        return session.execute(statement, parameters, bind_arguments=arguments)
 
     session.flush()
     hidden = False
     older = session.in_transaction()
     with session.begin_nested():
-        for names, some in groupby(_sorted(merged), key=target.given):
-            group = target.group(key, [name for name in names if name in updatable])
-            unwritten = write(group, [target.parameters(row) for row in some], execute)
+        connection = session.connection(bind_arguments=arguments)
+        for given, some in groupby(_sorted(merged.values(), key), key=target.given):
+            group = target.group(names, [name for name in given if name in updatable])
+            unwritten = write(connection, group, [target.parameters(row) for row in some], execute)
             hidden |= older and unwritten
-        objects = RowReader(session, target, key).read(list(merged), locking=hidden)
-    return [objects[values] for values in order]
+        wanted = {identity: key.values(row) for identity, row in merged.items()}
+        objects = RowReader(session, target, key).read(wanted, locking=hidden)
+    return [objects[identity] for identity in order]
 
 
-def _writer_for(dialect: Dialect) -> Callable[[RowGroup, Rows, Execute], bool]:
+def _writer_for(dialect: Dialect) -> Callable[[Connection, RowGroup, Rows, Execute], bool]:
     """Return the function that writes rows on one database.
 
     It returns whether a snapshot older than the call may show a row as it was: one that had
@@ -180,14 +189,15 @@ def _writer_for(dialect: Dialect) -> Callable[[RowGroup, Rows, Execute], bool]:
         raise NotImplementedError(
             f"upsert() cannot write to {dialect.name!r}. It knows {', '.join(sorted(_WRITERS))}."
         )
-    return partial(writer, dialect)
+    return writer
 
 
-def _sorted(merged: Mapping[tuple[Any, ...], dict[str, Any]]) -> list[dict[str, Any]]:
+def _sorted(rows: Iterable[dict[str, Any]], key: Key) -> list[dict[str, Any]]:
+    rows = list(rows)
     try:
-        return [merged[values] for values in sorted(merged)]
-    except TypeError:  # an enumeration, for example, has no order
-        return [merged[values] for values in sorted(merged, key=repr)]
+        return sorted(rows, key=key.values)
+    except Exception:
+        return sorted(rows, key=lambda row: repr(key.values(row)))
 
 
 def _begin_writing(session: Session, mapper: Mapper[Any]) -> None:
