@@ -1088,7 +1088,7 @@ def test_dataclasses_are_created_through_their_init(db_session: Session) -> None
     assert created
     assert (note.id, note.text, note.seen) == (key, "a", 3)
     with pytest.raises(TypeError, match="text"):
-        get_or_create(Note, session=db_session, seen=4)
+        get_or_create(Note, session=db_session, id=uuid.uuid4(), seen=4)
 
 
 # --- Sessions --------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class Database:
         snapshot_hides_commits: A plain read inside a transaction does not see a row that made
             its INSERT fail; a locking read does.
         drops_time_zones: A time is kept without its offset, and comes back without one.
+        numbers_keep_scale: A NUMERIC without a scale of its own keeps that of each value.
         times_lose_fractions: A column of times keeps whole seconds unless it is told otherwise.
         nulls_are_largest: NULLs sort behind every value, as the SQL of an order leaves it.
         indexes_place_nulls: An index can be told where its NULLs are.
@@ -54,6 +55,7 @@ class Database:
     ddl_commits: bool = False
     snapshot_hides_commits: bool = False
     drops_time_zones: bool = False
+    numbers_keep_scale: bool = False
     times_lose_fractions: bool = False
     nulls_are_largest: bool = False
     indexes_place_nulls: bool = False

@@ -33,6 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import NULLTYPE, TypeEngine
 
+from ..databases import database_of
+
 __all__ = ["StoredValues"]
 
 Form = Callable[[Any], Hashable]
@@ -143,9 +145,7 @@ def _form_of(kind: TypeEngine[Any], dialect: Dialect) -> Form:
     if isinstance(kind, Float) or kind.__visit_name__ == "float":
         return _float
     if isinstance(kind, Numeric):
-        # Without a scale of its own, PostgreSQL's keeps that of each value.
-        # https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-DECIMAL
-        keeps_scale = kind.scale is None and dialect.name == "postgresql"
+        keeps_scale = database_of(dialect).numbers_keep_scale and kind.scale is None
         return _with_scale if keeps_scale else _itself
     if isinstance(kind, JSON):
         return _json_binary if kind.__visit_name__ == "JSONB" else _json

@@ -9,37 +9,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    String,
-    Table,
-    Text,
-    bindparam,
-    cast,
-    literal,
-    type_coerce,
-)
-from sqlalchemy.engine import Dialect
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import Column, Connection, bindparam, literal
 
-from .rows import AsBytes, Execute, Expression, RowGroup, Rows, any_differs, is_sql
+from .rows import AsBytes, Execute, RowGroup, Rows, any_differs, is_sql
 from .stamps import Stamps, stamps_for
 
-__all__ = ["write"]
+__all__ = ["write_answering"]
 
 
-def write(connection: Connection, group: RowGroup, rows: Rows, execute: Execute) -> bool:
+def write_answering(
+    connection: Connection,
+    group: RowGroup,
+    rows: Rows,
+    execute: Execute,
+    *,
+    statement: Any,
+    as_bytes: AsBytes,
+) -> bool:
     """Insert the rows whose key is new and update the others, where a value differs.
 
     The statement names the key whose conflict it answers. A conflict on any other key is an
     ``IntegrityError``.
 
+    Args:
+        connection: Sends the statement.
+        group: What the rows have in common.
+        rows: Their values by column key.
+        execute: Runs a statement.
+        statement: The INSERT of this database.
+        as_bytes: How this database compares what it has stored.
+
     Returns:
         ``False``: a snapshot hides nothing from the statement that reads the rows back.
     """
-    dialect = connection.dialect
-    statement = _insert(dialect, group.table)
     if not group.assigned:
         execute(statement.on_conflict_do_nothing(index_elements=group.key), rows)
         return False
@@ -48,31 +50,10 @@ def write(connection: Connection, group: RowGroup, rows: Rows, execute: Execute)
     answering = statement.on_conflict_do_update(
         index_elements=group.key,
         set_=_assignments(group, new, stamps),
-        where=any_differs(group, new, dialect, _as_bytes(dialect)),
+        where=any_differs(group, new, connection.dialect, as_bytes),
     )
     execute(answering, [{**row, **_own(stamps, index)} for index, row in enumerate(rows)])
     return False
-
-
-def _insert(dialect: Dialect, table: Table) -> Any:
-    if dialect.name == "sqlite":
-        from sqlalchemy.dialects import sqlite  # noqa: PLC0415 - only if used
-
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - only if used
-
-    return postgresql.insert(table)
-
-
-def _as_bytes(dialect: Dialect) -> AsBytes:
-    def on_sqlite(kind: TypeEngine[Any], value: Expression) -> Expression:
-        return type_coerce(value, String).collate("BINARY")  # only texts are compared by it
-
-    def on_postgresql(kind: TypeEngine[Any], value: Expression) -> Expression:
-        # Every type has a text: https://www.postgresql.org/docs/current/sql-createcast.html
-        return cast(value, Text).collate("C")
-
-    return on_sqlite if dialect.name == "sqlite" else on_postgresql
 
 
 def _assignments(group: RowGroup, new: Any, stamps: Stamps) -> dict[Column[Any], Any]:

@@ -10,11 +10,11 @@ from sqlalchemy import Select, select, tuple_, union_all
 from sqlalchemy.orm import Mapper, Session, lazyload
 from sqlalchemy.sql import ColumnElement, Executable
 
+from ..databases import database_of
 from .model_table import Key, KeyValues, ModelTable
 
 __all__ = ["RowReader", "read_locked", "snapshot_hides_commits"]
 
-_SNAPSHOT_DIALECTS = frozenset({"mysql", "mariadb"})
 _KEYS_PER_UNION = 100
 _KEYS_PER_SELECT = 400  # older SQLite allows 999 parameters in a statement
 
@@ -121,4 +121,4 @@ def read_locked(statement: Select[Any]) -> Select[Any]:
 
 def snapshot_hides_commits(session: Session, mapper: Mapper[Any]) -> bool:
     """Tell whether a row may be there that a plain SELECT of this transaction does not show."""
-    return session.get_bind(mapper=mapper).dialect.name in _SNAPSHOT_DIALECTS
+    return database_of(session.get_bind(mapper=mapper)).snapshot_hides_commits

@@ -18,7 +18,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapper, RelationshipDirection, Session, class_mapper
 from sqlalchemy.sql import Executable
 
-from . import on_conflict, on_mysql
+from ..databases import MYSQL, POSTGRESQL, SQLITE, database_of
+from . import on_mysql, on_postgresql, on_sqlite
 from .model_table import AttributeNames, Key, ModelTable, check_name
 from .reading import RowReader, read_locked, snapshot_hides_commits
 from .rows import Execute, RowGroup, Rows
@@ -29,10 +30,9 @@ __all__ = ["AttributeNames", "get_or_create", "upsert"]
 T = TypeVar("T")
 
 _WRITERS = {
-    "sqlite": on_conflict.write,
-    "postgresql": on_conflict.write,
-    "mysql": on_mysql.write,
-    "mariadb": on_mysql.write,
+    SQLITE: on_sqlite.write,
+    POSTGRESQL: on_postgresql.write,
+    MYSQL: on_mysql.write,
 }
 
 
@@ -184,10 +184,11 @@ def _writer_for(dialect: Dialect) -> Callable[[Connection, RowGroup, Rows, Execu
     Raises:
         NotImplementedError: There is none for it.
     """
-    writer = _WRITERS.get(dialect.name)
+    writer = _WRITERS.get(database_of(dialect))
     if writer is None:
+        known = sorted(name for database in _WRITERS for name in database.names)
         raise NotImplementedError(
-            f"upsert() cannot write to {dialect.name!r}. It knows {', '.join(sorted(_WRITERS))}."
+            f"upsert() cannot write to {dialect.name!r}. It knows {', '.join(known)}."
         )
     return writer
 
@@ -206,7 +207,7 @@ def _begin_writing(session: Session, mapper: Mapper[Any]) -> None:
     One that has read cannot write once somebody else has: https://www.sqlite.org/isolation.html
     """
     bind = session.get_bind(mapper=mapper)
-    if bind.dialect.name != "sqlite" or isinstance(bind, Connection):
+    if isinstance(bind, Connection) or not database_of(bind).has_one_writer:
         return
     transaction = session.get_transaction()
     if transaction is not None:

@@ -16,6 +16,8 @@ POSTGRESQL = Database(
     scopes=PostgreSQLScopes(),
     errors=PostgreSQLErrors(),
     is_known=True,
+    # https://www.postgresql.org/docs/current/datatype-numeric.html#DATATYPE-NUMERIC-DECIMAL
+    numbers_keep_scale=True,
     nulls_are_largest=True,
     indexes_place_nulls=True,
     row_values_use_index=True,
