@@ -1,7 +1,7 @@
 """``Timestamps`` and ``Versioned`` move exactly when something else is stored, and lose nothing."""
 
 # Classes are made in a loop, with columns from a table: mypy cannot follow.
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined,misc,assignment,var-annotated,comparison-overlap"
 # pyright: reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Truths(list[bool]):
 class Vector(list[int]):
     """Compares element by element, as the arrays of numpy do, and cannot be hashed."""
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __eq__(self, other: object) -> Any:
         others = other if isinstance(other, list) else [other] * len(self)

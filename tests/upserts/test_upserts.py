@@ -715,7 +715,7 @@ def test_an_onupdate_may_look_at_the_row_and_the_database(db_session: Session) -
             String(20), onupdate=lambda context: context.get_current_parameters()["told"]
         )
         asked: Mapped[int | None] = mapped_column(
-            onupdate=lambda context: context.connection.scalar(select(7))
+            onupdate=lambda context: context.connection.scalar(sa.text("SELECT 7"))
         )
         shared: Mapped[str | None] = mapped_column(
             String(20), onupdate=lambda context: context.dialect.name
@@ -731,7 +731,7 @@ def test_an_onupdate_may_look_at_the_row_and_the_database(db_session: Session) -
     older = Note.__table__.c.older
     older.onupdate = sa.ColumnDefault(Note.__table__.c.n, for_update=True)
     base.metadata.create_all(db_session.connection())
-    keys = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": "z"}]
+    keys: list[dict[str, Any]] = [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}, {"a": 3, "b": "z"}]
     for n in (1, 2):
         rows = [{**key, "n": n * key["a"]} for key in keys]
         notes = upsert(Note, rows, by=("a", "b"), session=db_session)
