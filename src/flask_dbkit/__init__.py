@@ -47,15 +47,11 @@ from .transactions.current import (
     before_commit,
     current_transaction,
     in_transaction,
-    job,
-    non_transactional,
     on_commit,
     on_rollback,
     require_transaction,
     run,
     savepoint,
-    session_scope,
-    stream,
     transaction,
 )
 from .transactions.exceptions import (
@@ -71,8 +67,11 @@ from .transactions.exceptions import (
     TransactionError,
     UnexpectedRollback,
 )
-from .transactions.frames import TransactionInfo
+from .transactions.jobs import job, session_scope
 from .transactions.options import Retry
+from .transactions.requests import non_transactional
+from .transactions.state import TransactionInfo
+from .transactions.streaming import stream
 
 if TYPE_CHECKING:
     from .lists.current import Listing, paginate, paginate_keyset

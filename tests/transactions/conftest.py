@@ -16,7 +16,7 @@ from sqlalchemy.pool import StaticPool
 
 from flask_dbkit import DBKit, Versioned, declarative_base
 from flask_dbkit.databases.sqlite.control import control_of
-from flask_dbkit.transactions.work import open_trees
+from flask_dbkit.transactions.state import open_units
 from tests.support.databases import Database
 
 Base: Any = declarative_base()
@@ -172,7 +172,7 @@ def check_session(session: Session) -> None:
 
 def check_leftovers(ledger: Ledger, before: dict[str, object]) -> None:
     """After every test: nothing is open, nothing is held, nothing is set."""
-    assert open_trees.get() == ()
+    assert open_units.get() == ()
     engine = ledger.engine
     if not isinstance(engine.pool, StaticPool):
         assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ from flask_dbkit import (
 )
 from flask_dbkit import application as state
 from flask_dbkit.application import application_of
-from flask_dbkit.transactions.options import Surroundings
+from flask_dbkit.transactions.options import ScopeDefaults
 from tests.support.databases import Database
 
 Base: Any = declarative_base()
@@ -210,7 +210,7 @@ def test_a_job_has_context_session_and_commit(app: Flask) -> None:
 
     assert bare("one") == "saved one"
     assert called("two", suffix="!") == "saved two!"
-    if application_of(app).part(Surroundings).shared_memory:
+    if application_of(app).part(ScopeDefaults).shared_memory:
         return
     thread = threading.Thread(target=bare, args=("three",))
     thread.start()
@@ -506,7 +506,7 @@ def test_a_client_that_goes_away_rolls_back(app: Flask) -> None:
         assert read.get_data(as_text=True) == "of gkept"
     assert names(app) == ["kept"]
     with app.app_context():
-        if not application_of(app).part(Surroundings).shared_memory:
+        if not application_of(app).part(ScopeDefaults).shared_memory:
             assert db.engine.pool.checkedout() == 0
         assert not db.session.registry.has()
 

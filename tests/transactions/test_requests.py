@@ -44,7 +44,7 @@ from flask_dbkit import (
     transaction,
 )
 from flask_dbkit.application import application_of
-from flask_dbkit.transactions.options import Surroundings
+from flask_dbkit.transactions.options import ScopeDefaults
 
 Base: Any = declarative_base()
 
@@ -974,7 +974,7 @@ def test_async_views_run_in_the_scope_of_their_request(
     assert site.client.post("/?name=kept&status=200").status_code == 200
     assert site.client.post("/?name=undone&status=404").status_code == 404
     assert site.names == ran == ["kept"]
-    if application_of(site.app).part(Surroundings).shared_memory:
+    if application_of(site.app).part(ScopeDefaults).shared_memory:
         return
     assert site.checked_out == 0
 

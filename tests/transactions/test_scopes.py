@@ -32,7 +32,7 @@ from flask_dbkit import (
     savepoint,
     transaction,
 )
-from flask_dbkit.transactions.work import open_trees
+from flask_dbkit.transactions.state import open_units
 
 from .conftest import Entry, Ledger
 
@@ -290,7 +290,7 @@ def test_a_scope_without_an_application_context_is_refused(make_ledger: Any) -> 
     ):
         with pytest.raises(RuntimeError, match="application context"):
             use()
-    assert open_trees.get() == ()
+    assert open_units.get() == ()
 
 
 def test_a_scope_on_an_application_without_the_kit_is_refused(

@@ -25,7 +25,7 @@ from flask_dbkit import (
     transaction,
 )
 from flask_dbkit.application import application_of
-from flask_dbkit.transactions.options import Surroundings
+from flask_dbkit.transactions.options import ScopeDefaults
 from tests.support.databases import Database
 
 TABLE = "CREATE TABLE item (id int PRIMARY KEY, name varchar(20))"
@@ -125,7 +125,7 @@ def test_one_database_written_and_others_read_is_no_matter(pair: Pair, mode: str
 @several
 def test_best_effort_commits_in_the_order_of_the_binds(pair: Pair) -> None:
     """The default one first, then as configured, in whatever order they were used."""
-    order = list(application_of(pair.app).part(Surroundings).bind_names.values())
+    order = list(application_of(pair.app).part(ScopeDefaults).bind_names.values())
     ran: list[object] = []
     with transaction(multi_bind="best_effort"):
         for key in reversed(order):
@@ -140,7 +140,7 @@ def test_best_effort_commits_in_the_order_of_the_binds(pair: Pair) -> None:
 @pytest.mark.parametrize("bad", [0, 1, 2])
 def test_best_effort_tells_what_was_committed(pair: Pair, bad: int) -> None:
     """A unique constraint that is checked at COMMIT fails one; those after it are rolled back."""
-    order = list(application_of(pair.app).part(Surroundings).bind_names.values())
+    order = list(application_of(pair.app).part(ScopeDefaults).bind_names.values())
     ran: list[object] = []
 
     def block() -> None:

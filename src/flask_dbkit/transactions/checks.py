@@ -16,10 +16,9 @@ from sqlalchemy.sql.elements import (
 
 from ..databases.scopes import Loss
 from ..databases.statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
-from .exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback
-from .failures import unexpected
-from .tree import ScopeTree
-from .work import Work, marks_of
+from .blame import blame, check_intact, ended_elsewhere, note_end
+from .exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback, unexpected
+from .state import DatabaseTransaction, UnitOfWork, record_of
 
 __all__ = [
     "check_commit",
@@ -28,6 +27,7 @@ __all__ = [
     "check_driver",
     "check_flush",
     "check_last",
+    "check_owner",
     "check_statement",
     "guard_orm_writes",
     "orm_write_guard",
@@ -38,44 +38,61 @@ __all__ = [
 _SAVEPOINT_CLAUSES = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
 
 
-def check_statement(tree: ScopeTree, kind: Kind, statement: str, context: Any, work: Work) -> None:
+def check_owner(unit: UnitOfWork) -> None:
+    """Refuse a caller from another thread or greenlet.
+
+    Raises:
+        OwnershipError: The unit of work is not this one's.
+    """
+    me = threading.get_ident()
+    if unit.owner is None:
+        unit.owner = me
+    if unit.owner != me:
+        raise OwnershipError(
+            "This transaction() scope belongs to another thread, and sessions must not be"
+            " shared between threads. Push an application context of the thread's own:"
+            " with app.app_context(): ..."
+        )
+
+
+def check_statement(
+    unit: UnitOfWork,
+    kind: Kind,
+    statement: str,
+    context: Any,
+    transaction: DatabaseTransaction,
+) -> None:
     """Look at a statement before it is sent."""
-    if kind is SAVEPOINT and _sent_by_sqlalchemy(tree, context, work):
+    if kind is SAVEPOINT and _sent_by_sqlalchemy(unit, context, transaction):
         return
-    if tree.ending or (not tree.simple and context.execution_options.get("dbkit_internal")):
+    if unit.ending or context.execution_options.get("dbkit_internal"):
         return
-    if work.executed or work.rolled_back:
-        _check_still_open(tree, work)
-    if tree.simple:
-        if kind is not READ:
-            _check_change(kind, statement, work)
-        return
-    tree.check()
-    if kind is WRITE and not (tree.options.read_only or work.database.can_turn_read_only):
-        _check_write(tree, "A statement that writes")
+    if transaction.executed or transaction.rolled_back:
+        _check_still_open(unit, transaction)
+    check_intact(unit)
+    if kind is WRITE and not (unit.options.read_only or transaction.database.can_turn_read_only):
+        _check_write(unit, "A statement that writes")
     if kind is not READ:
-        _check_change(kind, statement, work)
-    nested = tree.session.get_nested_transaction()
+        _check_change(kind, statement, transaction)
+    nested = unit.session.get_nested_transaction()
     if nested is not None:
-        _send_savepoint(tree, nested, work.connection)
+        _send_savepoint(unit, nested, transaction.connection)
 
 
-def _sent_by_sqlalchemy(tree: ScopeTree, context: Any, work: Work) -> bool:
+def _sent_by_sqlalchemy(unit: UnitOfWork, context: Any, transaction: DatabaseTransaction) -> bool:
     compiled = context.compiled
     if compiled is None or not isinstance(compiled.statement, _SAVEPOINT_CLAUSES):
         return False
     clause = compiled.statement
     if isinstance(clause, SavepointClause):
-        tree.complicate()
-        _flush_before_savepoint(tree.session)
-        if work.hook_marks is None:
-            work.hook_marks = {}
-        work.hook_marks[clause.ident] = tree.hook_mark()
+        unit.take_full_checks()
+        _flush_before_savepoint(unit.session)
+        transaction.hook_marks[clause.ident] = unit.hook_mark()
     elif isinstance(clause, ReleaseSavepointClause):
-        _released(tree, work.connection.get_nested_transaction())
-    elif work.hook_marks is not None and clause.ident in work.hook_marks:
+        _released(unit, transaction.connection.get_nested_transaction())
+    elif clause.ident in transaction.hook_marks:
         # Of a savepoint that the session knows of they are gone already.
-        tree.undone += tuple(tree.drop_hooks(work.hook_marks[clause.ident]))
+        unit.undone_hooks += unit.drop_hooks(transaction.hook_marks[clause.ident])
     return True
 
 
@@ -91,79 +108,79 @@ def _flush_before_savepoint(session: Session) -> None:
         session.flush()
 
 
-def _check_change(kind: Kind, statement: str, work: Work) -> None:
+def _check_change(kind: Kind, statement: str, transaction: DatabaseTransaction) -> None:
     if kind is SAVEPOINT or kind is CONTROL:
         raise OwnershipError(
             f"Transaction control as text, {statement.strip()[:40]!r}, inside a transaction()"
             " scope: the scope begins and ends the transaction. Nothing was sent. Use savepoint()"
             " for a savepoint."
         )
-    if not work.database.commits_implicitly:
-        work.surely_open = True
+    if not transaction.database.commits_implicitly:
+        transaction.surely_open = True
         return
-    commits, opens = work.database.effects(statement)
+    commits, opens = transaction.database.effects(statement)
     if commits:
         raise OwnershipError(
             f"{first_word(statement)} inside a transaction() scope: on"
-            f" {work.connection.dialect.name} it commits everything before it, and the scope"
+            f" {transaction.connection.dialect.name} it commits everything before it, and the scope"
             " could not keep its word. Nothing was sent. Run it outside the scope."
         )
     if opens:
-        work.surely_open = True
+        transaction.surely_open = True
 
 
-def _check_still_open(tree: ScopeTree, work: Work) -> None:
+def _check_still_open(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     """Notice a ROLLBACK or COMMIT that went past SQLAlchemy's session, or past SQLAlchemy."""
-    if work.rolled_back:
-        tree.ended_by("a ROLLBACK on its connection")
-    if work.checkout.dbapi_connection is not None:
-        loss = work.database.loss(work.raw, wrote=work.surely_open)
+    if transaction.rolled_back:
+        note_end(unit, "a ROLLBACK on its connection")
+    if transaction.checkout.dbapi_connection is not None:
+        loss = transaction.database.loss(transaction.raw, wrote=transaction.surely_open)
         if loss is not None and loss is Loss.GONE:
-            tree.ended_by("a statement that SQLAlchemy did not see")
+            note_end(unit, "a statement that SQLAlchemy did not see")
 
 
-def _send_savepoint(tree: ScopeTree, nested: SessionTransaction, connection: Connection) -> None:
+def _send_savepoint(unit: UnitOfWork, nested: SessionTransaction, connection: Connection) -> None:
     """Send the SAVEPOINT of the block, for a statement that does not come by the session."""
-    if len(tree.begun.get(nested, ())) < len(tree.works):
-        tree.session.connection(bind_arguments={"bind": connection.engine})
+    if len(unit.begun.get(nested, ())) < len(unit.transactions):
+        unit.session.connection(bind_arguments={"bind": connection.engine})
 
 
-def _released(tree: ScopeTree, inner: NestedTransaction | None) -> None:
+def _released(unit: UnitOfWork, inner: NestedTransaction | None) -> None:
     # On every database as on PostgreSQL, where it could not be released.
-    cause = tree.own_causes.pop(inner, None) if inner is not None else None
-    if cause is not None and tree.frames:
-        tree.frames[-1].boundary.blame(cause)
+    cause = unit.own_causes.pop(inner, None) if inner is not None else None
+    if cause is not None and unit.blocks:
+        blame(unit.blocks[-1].boundary, cause)
 
 
-def check_last(tree: ScopeTree, work: Work) -> None:
+def check_last(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     """Look a last time, when COMMIT is about to be sent on one connection."""
-    if not tree.ending:
-        tree.ended_by("a COMMIT on its connection")
+    if not unit.ending:
+        note_end(unit, "a COMMIT on its connection")
         raise OwnershipError(
             "This connection's transaction belongs to a transaction() scope, which commits at"
             " its end. The work was rolled back; leave the COMMIT out."
         )
     # A before_commit listener of the application's runs after every other check.
-    if not tree.simple and tree.frames and tree.frames[0].cause is not None:
-        raise unexpected(tree.frames[0].cause, "transaction")
-    if work.rolled_back:
-        check_connection(tree, work)
-    if work.executed:
-        check_driver(tree, work)
+    if unit.blocks and unit.blocks[0].cause is not None:
+        raise unexpected(unit.blocks[0].cause, "transaction")
+    if transaction.rolled_back:
+        check_connection(unit, transaction)
+    if transaction.executed:
+        check_driver(unit, transaction)
 
 
-def check_connection(tree: ScopeTree, work: Work) -> None:
+def check_connection(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     """Look whether the connection is still the one of the transaction."""
     # One that was closed has sent its ROLLBACK, one that was invalidated has no driver's.
-    lost = work.rolled_back or work.checkout.dbapi_connection is None
-    if lost and (work.executed or work.rolled_back):
-        tree.lost_to("a ROLLBACK on its connection, or the connection's loss")
-        raise OwnershipError(tree.foreign_message())
+    lost = transaction.rolled_back or transaction.checkout.dbapi_connection is None
+    if lost and (transaction.executed or transaction.rolled_back):
+        note_end(unit, "a ROLLBACK on its connection, or the connection's loss")
+        raise ended_elsewhere(unit)
 
 
-def check_driver(tree: ScopeTree, work: Work) -> None:
+def check_driver(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     """Ask the driver whether the transaction is still there."""
-    loss = work.database.loss(work.raw, wrote=work.surely_open)
+    loss = transaction.database.loss(transaction.raw, wrote=transaction.surely_open)
     if loss is None:
         return
     if loss is Loss.FAILED:
@@ -171,42 +188,42 @@ def check_driver(tree: ScopeTree, work: Work) -> None:
             "The database reports that this transaction has failed: its COMMIT would save"
             " nothing. A statement sent around SQLAlchemy must have raised."
         )
-    tree.lost_to("a statement that SQLAlchemy did not see")
-    raise OwnershipError(tree.foreign_message())
+    note_end(unit, "a statement that SQLAlchemy did not see")
+    raise ended_elsewhere(unit)
 
 
-def check_flush(tree: ScopeTree) -> None:
+def check_flush(unit: UnitOfWork) -> None:
     """Look at a flush before it begins."""
-    tree.check()
-    if tree.frames and tree.frames[-1].refuses_writes and pending(tree.session):
-        _refuse_write(tree, "A flush of new, changed or deleted objects")
+    check_intact(unit)
+    if unit.blocks and unit.blocks[-1].refuses_writes and pending(unit.session):
+        _refuse_write(unit, "A flush of new, changed or deleted objects")
 
 
-def _check_write(tree: ScopeTree, what: str) -> None:
+def _check_write(unit: UnitOfWork, what: str) -> None:
     """Look at a write before it is sent."""
-    if tree.frames and tree.frames[-1].refuses_writes:
-        _refuse_write(tree, what)
+    if unit.blocks and unit.blocks[-1].refuses_writes:
+        _refuse_write(unit, what)
 
 
-def guard_orm_writes(tree: ScopeTree) -> None:
+def guard_orm_writes(unit: UnitOfWork) -> None:
     """Look at the session's ORM-enabled writes from here on."""
     # Only here: the event costs every ORM statement of a session some microseconds.
-    if not tree.guards_orm_writes:
-        tree.guards_orm_writes = True
-        tree.complicate()
-        event.listen(tree.session, "do_orm_execute", orm_write_guard)
+    if not unit.guards_orm_writes:
+        unit.guards_orm_writes = True
+        unit.take_full_checks()
+        event.listen(unit.session, "do_orm_execute", orm_write_guard)
 
 
-def _refuse_write(tree: ScopeTree, what: str) -> NoReturn:
+def _refuse_write(unit: UnitOfWork, what: str) -> NoReturn:
     violation = ReadOnlyViolation(
         f"{what} in a scope with read_only=True. Nothing was sent. Take read_only out, or"
         " move the write out of the scope."
     )
-    tree.frames[-1].boundary.blame(violation)
+    blame(unit.blocks[-1].boundary, violation)
     raise violation
 
 
-def refuse_commit(tree: ScopeTree) -> NoReturn:
+def refuse_commit(unit: UnitOfWork) -> NoReturn:
     """Refuse ``session.commit()``."""
     raise OwnershipError(
         "session.commit() inside a transaction() scope: the scope commits at its end. Nothing"
@@ -214,21 +231,21 @@ def refuse_commit(tree: ScopeTree) -> NoReturn:
     )
 
 
-def check_commit(tree: ScopeTree) -> None:
+def check_commit(unit: UnitOfWork) -> None:
     """Refuse a COMMIT of the whole transaction that is not ours, and a lost savepoint's."""
-    nested = tree.session.get_nested_transaction()
+    nested = unit.session.get_nested_transaction()
     if nested is None:
-        if not tree.ending:
-            refuse_commit(tree)
-    elif nested in tree.own_causes:
-        raise unexpected(tree.own_causes[nested], "savepoint")
+        if not unit.ending:
+            refuse_commit(unit)
+    elif nested in unit.own_causes:
+        raise unexpected(unit.own_causes[nested], "savepoint")
 
 
-def check_commit_beside(tree: ScopeTree, session: Session) -> None:
+def check_commit_beside(unit: UnitOfWork, session: Session) -> None:
     """Refuse the COMMIT of the session that took this one's place after ``remove()``."""
-    mine = tree.owner in (threading.get_ident(), None) and type(session) is type(tree.session)
-    if mine and tree.foreign is not None and not tree.ending:
-        raise OwnershipError(tree.foreign_message())
+    mine = unit.owner in (threading.get_ident(), None) and type(session) is type(unit.session)
+    if mine and unit.ended_by is not None and not unit.ending:
+        raise ended_elsewhere(unit)
 
 
 def pending(session: Session) -> list[object]:
@@ -239,6 +256,6 @@ def pending(session: Session) -> list[object]:
 
 def orm_write_guard(state: ORMExecuteState) -> None:
     """Refuse ORM-enabled INSERT, UPDATE and DELETE in a read-only scope, before any SQL."""
-    tree = marks_of(state.session).tree
-    if tree is not None and state.is_orm_statement and not state.is_select:
-        _check_write(tree, "An INSERT, UPDATE or DELETE")
+    unit = record_of(state.session).unit
+    if unit is not None and state.is_orm_statement and not state.is_select:
+        _check_write(unit, "An INSERT, UPDATE or DELETE")

@@ -7,42 +7,38 @@ from contextlib import suppress
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
+from .blame import ended_elsewhere
 from .checks import check_connection, check_driver
 from .ending import detach, give_up, run_rollback_hooks
-from .exceptions import CommitOutcomeUnknown, OwnershipError, PartialCommit, TransactionError
-from .failures import unexpected
-from .frames import Frame
-from .hooks import run_after_commit, run_logged
-from .options import PLAIN
-from .tree import ScopeTree
-from .work import Work
+from .exceptions import CommitOutcomeUnknown, PartialCommit, TransactionError, unexpected
+from .hooks import Hooks, run_after_commit, run_logged
+from .state import Block, DatabaseTransaction, UnitOfWork
 
 __all__ = ["check_before_commit", "commit"]
 
 
-def check_before_commit(tree: ScopeTree, frame: Frame) -> None:
+def check_before_commit(unit: UnitOfWork, block: Block) -> None:
     """Look once more whether COMMIT will save what the block did."""
-    if not tree.simple:
-        if tree.foreign is not None:
-            raise OwnershipError(tree.foreign_message())
-        if frame.cause is not None or not tree.session.is_active:
-            raise unexpected(frame.cause, "transaction")
-    works = tree.works.values()
-    for work in works:
-        check_connection(tree, work)
+    if unit.ended_by is not None:
+        raise ended_elsewhere(unit)
+    if block.cause is not None or not unit.session.is_active:
+        raise unexpected(block.cause, "transaction")
+    transactions = unit.transactions.values()
+    for transaction in transactions:
+        check_connection(unit, transaction)
     # Of one database the driver is asked when COMMIT is about to be sent.
-    if len(works) > 1 or tree.options.read_only:
-        for work in works:
-            if work.executed:
-                check_driver(tree, work)
-    if len(works) > 1:
-        _check_several(tree)
+    if len(transactions) > 1 or unit.options.read_only:
+        for transaction in transactions:
+            if transaction.executed:
+                check_driver(unit, transaction)
+    if len(transactions) > 1:
+        _check_several(unit)
 
 
-def _check_several(tree: ScopeTree) -> None:
-    written = [work for work in tree.works.values() if work.first_write is not None]
-    if len(written) > 1 and (tree.options.multi_bind or "raise") == "raise":
-        names = ", ".join(repr(_name(tree, work) or "default") for work in written)
+def _check_several(unit: UnitOfWork) -> None:
+    written = [each for each in unit.transactions.values() if each.first_write is not None]
+    if len(written) > 1 and (unit.options.multi_bind or "raise") == "raise":
+        names = ", ".join(repr(_name(unit, each) or "default") for each in written)
         raise TransactionError(
             f"This scope wrote to several databases: {names}. Committing them one after"
             " another can save some and lose others, so nothing was committed. Say"
@@ -50,93 +46,92 @@ def _check_several(tree: ScopeTree) -> None:
         )
 
 
-def _name(tree: ScopeTree, work: Work) -> str | None:
-    return tree.surroundings.bind_names.get(work.connection.engine)
+def _name(unit: UnitOfWork, transaction: DatabaseTransaction) -> str | None:
+    return unit.defaults.bind_names.get(transaction.connection.engine)
 
 
-def commit(tree: ScopeTree) -> None:
+def commit(unit: UnitOfWork) -> None:
     """Commit, give the session back, and run what was to follow."""
-    tree.ending = True
-    exits = tree.options is PLAIN
-    before = 0 if tree.simple else len(tree.errors)
+    unit.ending = True
+    by_hand = True
+    before = len(unit.errors)
     try:
-        if not exits:
-            _commit_by_hand(tree)
-            exits = True
-        tree.root.__exit__(None, None, None)
+        _commit_by_hand(unit)
+        by_hand = False
+        unit.root.__exit__(None, None, None)
     except BaseException as error:
-        if not exits:
+        if by_hand:
             # Or the session would think for ever that it is inside a with block.
             with suppress(Exception):
-                tree.root.__exit__(type(error), error, error.__traceback__)
-        works = tree.works.values()
-        committed = bool(works) and all(work.committed for work in works)
-        give_up(tree, error)
+                unit.root.__exit__(type(error), error, error.__traceback__)
+        transactions = unit.transactions.values()
+        committed = bool(transactions) and all(each.committed for each in transactions)
+        give_up(unit, error)
         if not committed:
-            _commit_failed(tree, error, [original for _, original, _ in tree.errors[before:]])
+            _commit_failed(unit, error, [original for _, original, _ in unit.errors[before:]])
         # A listener of the application's, after the COMMIT: it has undone nothing.
         error.add_note("The transaction was committed before this error.")
-        _committed(tree)
+        _committed(unit.make_hooks())
         raise
-    detach(tree)
-    if tree.registered is not None:
-        _committed(tree)
+    detach(unit)
+    if unit.hooks is not None:
+        _committed(unit.hooks)
 
 
-def _commit_by_hand(tree: ScopeTree) -> None:
+def _commit_by_hand(unit: UnitOfWork) -> None:
     """Do what the session's own end would do otherwise."""
-    if tree.options.read_only:
+    if unit.options.read_only:
         # A rollback of nothing: unlike a commit it leaves the objects loaded.
-        tree.root.close()
-    elif tree.options.multi_bind == "best_effort" and len(tree.works) > 1:
-        _commit_in_order(tree)
+        unit.root.close()
+    elif unit.options.multi_bind == "best_effort" and len(unit.transactions) > 1:
+        _commit_in_order(unit)
 
 
-def _committed(tree: ScopeTree) -> None:
-    hooks = tree.hooks
+def _committed(hooks: Hooks) -> None:
     try:
         run_after_commit(hooks.on_commit)
     finally:
         run_logged(hooks.after_end, "after_end", "committed")
 
 
-def _commit_failed(tree: ScopeTree, error: BaseException, recorded: list[BaseException]) -> None:
+def _commit_failed(unit: UnitOfWork, error: BaseException, recorded: list[BaseException]) -> None:
+    hooks = unit.make_hooks()
     if isinstance(error, PartialCommit):
-        run_logged(tree.hooks.after_end, "after_end", "unknown")
+        run_logged(hooks.after_end, "after_end", "unknown")
         raise error
     if isinstance(error, DBAPIError) and error.connection_invalidated:
-        run_logged(tree.hooks.after_end, "after_end", "unknown")
+        run_logged(hooks.after_end, "after_end", "unknown")
         raise CommitOutcomeUnknown(
             "The connection was lost while COMMIT was on its way: the work may be saved or"
             " not. Look for it before doing it again."
         ) from error
     # With two-phase commit the error that escapes is a consequence of the first one.
-    first = recorded[0] if recorded and _plain_error(tree, error) else error
-    run_rollback_hooks(tree, first)
+    first = recorded[0] if recorded and _plain_error(unit, error) else error
+    run_rollback_hooks(unit, first)
     raise first
 
 
-def _plain_error(tree: ScopeTree, error: BaseException) -> bool:
-    return tree.options.multi_bind == "two_phase" and isinstance(error, Exception)
+def _plain_error(unit: UnitOfWork, error: BaseException) -> bool:
+    return unit.options.multi_bind == "two_phase" and isinstance(error, Exception)
 
 
-def _commit_in_order(tree: ScopeTree) -> None:
+def _commit_in_order(unit: UnitOfWork) -> None:
     committed: list[str | None] = []
-    order = list(tree.surroundings.bind_names)
-    works = sorted(tree.works.items(), key=lambda item: _position(order, item[0]))
-    for _, work in works:
-        transaction = work.connection.get_transaction()
+    order = list(unit.defaults.bind_names)
+    pairs = sorted(unit.transactions.items(), key=lambda item: _position(order, item[0]))
+    for _, each in pairs:
+        transaction = each.connection.get_transaction()
         try:
             if transaction is not None:
                 transaction.commit()
         except DBAPIError as error:
             if not committed:
                 raise
-            raise PartialCommit(committed, _name(tree, work)) from error
-        committed.append(_name(tree, work))
-    tree.root.close()
-    if tree.session.expire_on_commit:
-        tree.session.expire_all()
+            raise PartialCommit(committed, _name(unit, each)) from error
+        committed.append(_name(unit, each))
+    unit.root.close()
+    if unit.session.expire_on_commit:
+        unit.session.expire_all()
 
 
 def _position(order: list[Engine], engine: Engine) -> int:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import SessionTransaction
+from sqlalchemy.util import immutabledict
 
 from ..databases import database_of
-from ..databases.limits import NO_TIMEOUTS
 from ..databases.sqlite.scripts import GuardedConnection
+from .blame import check_intact, note_end
 from .engine_guards import GUARDED, guard_engine
 from .exceptions import OptionMismatch, OwnershipError
-from .frames import Frame
-from .tree import ScopeTree
-from .work import WORK, Work, open_trees
+from .state import TRANSACTION, Block, DatabaseTransaction, UnitOfWork, open_units
 
 __all__ = [
     "asked_begin",
     "entered_savepoint",
     "join",
+    "look_at_bind",
     "part",
     "put_in_force",
     "restore",
@@ -29,17 +29,17 @@ __all__ = [
 
 def asked_begin() -> str | None:
     """Return how the transaction that begins now is to begin on SQLite, if a scope's does."""
-    for tree in open_trees.get():
+    for unit in open_units.get():
         # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
         # with connecting.
-        if tree.frames and not tree.root.is_active:
-            return tree.begin
+        if unit.blocks and not unit.root.is_active:
+            return unit.begin
     return None
 
 
-def join(tree: ScopeTree, work: Work) -> None:
-    """Take a transaction that the session has begun into the tree."""
-    connection = work.connection
+def join(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
+    """Take a transaction that the session has begun into the unit."""
+    connection = transaction.connection
     checkout: Any = connection.connection
     raw: Any = checkout.dbapi_connection
     dialect = connection.dialect
@@ -54,74 +54,110 @@ def join(tree: ScopeTree, work: Work) -> None:
             " a rollback would undo nothing. Take isolation_level='AUTOCOMMIT' out of its"
             " options, and set it on single connections.",
         )
-    tree.works[connection.engine] = work
-    work.tree, work.checkout, work.raw = tree, checkout, raw
-    checkout.__dict__[WORK] = work
+    unit.transactions[connection.engine] = transaction
+    transaction.unit, transaction.checkout, transaction.raw = unit, checkout, raw
+    checkout.__dict__[TRANSACTION] = transaction
     if isinstance(raw, GuardedConnection):
         raw.scopes += 1
         raw.refusal = OwnershipError
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
-    methods["rollback"] = partial(_roll_back_noticed, tree, connection)
-    if tree.simple or not tree.frames:
-        # An adopted transaction has no options either, and is sent nothing.
+    methods["rollback"] = partial(_roll_back_noticed, unit, connection)
+    if not unit.blocks:
+        return  # adopted: it has no options, and is sent nothing
+    if unit.options.read_only:
+        transaction.database.begun(connection, read_only=True)
+    put_in_force(unit, unit.last_joined(unit.blocks[0]), connection)
+
+
+def look_at_bind(unit: UnitOfWork, bind: Engine | Connection) -> None:
+    """Look at a database that the session has chosen, before it is used.
+
+    A scope that asks for no more than a transaction leaves the connecting to the session.
+    """
+    check_intact(unit)
+    if unit.connects and isinstance(bind, Engine) and bind not in unit.transactions:
+        _begin_with_options(unit, bind)
+
+
+def _begin_with_options(unit: UnitOfWork, engine: Engine) -> None:
+    if unit.connecting:
         return
-    if tree.options.read_only:
-        work.database.begun(connection, read_only=True)
-    put_in_force(tree, tree.frame_behind(None), connection)
+    database = database_of(engine).scopes
+    if unit.session.twophase and not database.two_phase:
+        raise OptionMismatch(
+            "multi_bind",
+            "two_phase",
+            None,
+            f"{engine.dialect.name} cannot prepare a transaction over several databases. Use"
+            " multi_bind='best_effort', or write to one database.",
+        )
+    options = database.begin_options(
+        read_only=unit.options.read_only,
+        isolation=unit.options.isolation,
+        timeouts=unit.last_joined(unit.blocks[0]).timeouts,
+    )
+    # By the root: inside a savepoint SQLAlchemy 2.0 would apply the options a second time,
+    # to the savepoint, and refuse them.
+    unit.connecting = True
+    try:
+        unit.root.connection(None, bind=engine, execution_options=immutabledict(options))
+    finally:
+        unit.connecting = False
 
 
-def part(tree: ScopeTree) -> None:
-    """Part the connections from the tree, whose transactions are over."""
-    for work in tree.works.values():
-        work.checkout.__dict__.pop(WORK, None)
-        if isinstance(work.raw, GuardedConnection):
-            work.raw.scopes -= 1
-        work.tree = work.checkout = work.raw = None
-        methods: dict[str, Any] = work.connection.__dict__
+def part(unit: UnitOfWork) -> None:
+    """Part the connections from the unit, whose transactions are over."""
+    for transaction in unit.transactions.values():
+        transaction.checkout.__dict__.pop(TRANSACTION, None)
+        if isinstance(transaction.raw, GuardedConnection):
+            transaction.raw.scopes -= 1
+        transaction.unit = transaction.checkout = transaction.raw = None
+        methods: dict[str, Any] = transaction.connection.__dict__
         methods.pop("commit", None)
         methods.pop("rollback", None)
 
 
 def entered_savepoint(
-    tree: ScopeTree, savepoint: SessionTransaction, connection: Connection
+    unit: UnitOfWork, savepoint: SessionTransaction, connection: Connection
 ) -> None:
     """Put in force what a savepoint's block asked for, now that SAVEPOINT was sent."""
-    tree.begun.setdefault(savepoint, []).append(connection.get_nested_transaction())
-    frame = next((frame for frame in tree.frames if frame.savepoint is savepoint), None)
-    if frame is not None:
-        put_in_force(tree, tree.frame_behind(frame), connection)
+    unit.begun.setdefault(savepoint, []).append(connection.get_nested_transaction())
+    block = next((block for block in unit.blocks if block.savepoint is savepoint), None)
+    if block is not None:
+        put_in_force(unit, unit.last_joined(block), connection)
 
 
-def put_in_force(tree: ScopeTree, frame: Frame, connection: Connection) -> None:
+def put_in_force(unit: UnitOfWork, block: Block, connection: Connection) -> None:
     """Put in force what a block asks for beyond the one around it."""
-    if frame.timeouts is NO_TIMEOUTS and not frame.refuses_writes:
+    if not block.timeouts and not block.refuses_writes:
         return
     database = database_of(connection).scopes
-    outer = tree.frames[frame.index - 1] if frame.index else None
-    if frame.timeouts and (outer is None or outer.timeouts != frame.timeouts):
-        database.limit(connection, frame.timeouts)
-    if frame.refuses_writes and not tree.options.read_only:
+    outer = unit.blocks[block.index - 1] if block.index else None
+    if block.timeouts and (outer is None or outer.timeouts != block.timeouts):
+        database.limit(connection, block.timeouts)
+    if block.refuses_writes and not unit.options.read_only:
         database.set_read_only(connection, True)
 
 
-def restore(tree: ScopeTree, frame: Frame, outer: Frame) -> None:
+def restore(unit: UnitOfWork, block: Block, outer: Block) -> None:
     """Put in force again what was before a block that ended well."""
-    if frame.timeouts is outer.timeouts and frame.refuses_writes is outer.refuses_writes:
+    if block.timeouts == outer.timeouts and block.refuses_writes is outer.refuses_writes:
         return
-    for work in tree.works.values():
-        if work.connection.closed or work.connection.invalidated:
+    for transaction in unit.transactions.values():
+        if transaction.connection.closed or transaction.connection.invalidated:
             continue
-        database = work.database
-        if frame.refuses_writes and not outer.refuses_writes:
-            database.set_read_only(work.connection, False)
-        if frame.timeouts != outer.timeouts:
-            database.limit(work.connection, outer.timeouts)
+        database = transaction.database
+        if block.refuses_writes and not outer.refuses_writes:
+            database.set_read_only(transaction.connection, False)
+        if block.timeouts != outer.timeouts:
+            database.limit(transaction.connection, outer.timeouts)
 
 
-def _roll_back_noticed(tree: ScopeTree, connection: Connection) -> None:
+def _roll_back_noticed(unit: UnitOfWork, connection: Connection) -> None:
     # Here and not when ROLLBACK is sent: that one may be the answer to an error.
-    tree.ended_by("connection.rollback()")
+    if not unit.ending:
+        note_end(unit, "connection.rollback()")
     type(connection).rollback(connection)
 
 

@@ -1,4 +1,4 @@
-"""``transaction()`` and its company, for the session of the current application.
+"""``transaction()``, ``savepoint()``, ``run()`` and hooks, on the current session.
 
 The promise: *a block never ends normally unless its work is committed*, with ``raise Rollback``
 and ``set_rollback_only()`` as its two spoken exceptions.
@@ -7,28 +7,32 @@ and ``set_rollback_only()`` as its two spoken exceptions.
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from contextvars import copy_context
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
-from flask import Flask, current_app, has_app_context, has_request_context, request
-from flask import globals as globals_
 from sqlalchemy.orm import Session
 
-from ..application import current_application, only_application
+from ..application import current_application
 from .exceptions import NoTransaction, OwnershipError
-from .frames import Frame, TransactionInfo
-from .hooks import Hook, run_now
+from .hooks import Hook, Hooks, run_now
 from .leaving import leave
 from .opening import hook_target, is_in_scope, open_scope
-from .options import PLAIN, Retry, ScopeOptions, Surroundings, as_retry, refuse_retry
-from .retrying import Attempt, check_replayable, run_in_scope
+from .options import (
+    PLAIN,
+    RETRY,
+    Retry,
+    ScopeDefaults,
+    ScopeOptions,
+    as_retry,
+    refuse_retry,
+)
+from .requests import input_read
+from .retrying import Attempt, Replay, check_replayable, run_in_scope
 from .retrying import attempts as core_attempts
-from .work import marks_of
+from .state import Block, TransactionInfo, record_of
 
 __all__ = [
     "after_end",
@@ -36,55 +40,48 @@ __all__ = [
     "before_commit",
     "current_transaction",
     "in_transaction",
-    "job",
-    "non_transactional",
     "on_commit",
     "on_rollback",
     "require_transaction",
     "run",
     "savepoint",
-    "session_scope",
-    "stream",
     "transaction",
 ]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-T = TypeVar("T")
 
 _PLAIN = (*(False,) * 4, *(None,) * 6)
 _SAVEPOINT = ScopeOptions(savepoint=True, inherits=True)
 
-NON_TRANSACTIONAL = "__dbkit_non_transactional__"
-"""Attribute of a view that per-request mode leaves alone."""
-RETRY = "__dbkit_retry__"
-"""Attribute of a decorated function: the policy it was given."""
 
-
-def _find() -> tuple[Session, Surroundings]:
+def _find() -> tuple[Session, ScopeDefaults]:
     state = current_application()
-    return state.db.session(), state.part(Surroundings)
+    return state.db.session(), state.part(ScopeDefaults)
+
+
+_REPLAY = Replay(_find, input_read)
 
 
 class Scope:
     """A context manager and decorator; may be used again, also while it is open."""
 
-    __slots__ = ("_frames", "_options", "_retry")
+    __slots__ = ("_blocks", "_options", "_retry")
 
     def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
         self._options = options
         self._retry = retry
-        self._frames: dict[int | None, Frame] = {}
+        self._blocks: dict[int | None, Block] = {}
 
     def __enter__(self) -> TransactionInfo:
         if self._retry is not None:
             refuse_retry(self._retry)
         state = current_application()
-        frame = open_scope(state.db.session.registry(), self._options, state.part(Surroundings))
-        frames, me = self._frames, frame.tree.owner
-        frame.same_scope = frames.get(me)
-        frames[me] = frame
-        return frame
+        block = open_scope(state.db.session.registry(), self._options, state.part(ScopeDefaults))
+        blocks, me = self._blocks, block.unit.owner
+        block.same_scope = blocks.get(me)
+        blocks[me] = block
+        return block
 
     def __exit__(
         self,
@@ -94,17 +91,17 @@ class Scope:
     ) -> bool | None:
         # True for Rollback only; said as "bool", a checker would miss a return behind every block.
         me = threading.get_ident()
-        frame = self._frames.pop(me, None)
-        if frame is None:
-            return leave(self._frame_of_another(), error)
-        if frame.same_scope is not None:
-            self._frames[me] = frame.same_scope
-        return leave(frame, error)
+        block = self._blocks.pop(me, None)
+        if block is None:
+            return leave(self._block_of_another(), error)
+        if block.same_scope is not None:
+            self._blocks[me] = block.same_scope
+        return leave(block, error)
 
-    def _frame_of_another(self) -> Frame:
+    def _block_of_another(self) -> Block:
         """Return what another thread has entered, for the tree to refuse its end."""
-        for frame in list(self._frames.values()):
-            return frame  # it stays, for the thread that it belongs to
+        for block in list(self._blocks.values()):
+            return block  # it stays, for the thread that it belongs to
         raise OwnershipError("This scope is not open: it was left already, or never entered.")
 
     def _check(self) -> None:
@@ -118,7 +115,7 @@ class Scope:
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
             self._check()
             call = functools.partial(function, *args, **kwargs)
-            return run_in_scope(_find, self._options, policy, call, input_read)
+            return run_in_scope(_REPLAY, self._options, policy, call)
 
         if self._retry is not None:
             setattr(wrapper, RETRY, policy)
@@ -287,7 +284,7 @@ def run(
     check_replayable(function)
     policy = as_retry(retry, default=3)
     call = functools.partial(function, *args, **kwargs)
-    return run_in_scope(_find, PLAIN, policy, call, input_read)
+    return run_in_scope(_REPLAY, PLAIN, policy, call)
 
 
 def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
@@ -304,7 +301,7 @@ def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
 
     .. versionadded:: 0.1
     """
-    return core_attempts(_find, PLAIN, as_retry(retry, default=3), input_read)
+    return core_attempts(_REPLAY, PLAIN, as_retry(retry, default=3))
 
 
 def on_commit(
@@ -329,9 +326,9 @@ def on_commit(
     """
     hook = Hook(function, args, kwargs, robust)
     session, _ = _find()
-    tree = hook_target(session)
-    if tree is not None:
-        tree.hooks.on_commit.append(hook)
+    unit = hook_target(session)
+    if unit is not None:
+        unit.make_hooks().on_commit.append(hook)
     elif session.in_transaction():
         raise NoTransaction(
             "on_commit() was called while the session has an open transaction outside any scope:"
@@ -378,11 +375,11 @@ def after_end(function: Callable[[str], object], /) -> None:
     _hooks("after_end").after_end.append(Hook(function))
 
 
-def _hooks(name: str) -> Any:
-    tree = hook_target(_find()[0])
-    if tree is None:
+def _hooks(name: str) -> Hooks:
+    unit = hook_target(_find()[0])
+    if unit is None:
         raise NoTransaction(f"{name}() needs an open scope. Open one with transaction().")
-    return tree.hooks
+    return unit.make_hooks()
 
 
 def current_transaction() -> TransactionInfo | None:
@@ -390,8 +387,8 @@ def current_transaction() -> TransactionInfo | None:
 
     .. versionadded:: 0.1
     """
-    tree = marks_of(_find()[0]).tree
-    return tree.frames[-1] if tree is not None and tree.frames else None
+    unit = record_of(_find()[0]).unit
+    return unit.blocks[-1] if unit is not None and unit.blocks else None
 
 
 def in_transaction() -> bool:
@@ -400,179 +397,3 @@ def in_transaction() -> bool:
     .. versionadded:: 0.1
     """
     return current_transaction() is not None
-
-
-@contextmanager
-def session_scope(app: Flask | None = None, *, commit: bool = True) -> Iterator[Session]:
-    """Run a script's or a job's piece of work: application context, session, clean end.
-
-    Args:
-        app: The application; without it the current one, else the only one there is.
-        commit: ``False`` rolls back at the end, for a dry run.
-
-    Yields:
-        The session, inside an outermost scope.
-
-    Raises:
-        RuntimeError: No application is given, current, or the only one.
-
-    .. versionadded:: 0.1
-    """
-    with ExitStack() as stack:
-        # Asked for by name, another application's context does not do.
-        if not has_app_context() or (app is not None and _current_app() != app):
-            stack.enter_context((app if app is not None else only_application()).app_context())
-        # A dry run inside an open scope undoes itself alone.
-        info = stack.enter_context(transaction(savepoint=not commit))
-        yield current_application().db.session()
-        if not commit:
-            info.set_rollback_only()
-
-
-def _current_app() -> Flask:
-    app: Flask = _behind(current_app)
-    return app
-
-
-def _behind(proxy: Any) -> Any:
-    return proxy._get_current_object()  # noqa: SLF001 - documented, whatever its name
-
-
-@overload
-def job(function: Callable[P, R], /) -> Callable[P, R]: ...
-@overload
-def job(*, retries: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-def job(
-    function: Callable[P, R] | None = None, /, *, retries: int = 0
-) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
-    """Wrap a background job: a new application context, a scope, and nothing left open.
-
-    Args:
-        function: The function, when used as ``@job``.
-        retries: Further attempts after a conflict with another transaction.
-
-    Raises:
-        RuntimeError: At the call, when there is no current application and not exactly one
-            in the process.
-
-    .. versionadded:: 0.1
-    """
-    if type(retries) is not int or retries < 0:
-        raise ValueError(f"job(retries={retries!r}): give a whole number, 0 or more.")
-
-    def decorate(inner: Callable[P, R]) -> Callable[P, R]:
-        check_replayable(inner)
-
-        @functools.wraps(inner)
-        def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            app = _current_app() if has_app_context() else only_application()
-            # Always a context of its own: its end removes the session, so that no connection
-            # sits idle in transaction between two jobs.
-            with app.app_context():
-                return run(functools.partial(inner, *args, **kwargs), retry=retries + 1)
-
-        return wrapper
-
-    return decorate if function is None else decorate(function)
-
-
-def non_transactional(view: Callable[P, R]) -> Callable[P, R]:
-    """Mark a view that per-request mode (``DBKIT_TX_PER_REQUEST``) leaves without a scope.
-
-    Also for a class of views, for one method of it, and in its ``decorators``.
-
-    .. versionadded:: 0.1
-    """
-    marked = view
-    if inspect.ismethod(view):  # takes no attributes
-        marked = functools.wraps(view)(functools.partial(view))
-    setattr(marked, NON_TRANSACTIONAL, True)
-    return marked
-
-
-def stream(generator: Iterable[T], read_only: bool = True) -> Iterator[T]:
-    """Run a streamed response's generator in a scope of its own.
-
-    The scope opens at the first item and ends when the generator is exhausted; an error rolls
-    it back, and so does a client that goes away. The request, the application and ``g`` are
-    those of the caller, the session is a new one once the request is over.
-
-    Args:
-        generator: Yields the pieces of the body.
-        read_only: Refuse writes, which is what a streamed answer should do.
-
-    Raises:
-        RuntimeError: There is no application context.
-        TypeError: ``generator`` cannot be iterated over: a function not called, or async.
-
-    .. versionadded:: 0.1
-    """
-    contexts: list[Any] = [_behind(globals_.app_ctx)]
-    if has_request_context() and not hasattr(contexts[0], "request"):
-        # Two contexts until Flask 3.2 makes one of them.
-        contexts.append(_behind(globals_.request_ctx))
-    return _Stream(iter(generator), contexts, read_only)
-
-
-class _Stream(Iterator[T]):
-    """Iterates in a context of its own.
-
-    Between two pieces somebody else runs in this thread. What the generator has pushed, and the
-    scope it has open, must not be there for them, as it is with ``stream_with_context()``.
-    """
-
-    def __init__(self, source: Iterator[T], contexts: list[Any], read_only: bool) -> None:
-        self._contexts = contexts
-        self._started = False
-        self._pieces = self._run(source, contexts, read_only)
-        self._context = copy_context()
-
-    @staticmethod
-    def _run(source: Iterator[T], contexts: list[Any], read_only: bool) -> Generator[T, None, None]:
-        with ExitStack() as stack:
-            for context in contexts:
-                stack.enter_context(context)
-            stack.enter_context(transaction(read_only=read_only))
-            close = getattr(source, "close", None)
-            if close is not None:
-                stack.callback(close)
-            yield from source
-
-    def __next__(self) -> T:
-        if not self._started:
-            self._started = True
-            if has_app_context() and _behind(globals_.app_ctx) is self._contexts[0]:
-                # Not over yet: whoever pushed it pops it, and the session is theirs.
-                self._contexts.clear()
-        return self._context.run(next, self._pieces)
-
-    def close(self) -> None:
-        """Roll back, unless the end was reached."""
-        self._context.run(self._pieces.close)
-
-    __del__ = close
-
-
-def input_read() -> object:
-    """Tell how far the body of the current request was read that cannot be read again.
-
-    JSON and form fields are kept by the request; its stream and uploaded files are not.
-    """
-    if not has_request_context():
-        return None
-    read = vars(_behind(request))
-    if getattr(request, "_cached_data", None) is not None:
-        return None
-    if "files" in read:
-        positions = [_position(file.stream) for _, file in read["files"].items(multi=True)]
-    else:
-        positions = [_position(read["stream"])] if "stream" in read else []
-    return positions if any(positions) else None
-
-
-def _position(stream: Any) -> int:
-    """Return how many bytes of a stream were read, -1 when it does not say."""
-    try:
-        return int(stream.tell())
-    except (AttributeError, OSError, ValueError):  # no file, no position, closed
-        return -1

@@ -1,4 +1,4 @@
-"""What is done at every end of a tree: roll back, give the session back, tell the hooks."""
+"""What is done at every end of a scope: roll back, give the session back, tell the hooks."""
 
 from __future__ import annotations
 
@@ -6,63 +6,56 @@ from sqlalchemy import event
 
 from .checks import orm_write_guard
 from .connections import part
-from .exceptions import Rollback
-from .failures import note_failure
+from .exceptions import Rollback, note_failure
 from .hooks import run_logged
-from .tree import ScopeTree
-from .work import open_trees
+from .state import UnitOfWork, open_units
 
 __all__ = ["detach", "give_up", "roll_back", "run_rollback_hooks"]
 
 
-def roll_back(tree: ScopeTree, error: BaseException | None) -> None:
+def roll_back(unit: UnitOfWork, error: BaseException | None) -> None:
     """Undo everything; what fails on the way is kept beside ``error``."""
-    tree.ending = True
+    unit.ending = True
     try:
         marker: BaseException = error if error is not None else Rollback()
-        if tree.foreign is not None:
+        if unit.ended_by is not None:
             # Not rolled back again: SQLAlchemy would warn that it is not there any more.
-            tree.root.close()
-        tree.root.__exit__(type(marker), marker, marker.__traceback__)
+            unit.root.close()
+        unit.root.__exit__(type(marker), marker, marker.__traceback__)
     except Exception as failed:
         note_failure(error, failed)
     finally:
-        give_up(tree, error)
+        give_up(unit, error)
 
 
-def detach(tree: ScopeTree) -> None:
+def detach(unit: UnitOfWork) -> None:
     """Give the session back to itself."""
-    session = tree.session
-    if not tree.simple:
-        session.__dict__.pop("get_bind", None)
-        session.twophase = tree.plain_twophase
-        if tree.guards_orm_writes:
-            event.remove(session, "do_orm_execute", orm_write_guard)
-            tree.guards_orm_writes = False
-    tree.marks.tree = None
-    tree.frames.clear()
-    if tree.works:
-        part(tree)
-    trees = open_trees.get()
-    if len(trees) == 1:
-        open_trees.set(())
-    else:
-        open_trees.set(tuple(other for other in trees if other is not tree))
+    session = unit.session
+    session.twophase = unit.own_twophase
+    if unit.guards_orm_writes:
+        event.remove(session, "do_orm_execute", orm_write_guard)
+        unit.guards_orm_writes = False
+    unit.record.unit = None
+    unit.blocks.clear()
+    if unit.transactions:
+        part(unit)
+    units = open_units.get()
+    open_units.set(tuple(other for other in units if other is not unit) if len(units) > 1 else ())
 
 
-def give_up(tree: ScopeTree, error: BaseException | None) -> None:
+def give_up(unit: UnitOfWork, error: BaseException | None) -> None:
     """Give the session back after a failure: it may be left half way, and nothing may stay."""
-    detach(tree)
-    if tree.session.get_transaction() is tree.root:
+    detach(unit)
+    if unit.session.get_transaction() is unit.root:
         try:
-            tree.root.close()
+            unit.root.close()
         except Exception as failed:
             note_failure(error, failed)
 
 
-def run_rollback_hooks(tree: ScopeTree, error: BaseException) -> None:
+def run_rollback_hooks(unit: UnitOfWork, error: BaseException) -> None:
     """Tell the hooks of a rollback, and of the end."""
-    hooks = tree.registered
+    hooks = unit.hooks
     if hooks is not None:
         run_logged(hooks.on_rollback, "on_rollback", error)
         run_logged(hooks.after_end, "after_end", "rolled_back")

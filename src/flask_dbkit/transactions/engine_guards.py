@@ -1,6 +1,6 @@
 """The listeners on an engine that let a scope notice what happens on its connections.
 
-They sit on one application's engines, and do nothing but keep marks while no scope is open. Each
+They sit on one application's engines, and do nothing but keep records while no scope is open. Each
 statement comes by :mod:`flask_dbkit.databases.execution`. Raising from the engine's ``commit``
 event must never be done: it returns the connection to the pool in transaction, and the next
 request commits what leaked.
@@ -21,8 +21,9 @@ from ..databases.execution import Execution, Order, Watcher, watch
 from ..databases.scopes import DatabaseScopes
 from ..databases.statements import READ, WRITE
 from ..exceptions import DBKitError
+from .blame import record_error
 from .checks import check_last, check_statement
-from .work import work_of, work_of_checkout
+from .state import transaction_of, transaction_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]
 
@@ -51,17 +52,17 @@ class _ScopeGuard(Watcher):
     order = Order.SCOPE
 
     def before(self, execution: Execution) -> None:
-        work = work_of(execution.connection)
-        if work is None:
+        transaction = transaction_of(execution.connection)
+        if transaction is None:
             return
         kind, statement, context = execution.kind, execution.statement, execution.context
-        if work.tree is not None:
-            check_statement(work.tree, kind, statement, context, work)
+        if transaction.unit is not None:
+            check_statement(transaction.unit, kind, statement, context, transaction)
         elif kind is READ and context.compiled is not None:
             _look_for_lock(context.compiled.statement, statement)
-        work.executed = True
-        if kind is WRITE and work.first_write is None:
-            work.first_write = statement[:120]
+        transaction.executed = True
+        if kind is WRITE and transaction.first_write is None:
+            transaction.first_write = statement[:120]
 
 
 def _look_for_lock(clause: Any, statement: str) -> None:
@@ -84,12 +85,13 @@ def _look_for_lock(clause: Any, statement: str) -> None:
 def _handle_error(error: ExceptionContext) -> None:
     if isinstance(error.original_exception, DBKitError):
         return  # a refusal of our own: nothing was sent, and nothing is lost
-    work = work_of(error.connection) if error.connection is not None else None
-    if work is not None and work.tree is not None:
-        work.tree.record(
+    transaction = transaction_of(error.connection) if error.connection is not None else None
+    if transaction is not None and transaction.unit is not None:
+        record_error(
+            transaction.unit,
             error.sqlalchemy_exception or error.original_exception,
             error.original_exception,
-            work.connection,
+            transaction.connection,
             # The connection itself is told only after this.
             lost=error.is_disconnect,
         )
@@ -100,26 +102,26 @@ def _guard_endings(dialect: Dialect) -> None:
     plain_commit, plain_rollback = dialect.do_commit, dialect.do_rollback
 
     def do_commit(checkout: Any) -> None:
-        work = work_of_checkout(checkout)
-        tree = work.tree if work is not None else None
-        if work is None or tree is None:
+        transaction = transaction_of_checkout(checkout)
+        unit = transaction.unit if transaction is not None else None
+        if transaction is None or unit is None:
             plain_commit(checkout)
             return
         try:
-            check_last(tree, work)
+            check_last(unit, transaction)
         except BaseException:
             # Roll back first: an error here would otherwise leave the connection in
             # transaction, and its next user would commit these rows.
             plain_rollback(checkout)
             raise
         plain_commit(checkout)
-        work.committed = True
+        transaction.committed = True
 
     def do_rollback(checkout: Any) -> None:
-        work = work_of_checkout(checkout)
-        if work is not None:
-            work.rolled_back = True
-            if work.committed and work.database.is_idle(work.raw):
+        transaction = transaction_of_checkout(checkout)
+        if transaction is not None:
+            transaction.rolled_back = True
+            if transaction.committed and transaction.database.is_idle(transaction.raw):
                 return  # the pool's reset, when nothing was sent since COMMIT
         plain_rollback(checkout)
 

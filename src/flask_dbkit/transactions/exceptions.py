@@ -1,7 +1,8 @@
-"""What a transaction scope raises."""
+"""What a transaction scope raises, and what is kept of an error while undoing it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from ..exceptions import DBKitError
@@ -18,7 +19,11 @@ __all__ = [
     "Rollback",
     "TransactionError",
     "UnexpectedRollback",
+    "note_failure",
+    "unexpected",
 ]
+
+logger = logging.getLogger("flask_dbkit.transactions")
 
 
 class TransactionError(DBKitError):
@@ -151,3 +156,20 @@ class Rollback(DBKitError):
 
     .. versionadded:: 0.1
     """
+
+
+def unexpected(cause: BaseException | None, what: str) -> UnexpectedRollback:
+    """Build the error for a block whose work a caught error had undone."""
+    error = UnexpectedRollback(
+        f"This {what} cannot be committed: an error inside it was caught, but it had undone the"
+        f" work already. Nothing was saved. The error was: {cause!r}"
+    )
+    error.__cause__ = cause
+    return error
+
+
+def note_failure(error: BaseException | None, failed: BaseException) -> None:
+    """Keep an error that happened while undoing: beside the first one, never in its place."""
+    logger.warning("While rolling back: %r", failed)
+    if error is not None:
+        error.add_note(f"While rolling back, this happened too: {failed!r}")

@@ -11,7 +11,7 @@ from ..databases.sqlite.settings import SQLiteSettings
 from ..feature import Bind, Feature, Setup
 from .connections import asked_begin
 from .engine_guards import guard_engine
-from .options import Surroundings
+from .options import ScopeDefaults
 from .requests import run_views_in_scopes
 from .session_guards import guard_sessions
 from .settings import TransactionSettings
@@ -32,7 +32,7 @@ def _install(setup: Setup) -> None:
     guard_sessions(setup.db.session)
     default = next((bind.engine for bind in setup.binds if bind.key is None), None)
     setup.application.add(
-        Surroundings(
+        ScopeDefaults(
             key=object(),
             sqlite_begin=setup.settings(SQLiteSettings).sqlite_begin,
             adopt=settings.tx_stray_work == "adopt",

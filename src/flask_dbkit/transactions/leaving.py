@@ -8,23 +8,23 @@ from collections.abc import Callable
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
 
+from .blame import blame, blame_savepoint, ended_elsewhere, note_end
+from .checks import check_owner
 from .committing import check_before_commit, commit
 from .connections import restore
 from .ending import roll_back, run_rollback_hooks
-from .exceptions import OwnershipError, Rollback
-from .failures import note_failure, unexpected
-from .frames import Frame
+from .exceptions import OwnershipError, Rollback, note_failure, unexpected
 from .hooks import Hook, run_logged
-from .tree import ScopeTree
+from .state import Block, UnitOfWork
 
 __all__ = ["leave"]
 
 
-def leave(frame: Frame, error: BaseException | None) -> bool:
+def leave(block: Block, error: BaseException | None) -> bool:
     """End one block.
 
     Args:
-        frame: The block, normally the innermost.
+        block: The block, normally the innermost.
         error: What left it, if anything did.
 
     Returns:
@@ -34,40 +34,39 @@ def leave(frame: Frame, error: BaseException | None) -> bool:
         OwnershipError: The block is not the innermost, or somebody else ended its transaction.
         UnexpectedRollback: A caught error had undone the work.
     """
-    tree = frame.tree
-    if tree.owner != threading.get_ident():
-        tree.check_owner()
-    frames = tree.frames
-    if not frames or frames[-1] is not frame:
-        return _leave_out_of_order(tree, frame, error)
-    if error is not None or not tree.simple:
-        _notice(tree, frame, error)
-    elif frame.index:
+    unit = block.unit
+    if unit.owner != threading.get_ident():
+        check_owner(unit)
+    blocks = unit.blocks
+    if not blocks or blocks[-1] is not block:
+        return _leave_out_of_order(unit, block, error)
+    if unit.plain and error is None and block.index:
         # Joined, and nothing has happened that the block around it would have to know.
-        frames.pop()
+        blocks.pop()
         return False
-    if frame.index == 0:
-        return _leave_outermost(tree, frame, error)
-    if frame.savepoint is not None:
-        return _leave_savepoint(tree, frame, error)
-    return _leave_joined(tree, frame, error)
+    _notice(unit, block, error)
+    if block.index == 0:
+        return _leave_outermost(unit, block, error)
+    if block.savepoint is not None:
+        return _leave_savepoint(unit, block, error)
+    return _leave_joined(unit, block, error)
 
 
-def _notice(tree: ScopeTree, frame: Frame, error: BaseException | None) -> None:
+def _notice(unit: UnitOfWork, block: Block, error: BaseException | None) -> None:
     """Notice a ROLLBACK that no error of this scope explains, and what savepoints undid."""
     if (
-        (error is not None or frame.savepoint is not None)
-        and tree.frames[0].cause is None
-        and any(work.rolled_back for work in tree.works.values())
+        (error is not None or block.savepoint is not None)
+        and unit.blocks[0].cause is None
+        and any(transaction.rolled_back for transaction in unit.transactions.values())
     ):
-        tree.ended_by("a ROLLBACK on its connection")
-    if tree.undone:
-        hooks, tree.undone = tree.undone, ()
+        note_end(unit, "a ROLLBACK on its connection")
+    if unit.undone_hooks:
+        hooks, unit.undone_hooks = unit.undone_hooks, []
         run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
-def _leave_out_of_order(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:
-    if frame not in tree.frames:
+def _leave_out_of_order(unit: UnitOfWork, block: Block, error: BaseException | None) -> bool:
+    if block not in unit.blocks:
         # An outer block was left before this one and took it along.
         if error is None:
             raise OwnershipError("This block was left after the block around it.")
@@ -76,42 +75,42 @@ def _leave_out_of_order(tree: ScopeTree, frame: Frame, error: BaseException | No
         "Scopes were left in the wrong order: an inner block is still open, perhaps in a"
         " suspended generator. Everything was rolled back."
     )
-    roll_back(tree, error or failure)
-    run_rollback_hooks(tree, error or failure)
+    roll_back(unit, error or failure)
+    run_rollback_hooks(unit, error or failure)
     if error is not None:
         return False
     raise failure
 
 
-def _leave_joined(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:
-    boundary = frame.boundary
-    tree.frames.pop()
+def _leave_joined(unit: UnitOfWork, block: Block, error: BaseException | None) -> bool:
+    boundary = block.boundary
+    unit.blocks.pop()
     if error is None:
-        if tree.foreign is None and boundary.cause is None:
-            restore(tree, frame, tree.frames[-1])
+        if unit.ended_by is None and boundary.cause is None:
+            restore(unit, block, unit.blocks[-1])
     elif isinstance(error, Rollback):
         boundary.silent = True  # also when it is swallowed on its way
-    elif frame.inside is not None and frame.inside.is_active:
-        tree.own_causes.setdefault(frame.inside, error)
+    elif block.inside is not None and block.inside.is_active:
+        blame_savepoint(unit, block.inside, error)
     else:
-        boundary.blame(error)
+        blame(boundary, error)
     return False
 
 
-def _leave_savepoint(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:
-    savepoint = frame.savepoint
+def _leave_savepoint(unit: UnitOfWork, block: Block, error: BaseException | None) -> bool:
+    savepoint = block.savepoint
     assert savepoint is not None
     failure: BaseException | None = error
-    if error is None and tree.foreign is None and not frame.silent:
-        if frame.cause is not None:
-            failure = unexpected(frame.cause, "savepoint")
+    if error is None and unit.ended_by is None and not block.silent:
+        if block.cause is not None:
+            failure = unexpected(block.cause, "savepoint")
         else:
-            failure = _release(tree, frame, savepoint)
+            failure = _release(unit, block, savepoint)
             if failure is None:
                 return False
-    if error is None and tree.foreign is not None:
-        failure = OwnershipError(tree.foreign_message())
-    _undo_savepoint(tree, frame, savepoint, failure)
+    if error is None and unit.ended_by is not None:
+        failure = ended_elsewhere(unit)
+    _undo_savepoint(unit, block, savepoint, failure)
     if failure is None or (error is not None and isinstance(error, Rollback)):
         return True
     if error is not None:
@@ -119,82 +118,82 @@ def _leave_savepoint(tree: ScopeTree, frame: Frame, error: BaseException | None)
     raise failure
 
 
-def _release(tree: ScopeTree, frame: Frame, savepoint: SessionTransaction) -> BaseException | None:
+def _release(unit: UnitOfWork, block: Block, savepoint: SessionTransaction) -> BaseException | None:
     """Flush into the savepoint and release it; return what went wrong."""
     try:
-        tree.session.flush()
-        if frame.cause is not None:
-            return unexpected(frame.cause, "savepoint")
-        _quietly(tree, savepoint.commit)
+        unit.session.flush()
+        if block.cause is not None:
+            return unexpected(block.cause, "savepoint")
+        _quietly(unit, savepoint.commit)
     except BaseException as error:
         return error
-    tree.frames.pop()
-    restore(tree, frame, tree.frames[-1])
+    unit.blocks.pop()
+    restore(unit, block, unit.blocks[-1])
     return None
 
 
-def _quietly(tree: ScopeTree, call: Callable[[], None]) -> None:
+def _quietly(unit: UnitOfWork, call: Callable[[], None]) -> None:
     """Call something of the session's that would look like a foreign end."""
-    tree.ending = True
+    unit.ending = True
     try:
         call()
     finally:
-        tree.ending = False
+        unit.ending = False
 
 
 def _undo_savepoint(
-    tree: ScopeTree, frame: Frame, savepoint: SessionTransaction, error: BaseException | None
+    unit: UnitOfWork, block: Block, savepoint: SessionTransaction, error: BaseException | None
 ) -> None:
-    hooks = tree.drop_hooks(frame.hook_mark)
-    if not tree.killed and tree.foreign is None:
+    hooks = unit.drop_hooks(block.hook_mark)
+    if not unit.killed and unit.ended_by is None:
         try:
-            _quietly(tree, savepoint.rollback)
-            tree.errors = [kept for kept in tree.errors if kept[0] < frame.index]
-            restore(tree, frame, tree.frames[frame.index - 1])
+            _quietly(unit, savepoint.rollback)
+            unit.errors = [kept for kept in unit.errors if kept[0] < block.index]
+            restore(unit, block, unit.blocks[block.index - 1])
         except Exception as failed:
             note_failure(error, failed)
-            tree.frames[frame.index - 1].boundary.blame(failed)
-    tree.frames.pop()
+            blame(unit.blocks[block.index - 1].boundary, failed)
+    unit.blocks.pop()
     run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
-def _leave_outermost(tree: ScopeTree, frame: Frame, error: BaseException | None) -> bool:
+def _leave_outermost(unit: UnitOfWork, block: Block, error: BaseException | None) -> bool:
     if error is not None:
-        return _leave_with(tree, frame, error)
+        return _leave_with(unit, block, error)
     failure: BaseException | None = None
-    if tree.foreign is not None:
-        failure = OwnershipError(tree.foreign_message())
-    elif frame.silent:
+    if unit.ended_by is not None:
+        failure = ended_elsewhere(unit)
+    elif block.silent:
         pass
-    elif frame.cause is not None:
-        failure = unexpected(frame.cause, "transaction")
+    elif block.cause is not None:
+        failure = unexpected(block.cause, "transaction")
     else:
         try:
-            if tree.registered is not None:
-                _run_before_commit(tree.registered.before_commit, tree, frame)
-            tree.session.flush()
-            check_before_commit(tree, frame)
+            if unit.hooks is not None:
+                _run_before_commit(unit.hooks.before_commit, unit, block)
+            unit.session.flush()
+            check_before_commit(unit, block)
         except BaseException as raised:
             failure = raised
         else:
-            if not frame.silent:
-                commit(tree)
+            if not block.silent:
+                commit(unit)
                 return False
-    roll_back(tree, failure)
-    run_rollback_hooks(tree, failure if failure is not None else Rollback())
+    roll_back(unit, failure)
+    run_rollback_hooks(unit, failure if failure is not None else Rollback())
     if failure is not None:
         raise failure
     return False
 
 
-def _leave_with(tree: ScopeTree, frame: Frame, error: BaseException) -> bool:
+def _leave_with(unit: UnitOfWork, block: Block, error: BaseException) -> bool:
     raised: BaseException = error
-    if tree.foreign is not None and isinstance(error, InvalidRequestError):
+    if unit.ended_by is not None and isinstance(error, InvalidRequestError):
         # SQLAlchemy's "closed transaction": a consequence, not what happened.
-        raised = OwnershipError(tree.foreign_message())
+        raised = ended_elsewhere(unit)
         raised.__cause__ = error
-    roll_back(tree, raised)
-    run_rollback_hooks(tree, raised)
+    roll_back(unit, raised)
+    run_rollback_hooks(unit, raised)
     if isinstance(error, Rollback):
         return True
     if raised is not error:
@@ -202,9 +201,9 @@ def _leave_with(tree: ScopeTree, frame: Frame, error: BaseException) -> bool:
     return False
 
 
-def _run_before_commit(hooks: list[Hook], tree: ScopeTree, frame: Frame) -> None:
+def _run_before_commit(hooks: list[Hook], unit: UnitOfWork, block: Block) -> None:
     while hooks:
         hooks.pop(0)()
-        tree.session.flush()
-        if frame.cause is not None:
-            raise unexpected(frame.cause, "transaction")
+        unit.session.flush()
+        if block.cause is not None:
+            raise unexpected(block.cause, "transaction")

@@ -1,28 +1,39 @@
-"""Which block an opened scope is: the outermost of a new tree, one that joins, a savepoint."""
+"""Which block an opened scope is: the outermost of a new unit of work, one that joins, a savepoint.
+
+An outermost scope takes the transaction of its session: a new one, the one that the session has
+begun by itself, or that one begun again.
+"""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import astuple
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from ..databases.limits import NO_TIMEOUTS
-from .checks import guard_orm_writes
-from .connections import put_in_force
-from .entering import begin_tree
+from ..databases.limits import Timeouts
+from .blame import check_intact
+from .checks import check_owner, guard_orm_writes, pending
+from .connections import join, put_in_force
+from .ending import roll_back
 from .exceptions import DurabilityError, OptionMismatch, OwnershipError
-from .frames import Frame
-from .options import PLAIN, ScopeOptions, Surroundings
+from .options import PLAIN, ScopeDefaults, ScopeOptions
 from .session_guards import guard_sessions
-from .tree import ScopeTree
-from .work import marks_of, open_trees
+from .state import (
+    Block,
+    DatabaseTransaction,
+    SessionRecord,
+    UnitOfWork,
+    open_units,
+    record_of,
+)
 
-__all__ = ["hook_target", "is_in_scope", "open_scope"]
+__all__ = ["hook_target", "is_in_scope", "open_scope", "stray_work"]
 
 
 def open_scope(
-    session: Session, options: ScopeOptions, surroundings: Surroundings, *, attempt: int = 1
-) -> Frame:
+    session: Session, options: ScopeOptions, defaults: ScopeDefaults, *, attempt: int = 1
+) -> Block:
     """Open a block: outermost, joined or a savepoint, as the session's state has it.
 
     Sends nothing, unless a joined block narrows what is in force.
@@ -30,7 +41,7 @@ def open_scope(
     Args:
         session: Any session. With the kit it is the current application context's.
         options: Checked options.
-        surroundings: What is known about the application.
+        defaults: What the application says where the options do not.
         attempt: Which run of a replayed function this is.
 
     Raises:
@@ -38,59 +49,117 @@ def open_scope(
         OptionMismatch: The options do not fit what is in force.
         DurabilityError: The scope is durable and not outermost.
     """
-    marks = marks_of(session)
-    if not marks.guarded:
+    record = record_of(session)
+    unit = record.unit
+    if unit is None:
+        return _open_outermost(session, record, options, defaults, attempt)
+    if unit.owner != threading.get_ident():
+        check_owner(unit)
+    if unit.plain and options is PLAIN:
+        block = Block(unit, len(unit.blocks), options)
+        unit.blocks.append(block)
+        return block
+    return _open_inside(unit, options)
+
+
+def _open_outermost(
+    session: Session,
+    record: SessionRecord,
+    options: ScopeOptions,
+    defaults: ScopeDefaults,
+    attempt: int,
+) -> Block:
+    """Make the session's transaction a scope's. Nothing is sent yet."""
+    if not record.guarded:
         guard_sessions(session)
-        marks.guarded = True
-    if marks.tree is not None:
-        return _nest(marks.tree, options)
-    outer = open_trees.get()
-    if outer:
-        _check_other_trees(outer, options, surroundings)
-    return begin_tree(session, marks, options, surroundings, attempt=attempt, outer=outer)
+        record.guarded = True
+    around = open_units.get()
+    if around:
+        _check_units_around(around, options, defaults)
+    own = session.get_transaction()
+    root = _take_over(session, own, record, options, defaults) if own else session.begin()
+    root.__enter__()
+    own_twophase = session.twophase
+    plain = options is PLAIN and not own_twophase
+    unit = UnitOfWork(
+        session,
+        record,
+        root,
+        options,
+        defaults,
+        attempt,
+        # Asked by its full name: gevent may put another function there after the import.
+        threading.get_ident(),
+        plain,
+        not plain,
+        own_twophase,
+    )
+    record.unit = unit
+    open_units.set((*around, unit) if around else (unit,))
+    if options.multi_bind == "two_phase":
+        session.twophase = True
+    if options.read_only:
+        guard_orm_writes(unit)
+    if record.transactions:
+        _join_all(unit, record.transactions)
+    block = Block(unit, 0, options, options.read_only, options.timeouts)
+    unit.blocks.append(block)
+    return block
 
 
-def _nest(tree: ScopeTree, options: ScopeOptions) -> Frame:
-    """Open a block inside the tree: join it, or open a savepoint."""
-    if tree.owner != threading.get_ident():
-        tree.check_owner()
-    if options is PLAIN and tree.simple:
-        frame = Frame(tree, options)
-        tree.frames.append(frame)
-        return frame
+def _open_inside(unit: UnitOfWork, options: ScopeOptions) -> Block:
+    """Open a block that joins the unit, or a savepoint of it."""
     if options.durable:
         raise DurabilityError
-    tree.check()
-    outer = tree.frames[-1]
+    check_intact(unit)
+    outer = unit.blocks[-1]
     if not options.inherits:
-        _check_nested(tree, options, outer)
-    frame = Frame(tree, options)
-    if frame.timeouts is not NO_TIMEOUTS:
-        tree.begins_plainly = False
-        tree.complicate()
-    narrows = frame.refuses_writes and not outer.refuses_writes
+        _check_fits(unit, options, outer)
+    narrows = options.read_only and not outer.refuses_writes
+    block = Block(
+        unit,
+        len(unit.blocks),
+        options,
+        options.read_only or outer.refuses_writes,
+        _narrow(outer.timeouts, options.timeouts),
+    )
+    nested = unit.session.get_nested_transaction()
+    if nested is not None and unit.is_own(nested):
+        block.inside = nested
+    if block.timeouts:
+        unit.connects = True
+        unit.take_full_checks()
     if narrows:
-        guard_orm_writes(tree)
-    if options.savepoint or (narrows and _by_savepoint(tree)):
+        unit.take_full_checks()
+        guard_orm_writes(unit)
+    if options.savepoint or (narrows and _by_savepoint(unit)):
         # What is pending belongs to the outer block, and so does an error in it.
-        tree.session.flush()
-        frame.hook_mark = tree.hook_mark()
-        tree.complicate()
-        frame.savepoint = Session.begin(tree.session, nested=True)
-    tree.frames.append(frame)
-    if frame.savepoint is None and (frame.timeouts is not outer.timeouts or narrows):
-        for work in list(tree.works.values()):
-            put_in_force(tree, frame, work.connection)
-    return frame
+        unit.session.flush()
+        block.hook_mark = unit.hook_mark()
+        unit.take_full_checks()
+        block.savepoint = Session.begin(unit.session, nested=True)
+    unit.blocks.append(block)
+    if block.savepoint is None and (narrows or block.timeouts != outer.timeouts):
+        for transaction in list(unit.transactions.values()):
+            put_in_force(unit, block, transaction.connection)
+    return block
 
 
-def _by_savepoint(tree: ScopeTree) -> bool:
+def _narrow(outer: Timeouts, given: Timeouts) -> Timeouts:
+    """Return the limits in force in a block: its own, where it has any."""
+    if not given:
+        return outer
+    pairs = zip(astuple(given), astuple(outer), strict=True)
+    return Timeouts(*(around if own is None else own for own, around in pairs))
+
+
+def _by_savepoint(unit: UnitOfWork) -> bool:
     """Tell whether a savepoint makes a block read-only, as far as databases are known yet."""
-    databases = [work.database for work in tree.works.values()]
+    databases = [transaction.database for transaction in unit.transactions.values()]
     return not databases or any(database.read_only_savepoint for database in databases)
 
 
-def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
+def _check_fits(unit: UnitOfWork, options: ScopeOptions, outer: Block) -> None:
     if outer.refuses_writes and not options.read_only:
         raise OptionMismatch("read_only", False, True)
     if options is PLAIN:
@@ -100,10 +169,10 @@ def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
             "independent=True needs a session of its own, and this one has a scope open. Push"
             " a new application context: with app.app_context(): ..."
         )
-    in_force = tree.options
+    in_force = unit.options
     for name, given, present in (
         ("isolation", options.isolation, in_force.isolation),
-        ("begin", options.begin, tree.begin),
+        ("begin", options.begin, unit.begin),
         ("multi_bind", options.multi_bind, in_force.multi_bind or "raise"),
     ):
         if given is not None and given != present:
@@ -116,16 +185,16 @@ def _check_nested(tree: ScopeTree, options: ScopeOptions, outer: Frame) -> None:
             raise OptionMismatch(name, seconds, most)
 
 
-def _check_other_trees(
-    trees: tuple[ScopeTree, ...], options: ScopeOptions, surroundings: Surroundings
+def _check_units_around(
+    units: tuple[UnitOfWork, ...], options: ScopeOptions, defaults: ScopeDefaults
 ) -> None:
     me = threading.get_ident()
-    for tree in trees:
-        if tree.surroundings.key != surroundings.key or tree.owner not in (me, None):
+    for unit in units:
+        if unit.defaults.key != defaults.key or unit.owner not in (me, None):
             continue
-        if not tree.frames:
+        if not unit.blocks:
             continue  # over since; a context that was copied meanwhile still has it
-        if not options.independent or surroundings.shared_memory:
+        if not options.independent or defaults.shared_memory:
             raise OwnershipError(
                 "Another transaction() scope of this application is open around this one, on"
                 " another session (a nested application context, or db.session.remove() inside"
@@ -133,8 +202,8 @@ def _check_other_trees(
                 " transaction of its own, which SQLite in memory cannot have."
             )
         if not options.read_only and any(
-            work.connection.dialect.name == "sqlite" and not tree.options.read_only
-            for work in tree.works.values()
+            transaction.connection.dialect.name == "sqlite" and not unit.options.read_only
+            for transaction in unit.transactions.values()
         ):
             raise OwnershipError(
                 "independent=True on SQLite: the scope around this one holds the one write lock,"
@@ -142,18 +211,95 @@ def _check_other_trees(
             )
 
 
-def is_in_scope(session: Session) -> bool:
-    """Tell whether a scope is open on a session, whoever opened it."""
-    return marks_of(session).tree is not None
-
-
-def hook_target(session: Session) -> ScopeTree | None:
-    """Return the tree that hooks registered now belong to.
+def _take_over(
+    session: Session,
+    root: SessionTransaction,
+    record: SessionRecord,
+    options: ScopeOptions,
+    defaults: ScopeDefaults,
+) -> SessionTransaction:
+    """Adopt or restart the transaction that the session has open.
 
     Raises:
-        OwnershipError: The tree belongs to another thread.
+        OwnershipError: The transaction is somebody else's, or has work from before the scope.
+        OptionMismatch: The options come too late for it.
     """
-    tree = marks_of(session).tree
-    if tree is not None:
-        tree.check_owner()
-    return tree
+    if session.get_nested_transaction() is not None:
+        raise OwnershipError(
+            "The session is inside a begin_nested() block. Open transaction() around it."
+        )
+    if root.origin is not SessionTransactionOrigin.AUTOBEGIN:
+        raise OwnershipError(
+            "The session is inside somebody's session.begin() block, which will end its"
+            " transaction. Use transaction() in its place."
+        )
+    begun = record.transactions
+    stray = stray_work(session, begun)
+    if stray is not None:
+        _adopt(stray, options, defaults)
+        return root
+    on_sqlite = any(each.connection.dialect.name == "sqlite" for each in begun)
+    if begun and (
+        options.asks_for_anything or (on_sqlite and defaults.begin_of(options) == "immediate")
+    ):
+        # What was read stays attached but is read anew: a write computed from the old
+        # snapshot would be the lost update this scope exists to prevent.
+        root.close()
+        session.expire_all()
+        return session.begin()
+    return root
+
+
+def _adopt(stray: str, options: ScopeOptions, defaults: ScopeDefaults) -> None:
+    adopt = options.adopt
+    if not (defaults.adopt if adopt is None else adopt):
+        raise OwnershipError(
+            f"The session has uncommitted work from before this scope: {stray}. Commit it"
+            " or roll it back first, move it into the scope, or pass adopt=True to make it"
+            " part of the transaction."
+        )
+    if options.asks_for_anything:
+        raise OptionMismatch(
+            "adopt",
+            True,
+            None,
+            "Work that was done before the scope cannot be given an isolation level, a begin"
+            " mode, read_only, two_phase or a timeout afterwards. Leave those options out, or"
+            " move the work into the scope.",
+        )
+
+
+def _join_all(unit: UnitOfWork, begun: list[DatabaseTransaction]) -> None:
+    try:
+        for transaction in begun:
+            join(unit, transaction)
+    except BaseException as error:
+        roll_back(unit, error)
+        raise
+
+
+def stray_work(session: Session, begun: list[DatabaseTransaction]) -> str | None:
+    """Return the uncommitted work of a session, in words for an error."""
+    waiting = pending(session)
+    if waiting:
+        names = ", ".join(repr(item) for item in waiting[:3])
+        return f"{names}{' and more' if len(waiting) > 3 else ''}, not flushed"
+    written = next((each.first_write for each in begun if each.first_write is not None), None)
+    return f"{written!r}" if written is not None else None
+
+
+def is_in_scope(session: Session) -> bool:
+    """Tell whether a scope is open on a session, whoever opened it."""
+    return record_of(session).unit is not None
+
+
+def hook_target(session: Session) -> UnitOfWork | None:
+    """Return the unit of work that hooks registered now belong to.
+
+    Raises:
+        OwnershipError: It belongs to another thread.
+    """
+    unit = record_of(session).unit
+    if unit is not None:
+        check_owner(unit)
+    return unit

@@ -15,13 +15,16 @@ from .exceptions import OptionMismatch
 
 __all__ = [
     "PLAIN",
+    "RETRY",
     "Retry",
+    "ScopeDefaults",
     "ScopeOptions",
-    "Surroundings",
     "as_retry",
     "refuse_retry",
 ]
 
+RETRY = "__dbkit_retry__"
+"""Attribute of a decorated function: the policy it was given."""
 _ISOLATION = ("READ UNCOMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 _BEGIN = ("immediate", "deferred")
 _MULTI_BIND = ("raise", "two_phase", "best_effort")
@@ -98,8 +101,8 @@ class ScopeOptions:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What the rim knows and a session does not.
+class ScopeDefaults:
+    """What the application says where a scope does not, and what only it knows.
 
     Attributes:
         key: Scopes with different keys know nothing of each other: the application.

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, ParamSpec, TypeVar
 
-from flask import Flask, request
+from flask import Flask, has_request_context, request
 from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 from werkzeug import Response
 
 from ..application import current_application, current_session
-from .current import NON_TRANSACTIONAL, RETRY, input_read
 from .exceptions import Rollback
 from .opening import hook_target
-from .options import PLAIN, Retry, Surroundings
-from .retrying import run_in_scope
+from .options import PLAIN, RETRY, Retry, ScopeDefaults
+from .retrying import Replay, run_in_scope
+from .state import UnitOfWork
 
-__all__ = ["run_views_in_scopes"]
+__all__ = ["input_read", "non_transactional", "run_views_in_scopes"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _ONCE = Retry(attempts=1)
+_NON_TRANSACTIONAL = "__dbkit_non_transactional__"
+"""Attribute of a view that per-request mode leaves alone."""
 
 
 class _RefusedAnswer(Exception):
@@ -49,14 +56,12 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
 
     def dispatch_request() -> ResponseReturnValue:
         views = _views(app)
-        if any(getattr(view, NON_TRANSACTIONAL, False) for view in views):
+        if any(getattr(view, _NON_TRANSACTIONAL, False) for view in views):
             return plain()
         retry = next((getattr(view, RETRY) for view in views if hasattr(view, RETRY)), _ONCE)
         lends = any(inspect.iscoroutinefunction(inspect.unwrap(view)) for view in views)
         try:
-            answer = run_in_scope(
-                _find, PLAIN, retry, lambda: answer_in_scope(lends=lends), input_read
-            )
+            answer = run_in_scope(_REPLAY, PLAIN, retry, lambda: answer_in_scope(lends=lends))
         except _RefusedAnswer as refused:
             answer = refused.answer
         if isinstance(answer, Rollback):
@@ -65,35 +70,68 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
         return answer
 
     def answer_in_scope(*, lends: bool) -> Response | Rollback:
-        tree = hook_target(current_session())
-        assert tree is not None
+        unit = hook_target(current_session())
+        assert unit is not None
         answer: Response | Rollback
         try:
-            with tree.lent() if lends else nullcontext():
+            with _lent(unit) if lends else nullcontext():
                 answer = app.make_response(plain())
         except Rollback as rollback:
             answer = rollback
         else:
             if rollback_status is None or answer.status_code < rollback_status:
                 return answer
-        frame = tree.frames[-1]
-        if frame.index > 0:
+        block = unit.blocks[-1]
+        if block.index > 0:
             # Whoever opened the scope around the request has to be told.
             raise _RefusedAnswer(answer)
-        frame.set_rollback_only()
+        block.set_rollback_only()
         return answer
 
     setattr(app, "dispatch_request", dispatch_request)
 
 
-def _find() -> tuple[Session, Surroundings]:
+def _find() -> tuple[Session, ScopeDefaults]:
     state = current_application()
-    surroundings = state.part(Surroundings)
-    if request.method in _SAFE_METHODS and surroundings.sqlite_begin != "deferred":
+    defaults = state.part(ScopeDefaults)
+    if request.method in _SAFE_METHODS and defaults.sqlite_begin != "deferred":
         # As a plain session does: what was read before the view stays read, and the first
         # write takes the lock.
-        surroundings = dataclasses.replace(surroundings, sqlite_begin="deferred")
-    return state.db.session(), surroundings
+        defaults = dataclasses.replace(defaults, sqlite_begin="deferred")
+    return state.db.session(), defaults
+
+
+def input_read() -> object:
+    """Tell how far the body of the current request was read that cannot be read again.
+
+    JSON and form fields are kept by the request; its stream and uploaded files are not.
+    """
+    if not has_request_context():
+        return None
+    read = vars(_current_request())
+    if getattr(request, "_cached_data", None) is not None:
+        return None
+    if "files" in read:
+        positions = [_position(file.stream) for _, file in read["files"].items(multi=True)]
+    else:
+        positions = [_position(read["stream"])] if "stream" in read else []
+    return positions if any(positions) else None
+
+
+def _current_request() -> Any:
+    proxy: Any = request
+    return proxy._get_current_object()  # noqa: SLF001 - documented, whatever its name
+
+
+def _position(stream: Any) -> int:
+    """Return how many bytes of a stream were read, -1 when it does not say."""
+    try:
+        return int(stream.tell())
+    except (AttributeError, OSError, ValueError):  # no file, no position, closed
+        return -1
+
+
+_REPLAY = Replay(_find, input_read)
 
 
 def _views(app: Flask) -> list[Callable[..., object]]:
@@ -109,3 +147,27 @@ def _views(app: Flask) -> list[Callable[..., object]]:
         name = "get"
     found = [getattr(view_class, name, None), getattr(view_class, "dispatch_request", None)]
     return [*(method for method in found if method is not None), view_class, view]
+
+
+@contextmanager
+def _lent(unit: UnitOfWork) -> Iterator[None]:
+    """Let the next thread that comes be the owner, for as long as this one waits for it."""
+    mine, unit.owner = unit.owner, None
+    try:
+        yield
+    finally:
+        unit.owner = mine
+
+
+def non_transactional(view: Callable[P, R]) -> Callable[P, R]:
+    """Mark a view that per-request mode (``DBKIT_TX_PER_REQUEST``) leaves without a scope.
+
+    Also for a class of views, for one method of it, and in its ``decorators``.
+
+    .. versionadded:: 0.1
+    """
+    marked = view
+    if inspect.ismethod(view):  # takes no attributes
+        marked = functools.wraps(view)(functools.partial(view))
+    setattr(marked, _NON_TRANSACTIONAL, True)
+    return marked

@@ -24,7 +24,6 @@ from sqlalchemy.orm import Session
 
 from ..databases import database_of
 from ..databases.errors import ErrorCodes
-from .entering import stray_work
 from .exceptions import (
     CommitOutcomeUnknown,
     OnCommitError,
@@ -32,45 +31,52 @@ from .exceptions import (
     PartialCommit,
     TransactionError,
 )
-from .frames import Frame, TransactionInfo
 from .leaving import leave
-from .opening import open_scope
-from .options import Retry, ScopeOptions, Surroundings
-from .work import marks_of
+from .opening import open_scope, stray_work
+from .options import Retry, ScopeDefaults, ScopeOptions
+from .state import Block, RecordedError, TransactionInfo, record_of
 
-__all__ = ["Attempt", "attempts", "check_replayable", "run_in_scope"]
+__all__ = ["Attempt", "Replay", "attempts", "check_replayable", "run_in_scope"]
 
 R = TypeVar("R")
-Find = Callable[[], tuple[Session, Surroundings]]
-RecordedError = tuple[int, BaseException, BaseException]
-"""The boundary that contained an error, the error as SQLAlchemy raised it, the driver's own."""
+Find = Callable[[], tuple[Session, ScopeDefaults]]
 
 logger = logging.getLogger("flask_dbkit.transactions")
 
 
+@dataclass(frozen=True)
+class Replay:
+    """What the rim knows of a function that may have to run a second time.
+
+    Attributes:
+        find: Returns the session and what the application says of its scopes; asked for at
+            every attempt.
+        input_read: Returns how far an input was read that cannot be read a second time; an
+            attempt that moved it is not replayed.
+    """
+
+    find: Find
+    input_read: Callable[[], object] = lambda: None
+
+
 def run_in_scope(
-    find: Find,
-    options: ScopeOptions,
-    policy: Retry,
-    function: Callable[[], R],
-    input_read: Callable[[], object] = lambda: None,
+    replay: Replay, options: ScopeOptions, policy: Retry, function: Callable[[], R]
 ) -> R:
     """Call ``function`` in a scope, and again where the policy says so.
 
     Args:
-        find: Returns the session, asked for at every attempt.
+        replay: Where the session is, and whether the input can be read again.
         options: Of the scope.
         policy: Ignored when the scope joins another one.
         function: Called without arguments, once per attempt.
-        input_read: See :func:`attempts`.
 
     Returns:
         What the last call returned; ``None`` when it raised :exc:`Rollback`.
     """
     if policy.attempts == 1:
-        return _run_once(find, options, function)
+        return _run_once(replay.find, options, function)
     result: R | None = None
-    for attempt in attempts(find, options, policy, input_read):
+    for attempt in attempts(replay, options, policy):
         result = None
         with attempt:
             result = function()
@@ -78,48 +84,41 @@ def run_in_scope(
 
 
 def _run_once(find: Find, options: ScopeOptions, function: Callable[[], R]) -> R:
-    session, surroundings = find()
-    frame = open_scope(session, options, surroundings)
+    session, defaults = find()
+    block = open_scope(session, options, defaults)
     try:
         result = function()
     except BaseException as error:
-        if not leave(frame, error):
+        if not leave(block, error):
             raise
         return cast("R", None)
-    leave(frame, None)
+    leave(block, None)
     return result
 
 
-def attempts(
-    find: Find,
-    options: ScopeOptions,
-    policy: Retry,
-    input_read: Callable[[], object] = lambda: None,
-) -> Iterator[Attempt]:
+def attempts(replay: Replay, options: ScopeOptions, policy: Retry) -> Iterator[Attempt]:
     """Yield one context manager per attempt, until one ends normally.
 
     Each opens an outermost scope; inside an open scope there is one attempt, which joins.
 
     Args:
-        find: Returns the session, asked for at every attempt.
+        replay: Where the session is, and whether the input can be read again.
         options: Of the scope.
         policy: Ignored when the scope joins another one.
-        input_read: Returns how far an input was read that cannot be read a second time; an
-            attempt that moved it is not replayed.
     """
-    session, _ = find()
-    marks = marks_of(session)
-    if marks.tree is not None:
-        yield Attempt(_Course(find, options, Retry(attempts=1), input_read), 1)
+    session, _ = replay.find()
+    record = record_of(session)
+    if record.unit is not None:
+        yield Attempt(_Course(replay, options, Retry(attempts=1)), 1)
         return
     if policy.attempts > 1:
-        stray = stray_work(session, marks.works)
+        stray = stray_work(session, record.transactions)
         if stray is not None:
             raise OwnershipError(
                 f"The session has uncommitted work: {stray}. The rollback of a failed attempt"
                 " would lose it for good. Commit it, or do it inside the replayed function."
             )
-    course = _Course(find, options, policy, input_read, started=time.monotonic())
+    course = _Course(replay, options, policy, started=time.monotonic())
     for number in range(1, policy.attempts + 1):
         attempt = Attempt(course, number)
         yield attempt
@@ -134,20 +133,18 @@ class _Course:
     """What the attempts of one replay share.
 
     Attributes:
-        find: Returns the session.
+        replay: Where the session is, and whether the input can be read again.
         options: Of every attempt's scope.
         policy: When to go on.
-        input_read: See :func:`attempts`.
         started: The clock when the first attempt began.
         used_up: Objects that failed attempts had added, by id; kept alive, so that no other
             object gets their id.
         failure: Why the attempt before failed.
     """
 
-    find: Find
+    replay: Replay
     options: ScopeOptions
     policy: Retry
-    input_read: Callable[[], object]
     started: float = 0.0
     used_up: dict[int, object] = field(default_factory=dict)
     failure: BaseException | None = None
@@ -159,20 +156,20 @@ class Attempt:
     def __init__(self, course: _Course, number: int) -> None:
         self._course = course
         self._number = number
-        self._frame: Frame | None = None
+        self._block: Block | None = None
         self._added: dict[int, tuple[object, list[str]]] = {}
         self.error: BaseException | None = None
         self.pause_s = 0.0
 
     def __enter__(self) -> TransactionInfo:
         course = self._course
-        self._session, surroundings = course.find()
-        frame = open_scope(self._session, course.options, surroundings, attempt=self._number)
-        self._frame = frame
+        self._session, defaults = course.replay.find()
+        block = open_scope(self._session, course.options, defaults, attempt=self._number)
+        self._block = block
         if course.policy.attempts > 1:
-            self._input_at_start = course.input_read()
+            self._input_at_start = course.replay.input_read()
             event.listen(self._session, "before_flush", self._before_flush)
-        return frame
+        return block
 
     def __exit__(
         self,
@@ -180,15 +177,18 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        frame = self._frame
-        assert frame is not None
+        block = self._block
+        assert block is not None
         if self._course.policy.attempts == 1:
-            return leave(frame, error)
-        tree = frame.tree
-        databases = [database_of(work.connection).errors for work in tree.works.values()]
+            return leave(block, error)
+        unit = block.unit
+        databases = [
+            faults_for(transaction.connection.dialect.name)
+            for transaction in unit.transactions.values()
+        ]
         self._note_added(self._session.new)
         try:
-            swallowed = leave(frame, error)
+            swallowed = leave(block, error)
             if error is None or swallowed:
                 return swallowed
             raised: BaseException = error
@@ -196,7 +196,7 @@ class Attempt:
             raised = failed
         finally:
             event.remove(self._session, "before_flush", self._before_flush)
-        first = tree.errors[0] if tree.errors else None
+        first = unit.errors[0] if unit.errors else None
         if self._is_worth_another(raised, first, databases):
             self._forget_keys()
             logger.info("Attempt %d failed (%s): replaying.", self._number, type(raised).__name__)
@@ -212,10 +212,10 @@ class Attempt:
         """Decide, and say in a note what was decided against."""
         policy = self._course.policy
         note = f"attempt {self._number} of {policy.attempts}"
-        outermost = self._frame is not None and self._frame.index == 0
+        outermost = self._block is not None and self._block.index == 0
         curable = isinstance(raised, Exception) and self._is_curable(raised, first, databases)
         if outermost and curable and self._number < policy.attempts:
-            if self._course.input_read() != self._input_at_start:
+            if self._course.replay.input_read() != self._input_at_start:
                 note += "; not replayed, because it has read the body of the request"
             elif self._is_in_time():
                 return True
@@ -240,7 +240,7 @@ class Attempt:
             return False  # committed, all of it or some: whatever the policy lists
         if isinstance(raised, CommitOutcomeUnknown):
             return policy.idempotent
-        known = databases or _known_databases(self._course.find)
+        known = databases or _known_databases(self._course.replay.find)
         seen: list[BaseException] = [raised]
         if isinstance(raised, DBAPIError) and raised.orig is not None:
             seen.append(raised.orig)
@@ -287,8 +287,8 @@ class Attempt:
 
 
 def _known_databases(find: Find) -> list[ErrorCodes]:
-    _, surroundings = find()
-    return [database_of(engine).errors for engine in surroundings.bind_names]
+    _, defaults = find()
+    return [database_of(engine).errors for engine in defaults.bind_names]
 
 
 def _is_disconnect(error: BaseException, databases: list[ErrorCodes]) -> bool:

@@ -1,6 +1,6 @@
-"""What lets a scope notice what happens to its session: listeners, and two methods.
+"""What lets a scope notice what happens to its session: listeners, and three methods.
 
-They sit on one application's sessions, and do nothing but keep marks while no scope is open.
+They sit on one application's sessions, and do nothing but keep records while no scope is open.
 Raising from the session's ``after_commit`` must never be done: it wedges the session.
 """
 
@@ -12,16 +12,15 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
+from .blame import note_session_end, record_error
 from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
-from .connections import entered_savepoint, join
-from .exceptions import Rollback
-from .failures import unexpected
+from .connections import entered_savepoint, join, look_at_bind
+from .exceptions import Rollback, unexpected
 from .hooks import Mark, run_logged
-from .tree import ScopeTree
-from .work import forget_work, marks_of, open_trees, start_work
+from .state import UnitOfWork, forget_transaction, open_units, record_of, start_transaction
 
 __all__ = ["guard_sessions"]
 
@@ -64,34 +63,46 @@ def _listen(target: Any) -> None:
 
 
 def _guard_methods(session_class: type[Session]) -> None:
-    """Put a look for an open scope before two methods of a class that only we know."""
+    """Put a look for an open scope before three methods of a class that only we know."""
     # SQLAlchemy itself never commits a scope's session through its commit().
-    plain_commit, plain_begin = session_class.commit, session_class.begin
+    plain_commit, plain_begin, plain_get_bind = (
+        session_class.commit,
+        session_class.begin,
+        session_class.get_bind,
+    )
 
     def commit(self: Session) -> None:
-        tree = marks_of(self).tree
-        if tree is not None:
-            refuse_commit(tree)
+        unit = record_of(self).unit
+        if unit is not None:
+            refuse_commit(unit)
         plain_commit(self)
 
     def begin(self: Session, nested: bool = False) -> SessionTransaction:
         transaction = plain_begin(self, nested=nested)
-        tree = marks_of(self).tree if nested else None
-        if tree is not None and not tree.ending:
-            _make_own(tree, transaction)
+        unit = record_of(self).unit if nested else None
+        if unit is not None and not unit.ending:
+            _make_own(unit, transaction)
         return transaction
+
+    def get_bind(self: Session, *args: Any, **kwargs: Any) -> Engine | Connection:
+        bind: Engine | Connection = plain_get_bind(self, *args, **kwargs)
+        unit = record_of(self).unit
+        if unit is not None:
+            look_at_bind(unit, bind)
+        return bind
 
     setattr(session_class, "commit", commit)
     setattr(session_class, "begin", begin)
+    setattr(session_class, "get_bind", get_bind)
     setattr(session_class, _GUARDED, True)
 
 
-def _make_own(tree: ScopeTree, transaction: SessionTransaction) -> None:
+def _make_own(unit: UnitOfWork, transaction: SessionTransaction) -> None:
     # Here and not when it fails: "with" takes the class's __exit__ at its beginning.
     transaction.__class__ = OwnSavepoint
     assert isinstance(transaction, OwnSavepoint)
-    transaction.dbkit_tree, transaction.dbkit_mark = tree, tree.hook_mark()
-    tree.complicate()
+    transaction.dbkit_unit, transaction.dbkit_mark = unit, unit.hook_mark()
+    unit.take_full_checks()
 
 
 class OwnSavepoint(SessionTransaction):
@@ -101,7 +112,7 @@ class OwnSavepoint(SessionTransaction):
     undone what it held. This one raises. And with its work it drops its hooks.
     """
 
-    dbkit_tree: ScopeTree
+    dbkit_unit: UnitOfWork
     dbkit_mark: Mark
 
     def __exit__(
@@ -110,7 +121,7 @@ class OwnSavepoint(SessionTransaction):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        cause = self.dbkit_tree.own_causes.get(self)
+        cause = self.dbkit_unit.own_causes.get(self)
         try:
             super().__exit__(kind, error, traceback)
         finally:
@@ -125,55 +136,55 @@ class OwnSavepoint(SessionTransaction):
         self._call_hooks(sys.exc_info()[1])
 
     def _call_hooks(self, error: BaseException | None) -> None:
-        hooks = self.dbkit_tree.drop_hooks(self.dbkit_mark)
+        hooks = self.dbkit_unit.drop_hooks(self.dbkit_mark)
         run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
-    marks = marks_of(session)
+    record = record_of(session)
     if transaction.nested:
-        if marks.tree is not None:
-            entered_savepoint(marks.tree, transaction, connection)
+        if record.unit is not None:
+            entered_savepoint(record.unit, transaction, connection)
         return
-    work = start_work(connection)
-    marks.works.append(work)
-    if marks.tree is not None:
-        join(marks.tree, work)
+    begun = start_transaction(connection)
+    record.transactions.append(begun)
+    if record.unit is not None:
+        join(record.unit, begun)
 
 
 def _after_transaction_end(session: Session, transaction: SessionTransaction) -> None:
-    marks = marks_of(session)
-    tree = marks.tree
+    record = record_of(session)
+    unit = record.unit
     # Not those of a flush, which are neither.
-    if tree is not None and (transaction.nested or (transaction is tree.root and not tree.ending)):
-        tree.noticed_end(transaction)
-    if transaction.parent is None and marks.works:
-        for work in marks.works:
-            forget_work(work)
-        marks.works = []
+    if unit is not None and (transaction.nested or (transaction is unit.root and not unit.ending)):
+        note_session_end(unit, transaction)
+    if transaction.parent is None and record.transactions:
+        for ended in record.transactions:
+            forget_transaction(ended)
+        record.transactions = []
 
 
 def _after_soft_rollback(session: Session, previous: SessionTransaction) -> None:
     """Notice a flush that failed without the database: a stale version, a mapper's complaint."""
-    tree = marks_of(session).tree
+    unit = record_of(session).unit
     is_flush = previous.parent is not None and not previous.nested
-    if tree is not None and is_flush and not tree.ending:
+    if unit is not None and is_flush and not unit.ending:
         error = sys.exc_info()[1]
         if error is not None:
-            # A BEGIN that failed comes this way too, before there is any work to tell of it.
-            tree.record(error, getattr(error, "orig", None) or error, None)
+            # A BEGIN that failed comes this way too, before there is any transaction to tell of it.
+            record_error(unit, error, getattr(error, "orig", None) or error, None)
 
 
 def _before_commit(session: Session) -> None:
-    tree = marks_of(session).tree
-    if tree is None:
-        for other in open_trees.get():
+    unit = record_of(session).unit
+    if unit is None:
+        for other in open_units.get():
             check_commit_beside(other, session)
-    elif not (tree.ending and tree.simple):
-        check_commit(tree)
+    else:
+        check_commit(unit)
 
 
 def _before_flush(session: Session, flush_context: Any, instances: Any) -> None:
-    tree = marks_of(session).tree
-    if tree is not None and not tree.simple:
-        check_flush(tree)
+    unit = record_of(session).unit
+    if unit is not None:
+        check_flush(unit)
