@@ -182,10 +182,8 @@ class Attempt:
         if self._course.policy.attempts == 1:
             return leave(block, error)
         unit = block.unit
-        databases = [
-            faults_for(transaction.connection.dialect.name)
-            for transaction in unit.transactions.values()
-        ]
+        begun = unit.transactions.values()
+        databases = [database_of(each.connection).errors for each in begun]
         self._note_added(self._session.new)
         try:
             swallowed = leave(block, error)
