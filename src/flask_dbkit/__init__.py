@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from .backups.exceptions import BackupError
 from .config import Config
+from .errors.messages import Errors
 from .errors.problems import (
     ConflictProblem,
     DBProblem,
@@ -25,7 +26,7 @@ from .errors.problems import (
     TimeoutProblem,
     UnavailableProblem,
 )
-from .errors.requests import Errors, classify, db_error
+from .errors.requests import classify, db_error
 from .exceptions import ConfigError, DBKitError
 from .extension import DBKit
 from .health.views import health_blueprint

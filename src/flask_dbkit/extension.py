@@ -15,7 +15,7 @@ from .cli import dbkit_group
 from .config import Config, config_class
 from .engines.flask_sqlalchemy import is_used
 from .engines.setup import set_up_engines
-from .errors.requests import Errors
+from .errors.messages import Errors
 from .feature import Feature, Setup
 from .health.current import Health
 from .models.base import Base, databases_on

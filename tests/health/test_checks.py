@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from flask import current_app
 
 from flask_dbkit.config import Config
-from flask_dbkit.health import Attempt
+from flask_dbkit.health import HealthRun
 from flask_dbkit.health.integrity import IntegrityCheck
 from flask_dbkit.health.on_server import ServerProbe
-from flask_dbkit.health.probes import Target
+from flask_dbkit.health.probe import ProbedBind
 from tests.health.conftest import MakeKit
 
 
@@ -157,10 +157,10 @@ def test_a_pool_of_another_kind_is_never_full(make_kit: MakeKit) -> None:
 def test_a_database_we_do_not_know_is_pinged_by_its_own_dialect() -> None:
     """With its driver, and without a socket that could be shut."""
     engine = sa.create_engine("sqlite://")
-    probe = ServerProbe(Target("default", engine, Config()))
-    assert probe(Attempt(5))["db:default"].status == "pass"
-    own = Target("default", engine, Config(), creator=lambda: 1 / 0)
-    assert ServerProbe(own)(Attempt(5))["db:default"].code == "db.refused"
+    probe = ServerProbe(ProbedBind("default", engine, Config()))
+    assert probe(HealthRun(5))["db:default"].status == "pass"
+    own = ProbedBind("default", engine, Config(), creator=lambda: 1 / 0)
+    assert ServerProbe(own)(HealthRun(5))["db:default"].code == "db.refused"
 
 
 def test_a_large_file_is_not_read_from_end_to_end(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from ..databases import database_of, file_of
 from ..engines.flask_sqlalchemy import current_engines, given_options
 from ..engines.urls import parse_database_url, without_secrets
 from ..exceptions import closest
-from ..health.checks import Check
+from ..health.registry import Check
 from ..health.report import PASS, WARN, Result
 from .creating import Packing, create, ignore_progress
 from .database import Database, Progress, database_at, database_for

@@ -6,8 +6,9 @@ from flask import Flask
 
 from ..databases.errors import install_value_errors
 from ..feature import Bind, Feature, Setup
+from .messages import Errors
 from .redaction import install_redaction
-from .requests import Errors, answer_database_errors
+from .requests import answer_database_errors
 from .settings import ErrorSettings
 
 __all__ = ["ERRORS"]

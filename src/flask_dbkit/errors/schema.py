@@ -28,14 +28,14 @@ from sqlalchemy.schema import ColumnCollectionConstraint
 from ..databases.errors import Place
 from ..databases.statements import first_word, written_columns, written_table
 
-__all__ = ["Schema", "Target"]
+__all__ = ["Schema", "SchemaPlace"]
 
 Rule = ColumnCollectionConstraint | Index
 _PRIMARY = "PRIMARY"  # how MySQL and MariaDB name every primary key
 
 
 @dataclass(frozen=True)
-class Target:
+class SchemaPlace:
     """A place in the schema, in the words of the models.
 
     Attributes:
@@ -71,7 +71,7 @@ class Schema:
         )
         self._mappers = list(mappers)
 
-    def find(self, place: Place, code: str, statement: str | None) -> Target:
+    def find(self, place: Place, code: str, statement: str | None) -> SchemaPlace:
         """Complete what the driver told.
 
         Args:
@@ -81,7 +81,7 @@ class Schema:
         """
         written = written_table(statement) if statement is not None else None
         tables = self._named(place.table or written)
-        target = Target(code, place.constraint, place.table, place.columns)
+        target = SchemaPlace(code, place.constraint, place.table, place.columns)
         if code.startswith("conflict.reference") and place == Place():
             return self._foreign_key(target, tables, statement or "")
         found = self._rule(place, code, tables)
@@ -120,7 +120,7 @@ class Schema:
                         return rule, table
         return None
 
-    def _complete(self, target: Target, rule: Rule, table: Table) -> Target:
+    def _complete(self, target: SchemaPlace, rule: Rule, table: Table) -> SchemaPlace:
         columns = target.columns or tuple(column.name for column in _columns(rule, table))
         name = str(rule.name) if rule.name is not None else target.constraint
         found = replace(target, constraint=name, table=table.name, columns=columns)
@@ -131,7 +131,7 @@ class Schema:
             found = _with_info(found, info)
         return found
 
-    def _foreign_key(self, target: Target, tables: list[Table], statement: str) -> Target:
+    def _foreign_key(self, target: SchemaPlace, tables: list[Table], statement: str) -> SchemaPlace:
         """Look at the statement for what SQLite does not tell."""
         if not tables:
             return target
@@ -149,7 +149,7 @@ class Schema:
             return replace(target, table=table.name)
         return self._complete(target, keys[0], table)
 
-    def _with_fields(self, target: Target, table: Table | None) -> Target:
+    def _with_fields(self, target: SchemaPlace, table: Table | None) -> SchemaPlace:
         # The columns that still refer to a parent are not those of who wants it gone.
         if target.code == "conflict.referenced":
             return target
@@ -208,7 +208,7 @@ def _columns(rule: Rule, table: Table) -> list[Column[Any]]:
     return columns
 
 
-def _with_info(target: Target, info: Mapping[Any, Any]) -> Target:
+def _with_info(target: SchemaPlace, info: Mapping[Any, Any]) -> SchemaPlace:
     own = info.get("dbkit")
     if not isinstance(own, Mapping):
         return target

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING
 from ..support.faces import on_demand
 
 if TYPE_CHECKING:
-    from .checks import GROUPS, AppHealth, Check, Registry
+    from .checks import AppHealth
     from .codes import CODES, Code
+    from .registry import GROUPS, Check, Registry
     from .report import Fail, Report, Result, Warn, passed
-    from .runner import Attempt
+    from .runner import HealthRun
 
 __all__ = [
     "CODES",
     "GROUPS",
     "AppHealth",
-    "Attempt",
     "Check",
     "Code",
     "Fail",
+    "HealthRun",
     "Registry",
     "Report",
     "Result",
@@ -33,8 +34,9 @@ __all__ = [
 
 __getattr__ = on_demand(
     __name__,
-    checks="GROUPS AppHealth Check Registry",
+    checks="AppHealth",
     codes="CODES Code",
+    registry="GROUPS Check Registry",
     report="Fail Report Result Warn passed",
-    runner="Attempt",
+    runner="HealthRun",
 )

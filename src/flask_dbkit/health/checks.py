@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import threading
 import traceback
@@ -16,50 +15,17 @@ from typing import Any
 from weakref import WeakSet
 
 from ..databases.forking import after_fork_in_child
+from .registry import Check, Registry, check_group
 from .report import FAIL, WARN, Report, Result, _Finding, worst
-from .runner import Attempt, Outcome, Rules, Runner, Ticket
+from .runner import HealthRun, Outcome, Rules, Runner, Ticket
 from .settings import HealthSettings
 
-__all__ = ["GROUPS", "AppHealth", "Check", "Incident", "Registry", "log_error"]
+__all__ = ["AppHealth", "Incident", "log_error"]
 
 logger = logging.getLogger("flask_dbkit.health")
 
-GROUPS = ("liveness", "readiness", "startup")
-"""What may be asked: is it alive, may it have traffic, has it come up?"""
-
 _DETAILS = ("readiness", "liveness", "startup")  # whose view of a check the details show
-_OWN_NAMES = ("db:", "pool:", "disk:", "wal:", "replica:", "migrations", "backup:", "draining")
 _HISTORY = 20
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check, as it is registered.
-
-    Attributes:
-        name: Unique in an application.
-        work: ``work(attempt)`` returns what was found, by name of the check. It runs in a thread
-            of its own, without an application context, and never twice at the same time.
-        groups: The groups it belongs to.
-        critical: The groups in which its failure is one of the group; elsewhere it is a warning.
-        critical_by_name: The same for further names of what ``work`` returns.
-        timeout_s: Its deadline; ``None`` for the application's.
-        ttl_s: How long its answer is kept; ``None`` for the application's.
-        timeout_code: The code when it does not answer.
-        component: What kind of thing it looks at.
-        at_once: It waits for nothing: it is asked each time, in the thread that asks.
-    """
-
-    name: str
-    work: Callable[[Attempt], Outcome]
-    groups: frozenset[str] = frozenset({"readiness"})
-    critical: frozenset[str] = frozenset(GROUPS)
-    critical_by_name: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    timeout_s: float | None = None
-    ttl_s: float | None = None
-    timeout_code: str = "check.timeout"
-    component: str = "component"
-    at_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,78 +43,6 @@ class Incident:
     status: str
     code: str | None
     since: datetime
-
-
-class Registry:
-    """What an application adds: checks of its own, and who may see details.
-
-    One registry may serve several applications; it holds nothing of any of them.
-    """
-
-    def __init__(self) -> None:
-        self.functions: dict[str, tuple[Callable[[], object], Check]] = {}
-        self.authorizer: Callable[[Any], bool] | None = None
-
-    def add(
-        self,
-        function: Callable[[], object],
-        name: object,
-        *,
-        groups: Iterable[str],
-        critical: bool,
-        timeout: object,
-        ttl: object,
-    ) -> None:
-        """Register a check; one of the same name is replaced.
-
-        Raises:
-            ValueError: The name, a group or a number cannot be used.
-        """
-        if not isinstance(name, str) or not name or name.startswith(_OWN_NAMES):
-            raise ValueError(
-                f"A check cannot be called {name!r}. Use a text that does not begin with one of:"
-                f" {', '.join(_OWN_NAMES)}. Those are the library's own checks."
-            )
-        chosen = frozenset({groups} if isinstance(groups, str) else groups)
-        for group in sorted(chosen, key=str):
-            check_group(group)
-        if not chosen:
-            raise ValueError(f"Check {name!r} is in no group. Use any of: {', '.join(GROUPS)}.")
-        self.functions[name] = (
-            function,
-            Check(
-                name,
-                _unbound,
-                groups=chosen,
-                critical=frozenset(GROUPS) if critical else frozenset(),
-                timeout_s=_seconds("timeout", timeout, 0.001),
-                ttl_s=_seconds("ttl", ttl, 0),
-            ),
-        )
-
-
-def _seconds(option: str, value: object, low: float) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= low:
-        raise ValueError(f"{option}={value!r} is no time. Use seconds from {low}, or None.")
-    return float(value)
-
-
-def _unbound(attempt: Attempt) -> Outcome:
-    raise AssertionError("a registered check runs in the context of an application")
-
-
-def check_group(group: str) -> None:
-    """Refuse a group that does not exist.
-
-    Raises:
-        ValueError: It names the nearest one.
-    """
-    if group not in GROUPS:
-        nearest = difflib.get_close_matches(str(group), GROUPS, n=1, cutoff=0.5)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        raise ValueError(f"{group!r} is no group of checks. Use one of: {', '.join(GROUPS)}.{hint}")
 
 
 @dataclass
@@ -275,7 +169,7 @@ class AppHealth:
     def _begin(self, check: Check) -> tuple[Runner | None, Ticket]:
         state = self._state
         if check.at_once:
-            outcome = check.work(Attempt(0))
+            outcome = check.work(HealthRun(0))
             for name, result in outcome.items():
                 self._observe(name, state.instant.get(name), result)
                 state.instant[name] = result
@@ -291,14 +185,14 @@ class AppHealth:
         config = self._config
         timeout_s = config.health_timeout if check.timeout_s is None else check.timeout_s
 
-        def late(attempt: Attempt) -> Outcome:
-            name = attempt.late_name or check.name
+        def late(run: HealthRun) -> Outcome:
+            name = run.late_name or check.name
             code = check.timeout_code if name == check.name else "check.timeout"
-            took_ms = attempt.elapsed_ms()
+            took_ms = run.elapsed_ms()
             result = Result(
-                FAIL, attempt.late_code or code, took_ms, "ms", {}, check.component, took_ms
+                FAIL, run.late_code or code, took_ms, "ms", {}, check.component, took_ms
             )
-            return {**attempt.found, name: result}
+            return {**run.found, name: result}
 
         def failed(error: BaseException) -> Outcome:
             log_error(check.name, error)
@@ -345,7 +239,7 @@ class _Own:
         self.identity = function
         self._name, self._context = name, context
 
-    def __call__(self, attempt: Attempt) -> Mapping[str, Result]:
+    def __call__(self, run: HealthRun) -> Mapping[str, Result]:
         try:
             with self._context():
                 found = self.identity()
@@ -355,7 +249,7 @@ class _Own:
             if found is not None and not isinstance(found, Result):
                 raise TypeError(f"a check returns None or passed(...), not {type(found).__name__}")
             result = found or Result()
-        took_ms = attempt.elapsed_ms()
+        took_ms = run.elapsed_ms()
         if result.observed is None:
             result = replace(result, observed=took_ms, unit="ms")
         return {self._name: replace(result, duration_ms=took_ms, time=Result().time)}
@@ -363,7 +257,7 @@ class _Own:
 
 _DRAINING = Check(
     "draining",
-    lambda _attempt: {"draining": Result(FAIL, "draining", component="system")},
+    lambda _run: {"draining": Result(FAIL, "draining", component="system")},
     at_once=True,
 )
 
@@ -374,13 +268,13 @@ class _InTurn:
     def __init__(self, first: Check, more: Check) -> None:
         self._first, self._more = first, more
 
-    def __call__(self, attempt: Attempt) -> Outcome:
-        found = self._first.work(attempt)
+    def __call__(self, run: HealthRun) -> Outcome:
+        found = self._first.work(run)
         if found[self._first.name].status == FAIL:
             return found
-        attempt.found, attempt.late_name = found, self._more.name
+        run.found, run.late_name = found, self._more.name
         try:
-            return {**found, **self._more.work(attempt)}
+            return {**found, **self._more.work(run)}
         except Exception as error:
             log_error(self._more.name, error)
             return {**found, self._more.name: Result(FAIL, "check.error", component="datastore")}

@@ -7,7 +7,8 @@ import click
 from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json, print_table
-from .checks import GROUPS, AppHealth
+from .checks import AppHealth
+from .registry import GROUPS
 from .report import Report
 
 __all__ = ["health"]

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import threading
 from collections.abc import Callable, Iterable
-from types import FrameType
 from typing import Any, TypeVar
-from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
 
 from ..application import application_of
-from .checks import AppHealth, Registry
+from .checks import AppHealth
+from .registry import Registry
 from .report import Fail, Report, Warn, passed
 
-__all__ = ["Health", "drain_on_sigterm"]
-
-logger = logging.getLogger("flask_dbkit.health")
+__all__ = ["Health"]
 
 F = TypeVar("F", bound=Callable[[], object])
 A = TypeVar("A", bound=Callable[[Any], bool])
@@ -129,35 +123,3 @@ class Health:
             served = [app for app in served if app == current_app] or served
         found = [application_of(app) for app in served]
         return [each.part(AppHealth) for each in found]
-
-
-_draining: WeakSet[AppHealth] = WeakSet()
-
-
-def drain_on_sigterm(health: AppHealth) -> None:
-    """Let the readiness of an application fail when the process gets SIGTERM.
-
-    The handler that was there, a server's, is called afterwards. Without one, which would be
-    the end of the process at once, the first SIGTERM only drains, and a second one ends it.
-    """
-    _draining.add(health)
-    before = signal.getsignal(signal.SIGTERM)
-    if getattr(before, "drains_dbkit", False):
-        return
-    if threading.current_thread() is not threading.main_thread():
-        logger.warning(
-            "DBKIT_HEALTH_DRAIN_ON_SIGTERM has no effect: the application was not made in the"
-            " main thread. Call dbkit.health.drain() where the server tells that it stops."
-        )
-        return
-
-    def drain(number: int, frame: FrameType | None) -> None:
-        for each in list(_draining):
-            each.drain()
-        if callable(before):
-            before(number, frame)
-        elif before == signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-
-    setattr(drain, "drains_dbkit", True)
-    signal.signal(signal.SIGTERM, drain)

@@ -9,10 +9,12 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
 from ..exceptions import ConfigError
-from .checks import GROUPS, Check
-from .probes import Target, probe_for
+from .on_server import ServerProbe
+from .on_sqlite import SQLiteProbe, is_probed_as_file
+from .probe import Probe, ProbedBind
+from .registry import GROUPS, Check
 from .report import WARN, Result
-from .runner import Attempt, Outcome
+from .runner import HealthRun, Outcome
 from .settings import HealthSettings
 
 __all__ = ["bind_checks", "check_bind_names", "name_of"]
@@ -66,7 +68,7 @@ def bind_checks(
     name = name_of(bind_key)
     own = config.health_binds.get(name, {})
     critical = bool(own.get("critical", True))
-    target = Target(
+    target = ProbedBind(
         bind=name,
         engine=engine,
         config=config,
@@ -82,7 +84,7 @@ def bind_checks(
     failing = frozenset(GROUPS) if critical else frozenset[str]()
     if config.health_readiness_db == "warn":
         failing -= {"readiness"}
-    probe = probe_for(target)
+    probe = _probe_for(target)
     checks = [
         Check(
             probe.name,
@@ -102,6 +104,11 @@ def bind_checks(
     return checks
 
 
+def _probe_for(target: ProbedBind) -> Probe:
+    kind = SQLiteProbe if is_probed_as_file(target.engine) else ServerProbe
+    return kind(target)
+
+
 class _PoolWatch:
     """Tells how much of the application's pool is in use, without touching it."""
 
@@ -109,7 +116,7 @@ class _PoolWatch:
         self._name, self._engine, self._overflow = f"pool:{name}", engine, overflow
         self._limit = config.health_pool_warn
 
-    def __call__(self, attempt: Attempt) -> Outcome:
+    def __call__(self, run: HealthRun) -> Outcome:
         pool = self._engine.pool
         # An application may put another pool in place, and a pool without a limit is never full.
         most = pool.size() + self._overflow if isinstance(pool, QueuePool) else 0

@@ -10,10 +10,12 @@ from flask_sqlalchemy import SQLAlchemy
 from ..databases.sqlite.settings import SQLiteSettings
 from ..feature import Feature, Setup
 from .checks import AppHealth
-from .current import Health, drain_on_sigterm
+from .current import Health
 from .databases import bind_checks, check_bind_names
+from .draining import drain_on_sigterm
+from .probes_first import answer_probes_first
 from .settings import HealthSettings
-from .views import answer_probes_first, register_health
+from .views import register_health
 
 __all__ = ["HEALTH"]
 

@@ -19,9 +19,10 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+from ..databases import MYSQL, POSTGRESQL, database_of
 from .probe import Probe
 from .report import Result
-from .runner import Attempt, Outcome
+from .runner import HealthRun, Outcome
 
 __all__ = ["ServerProbe"]
 
@@ -52,26 +53,26 @@ class ServerProbe(Probe):
     """A closed connection of PyMySQL, to be opened again: a new one reads every certificate of
     the machine, which takes longer than all the rest."""
 
-    def __call__(self, attempt: Attempt) -> Outcome:
+    def __call__(self, run: HealthRun) -> Outcome:
         """Connect, ask, disconnect."""
         try:
-            with self.private_connection(attempt) as connection:
-                return self._ask(connection, attempt)
+            with self.private_connection(run) as connection:
+                return self._ask(connection, run)
         except Exception as error:
-            return {self.name: self.found(attempt, self._code(error, attempt))}
+            return {self.name: self.found(run, self._code(error, run))}
 
     @contextlib.contextmanager
-    def private_connection(self, attempt: Attempt) -> Iterator[Any]:
+    def private_connection(self, run: HealthRun) -> Iterator[Any]:
         """Connect, and disconnect at the end of the block."""
-        connection = self._connect(attempt)
+        connection = self._connect(run)
         try:
-            with _shut_in_time(connection, attempt):
+            with _shut_in_time(connection, run):
                 yield connection
         finally:
             with contextlib.suppress(Exception):  # its socket may have been shut
                 connection.close()
 
-    def _connect(self, attempt: Attempt) -> Any:
+    def _connect(self, run: HealthRun) -> Any:
         target = self.target
         if target.creator is not None:
             return target.creator()
@@ -81,7 +82,7 @@ class ServerProbe(Probe):
             self._kept.connect()
             return self._kept
         arguments, options = dialect.create_connect_args(target.engine.url)
-        options = {**options, **target.connect_args, **self._limits(attempt)}
+        options = {**options, **target.connect_args, **self._limits(run)}
         # An application that makes a password anew for each connection does it here.
         # https://docs.sqlalchemy.org/en/20/core/engines.html#generating-dynamic-authentication-tokens
         for listener in listeners:
@@ -93,10 +94,10 @@ class ServerProbe(Probe):
             self._kept = made
         return made
 
-    def _limits(self, attempt: Attempt) -> dict[str, Any]:
+    def _limits(self, run: HealthRun) -> dict[str, Any]:
         """Return driver arguments that end a connect nobody waits for any more."""
         driver = self.target.engine.dialect.driver
-        deadline_s = max(0.001, attempt.left_s())
+        deadline_s = max(0.001, run.left_s())
         if driver in _LIBPQ:
             # psycopg raises 1 to 2 by itself; libpq takes whole seconds.
             limits: dict[str, Any] = {"connect_timeout": max(2, math.ceil(deadline_s))}
@@ -114,11 +115,12 @@ class ServerProbe(Probe):
             return {"connect_timeout": math.ceil(deadline_s)}
         return {}
 
-    def _ask(self, connection: Any, attempt: Attempt) -> Outcome:
+    def _ask(self, connection: Any, run: HealthRun) -> Outcome:
         dialect = self.target.engine.dialect
-        if dialect.name == "postgresql":
+        database = database_of(dialect)
+        if database is POSTGRESQL:
             standby, read_only, lag_s = _first_row(connection, _POSTGRESQL)
-        elif dialect.name in ("mysql", "mariadb"):
+        elif database is MYSQL:
             (value,) = _first_row(connection, "SELECT @@global.read_only")
             standby = read_only = str(value).upper() not in ("0", "OFF")
             lag_s = None
@@ -128,8 +130,8 @@ class ServerProbe(Probe):
             dialect.do_ping(connection)
             standby, read_only, lag_s = False, False, None
         if self.target.writable and (standby or read_only):
-            return {self.name: self.found(attempt, "db.readonly")}
-        outcome = {self.name: self.found(attempt)}
+            return {self.name: self.found(run, "db.readonly")}
+        outcome = {self.name: self.found(run)}
         if lag_s is not None:
             outcome[f"replica:{self.target.bind}"] = self._lag(float(lag_s))
         return outcome
@@ -139,11 +141,11 @@ class ServerProbe(Probe):
         code = "replica.lag" if limit_s is not None and lag_s > limit_s else None
         return self.warning(code, round(lag_s, 3), "s")
 
-    def _code(self, error: Exception, attempt: Attempt) -> str:
+    def _code(self, error: Exception, run: HealthRun) -> str:
         # What a server says while connecting reaches us as text in its own language, so only
         # numbers and SQLSTATEs are looked at.
-        whole = attempt.deadline - attempt.started
-        if attempt.overdue or attempt.left_s() < whole * (1 - _ABRUPT_END):
+        whole = run.deadline - run.started
+        if run.overdue or run.left_s() < whole * (1 - _ABRUPT_END):
             return "db.timeout"
         number = error.args[0] if error.args else None
         if isinstance(number, int):  # MySQL's SQLSTATEs say less than its numbers
@@ -153,8 +155,8 @@ class ServerProbe(Probe):
 
 
 @contextlib.contextmanager
-def _shut_in_time(connection: Any, attempt: Attempt) -> Iterator[None]:
-    """Shut the socket of a connection when the attempt is given up."""
+def _shut_in_time(connection: Any, run: HealthRun) -> Iterator[None]:
+    """Shut the socket of a connection when the run is given up."""
     descriptor = _descriptor_of(connection)
     if descriptor is None:  # the deadline holds all the same; the thread ends with the driver
         yield
@@ -166,11 +168,11 @@ def _shut_in_time(connection: Any, attempt: Attempt) -> Iterator[None]:
             with contextlib.suppress(OSError):  # it is gone already
                 duplicate.shutdown(socket.SHUT_RDWR)
 
-        attempt.release_with(shut)
+        run.release_with(shut)
         try:
             yield
         finally:
-            attempt.release_with(None)
+            run.release_with(None)
 
 
 def _descriptor_of(connection: Any) -> int | None:

@@ -29,9 +29,9 @@ from ..databases.sqlite.files import FileIdentity, open_files
 from ..databases.sqlite.gate import gate_for
 from ..databases.sqlite.inheriting import refuse_inherited
 from .integrity import IntegrityCheck
-from .probe import Probe, Target
+from .probe import Probe, ProbedBind
 from .report import FAIL, WARN, Result
-from .runner import Attempt, Outcome
+from .runner import HealthRun, Outcome
 
 __all__ = ["SQLiteProbe", "is_probed_as_file"]
 
@@ -64,36 +64,36 @@ def is_probed_as_file(engine: Engine) -> bool:
 class SQLiteProbe(Probe):
     """The probe of one SQLite database."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ProbedBind) -> None:
         super().__init__(target)
         self._path = file_of(target.engine.url)
         self._integrity = IntegrityCheck(target.config.health_sqlite_quick_check)
 
-    def __call__(self, attempt: Attempt) -> Outcome:
+    def __call__(self, run: HealthRun) -> Outcome:
         """Look at the file, read its header, begin a write, and look at the disk."""
         if self._path is None:
             # In memory there is one connection, and it is in this process: nothing to find out
             # that would not disturb whoever uses it.
-            return {self.name: self.found(attempt)}
+            return {self.name: self.found(run)}
         outcome = dict(self._figures(self._path))
-        code = self._examine(self._path, attempt)
+        code = self._examine(self._path, run)
         if code == "disk.low":
             outcome[f"disk:{self.target.bind}"] = self.warning(code, 0, "bytes", status=FAIL)
             code = None
-        return {self.name: self.found(attempt, code), **outcome}
+        return {self.name: self.found(run, code), **outcome}
 
     @contextlib.contextmanager
-    def private_connection(self, attempt: Attempt) -> Iterator[sqlite3.Connection | None]:
+    def private_connection(self, run: HealthRun) -> Iterator[sqlite3.Connection | None]:
         """Open the file, without the right to create it."""
         if self._path is None:
             yield None
             return
-        with self._connection(self._path, self._mode(), attempt) as raw:
+        with self._connection(self._path, self._mode(), run) as raw:
             yield raw
 
     # -- the file ---------------------------------------------------------------------------
 
-    def _examine(self, path: str, attempt: Attempt) -> str | None:
+    def _examine(self, path: str, run: HealthRun) -> str | None:
         try:
             status = Path(path).stat()
         except OSError as error:
@@ -106,18 +106,18 @@ class SQLiteProbe(Probe):
             # a log that may be written hides a file that may not.
             return "db.readonly"
         try:
-            return self._ask(path, status.st_size, attempt) or self._damage(path, identity)
+            return self._ask(path, status.st_size, run) or self._damage(path, identity)
         except sqlite3.Error as error:
             return self._code(error, path)
 
-    def _ask(self, path: str, size: int, attempt: Attempt) -> str | None:
+    def _ask(self, path: str, size: int, run: HealthRun) -> str | None:
         if size == 0 and self.target.has_models():
             return "db.empty"  # also when the write-ahead log still has everything
         if self._has_log(path):
-            self._read_header(path, attempt)
-        with self._connection(path, self._mode(), attempt) as raw:
+            self._read_header(path, run)
+        with self._connection(path, self._mode(), run) as raw:
             version = self._patiently(
-                lambda: raw.execute("PRAGMA schema_version").fetchone()[0], attempt
+                lambda: raw.execute("PRAGMA schema_version").fetchone()[0], run
             )
             if version == 0 and self.target.has_models():
                 return "db.empty"
@@ -125,7 +125,7 @@ class SQLiteProbe(Probe):
             if size % min(page_bytes, _BLOCK_BYTES):
                 return "db.corrupt"  # cut inside a page
             if self.target.writable:
-                self._try_to_write(raw, path, attempt)
+                self._try_to_write(raw, path, run)
         return None
 
     @staticmethod
@@ -135,14 +135,14 @@ class SQLiteProbe(Probe):
         except OSError:
             return False
 
-    def _read_header(self, path: str, attempt: Attempt) -> None:
+    def _read_header(self, path: str, run: HealthRun) -> None:
         """Read the first page from the file itself; it may be in the log as well.
 
         Through SQLite, with the log left aside: a file that this process opens and closes past
         SQLite loses every lock that its other connections hold on it.
         https://www.sqlite.org/howtocorrupt.html#posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
         """
-        with self._connection(path, "ro&immutable=1", attempt) as raw:
+        with self._connection(path, "ro&immutable=1", run) as raw:
             try:
                 raw.execute("PRAGMA schema_version").fetchone()
             except sqlite3.DatabaseError as error:
@@ -151,14 +151,14 @@ class SQLiteProbe(Probe):
                     raise
 
     @contextlib.contextmanager
-    def _connection(self, path: str, mode: str, attempt: Attempt) -> Iterator[sqlite3.Connection]:
+    def _connection(self, path: str, mode: str, run: HealthRun) -> Iterator[sqlite3.Connection]:
         with briefly_open():
             raw = _open(path, mode)
-            attempt.release_with(raw.interrupt)
+            run.release_with(raw.interrupt)
             try:
                 yield raw
             finally:
-                attempt.release_with(None)
+                run.release_with(None)
                 raw.close()
 
     def _mode(self) -> str:
@@ -166,7 +166,7 @@ class SQLiteProbe(Probe):
         read_only = query.get("mode") == "ro" or query.get("immutable") in ("1", "true")
         return "ro" if read_only or not self.target.writable else "rw"
 
-    def _try_to_write(self, raw: sqlite3.Connection, path: str, attempt: Attempt) -> None:
+    def _try_to_write(self, raw: sqlite3.Connection, path: str, run: HealthRun) -> None:
         """Begin a write and roll it back, in the writers' own order.
 
         The turn in front of the lock is taken like any writer's, because SQLite's own waiting
@@ -176,12 +176,12 @@ class SQLiteProbe(Probe):
         with_gate = self.target.writer_gate and not is_read_only(self.target.engine.url)
         gate = gate_for(path) if with_gate else None
         if gate is not None:
-            attempt.late_code = "db.locked"
-            if not gate.acquire(attempt.left_s() * _SHARE):
+            run.late_code = "db.locked"
+            if not gate.acquire(run.left_s() * _SHARE):
                 raise _busy()
-            attempt.late_code = None
+            run.late_code = None
         try:
-            self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"), attempt)
+            self._patiently(lambda: raw.execute("BEGIN IMMEDIATE"), run)
             try:
                 version = raw.execute("PRAGMA user_version").fetchone()[0]
                 # BEGIN IMMEDIATE alone is content with a file that cannot be written.
@@ -198,23 +198,23 @@ class SQLiteProbe(Probe):
                 gate.release()
 
     @staticmethod
-    def _patiently(ask: Callable[[], T], attempt: Attempt) -> T:
+    def _patiently(ask: Callable[[], T], run: HealthRun) -> T:
         """Try until the time for waiting is over: SQLite does not always wait by itself.
 
         The first statement of a connection reads the schema, and may say "locked" at once.
         """
-        whole = attempt.deadline - attempt.started
+        whole = run.deadline - run.started
         while True:
             try:
                 answer = ask()
             except sqlite3.OperationalError as error:
                 if _CODES.get(_primary(error)) != "db.locked":
                     raise
-                attempt.late_code = "db.locked"
-                if attempt.overdue or attempt.left_s() < whole * (1 - _SHARE) + _RETRY_S:
+                run.late_code = "db.locked"
+                if run.overdue or run.left_s() < whole * (1 - _SHARE) + _RETRY_S:
                     raise
             else:
-                attempt.late_code = None
+                run.late_code = None
                 return answer
             time.sleep(_RETRY_S)
 

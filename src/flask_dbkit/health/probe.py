@@ -1,4 +1,9 @@
-"""What a probe is told, and what it is."""
+"""What a probe is told, and what it is.
+
+A probe never touches the application's pool, so that an exhausted pool and a database that is
+away are told apart. It opens a connection of its own and closes it again: what a new process
+would need is what is tried, and nothing is left on the server.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,10 @@ from typing import Any
 from sqlalchemy.engine import Engine
 
 from .report import FAIL, WARN, Result
-from .runner import Attempt, Outcome
+from .runner import HealthRun, Outcome
 from .settings import HealthSettings
 
-__all__ = ["Probe", "Target"]
+__all__ = ["Probe", "ProbedBind"]
 
 
 def _no() -> bool:
@@ -22,7 +27,7 @@ def _no() -> bool:
 
 
 @dataclass(frozen=True)
-class Target:
+class ProbedBind:
     """One bind, as its probe sees it.
 
     Attributes:
@@ -53,24 +58,24 @@ class Target:
 class Probe(ABC):
     """One way of asking a database whether it can be used."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: ProbedBind) -> None:
         self.target = target
         self.name = f"db:{target.bind}"
 
     @abstractmethod
-    def __call__(self, attempt: Attempt) -> Outcome:
+    def __call__(self, run: HealthRun) -> Outcome:
         """Ask the database; raise nothing that says more than a code."""
 
     @abstractmethod
-    def private_connection(self, attempt: Attempt) -> AbstractContextManager[Any]:
+    def private_connection(self, run: HealthRun) -> AbstractContextManager[Any]:
         """Return a connection of the driver's, of our own, that lets go at the deadline.
 
         It is ``None`` inside the block for a database that has no more than one.
         """
 
-    def found(self, attempt: Attempt, code: str | None = None, **figures: float) -> Result:
+    def found(self, run: HealthRun, code: str | None = None, **figures: float) -> Result:
         """Build the result of the ping itself: it passed unless there is a code."""
-        elapsed_ms = attempt.elapsed_ms()
+        elapsed_ms = run.elapsed_ms()
         return Result(
             "pass" if code is None else FAIL,
             code,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from .report import FAIL, PASS, Result
 
-__all__ = ["Attempt", "Outcome", "Rules", "Runner", "Ticket"]
+__all__ = ["HealthRun", "Outcome", "Rules", "Runner", "Ticket"]
 
 Outcome = Mapping[str, Result]
 """What one run found, by name of the check: a database has several things to tell."""
@@ -43,7 +43,7 @@ class Rules:
     pass_after: int = 1
 
 
-class Attempt:
+class HealthRun:
     """One run of a check: when it has to be over, and how to make it let go.
 
     Attributes:
@@ -109,15 +109,15 @@ class Ticket:
     """The answer, or the run that will bring it."""
 
     answer: Outcome | None = None
-    attempt: Attempt | None = None
+    run: HealthRun | None = None
 
 
 class Runner:
     """One check of one application.
 
     Args:
-        work: Runs it once, and ends soon after the attempt was given up.
-        on_timeout: The answer when the deadline of an attempt is over.
+        work: Runs it once, and ends soon after the run was given up.
+        on_timeout: The answer when the deadline of a run is over.
         on_error: The answer when ``work`` raised; called with the exception.
         rules: Deadline, time to live, and when a status changes.
         observe: Told about every new result: ``(name, before, now)``.
@@ -125,18 +125,18 @@ class Runner:
 
     def __init__(
         self,
-        work: Callable[[Attempt], Outcome],
+        work: Callable[[HealthRun], Outcome],
         *,
         name: str,
         rules: Rules,
-        on_timeout: Callable[[Attempt], Outcome],
+        on_timeout: Callable[[HealthRun], Outcome],
         on_error: Callable[[BaseException], Outcome],
         observe: Callable[[str, Result | None, Result], None],
     ) -> None:
         self._work, self._name, self._rules = work, name, rules
         self._on_timeout, self._on_error, self._observe = on_timeout, on_error, observe
         self._lock = threading.Lock()
-        self._attempt: Attempt | None = None
+        self._current: HealthRun | None = None
         self._answer: Outcome | None = None
         self._answered_at = float("-inf")
         self._flips: dict[str, _Flip] = {}
@@ -145,59 +145,59 @@ class Runner:
         """Start a run unless there is a fresh answer or a run already. Never waits."""
         with self._lock:
             age = time.monotonic() - self._answered_at
-            attempt = self._attempt
+            run = self._current
             if self._answer is not None:
-                if attempt is None and age < self._rules.ttl_s:
+                if run is None and age < self._rules.ttl_s:
                     return Ticket(self._answer)
-                if attempt is not None and (
-                    attempt.overdue or (attempt.waiting >= _WAITERS and age < _STALE_S)
+                if run is not None and (
+                    run.overdue or (run.waiting >= _WAITERS and age < _STALE_S)
                 ):
                     return Ticket(self._answer)
-            if attempt is None:
-                attempt = self._attempt = Attempt(self._rules.timeout_s)
+            if run is None:
+                run = self._current = HealthRun(self._rules.timeout_s)
                 thread = threading.Thread(
                     target=self._run,
-                    args=(attempt,),
+                    args=(run,),
                     name=f"dbkit-health-{self._name}",
                     daemon=True,
                 )
                 try:
                     thread.start()
                 except RuntimeError as error:  # no thread is to be had
-                    self._attempt = None
+                    self._current = None
                     return Ticket(self._settle(self._on_error(error)))
-            attempt.waiting += 1
-            return Ticket(attempt=attempt)
+            run.waiting += 1
+            return Ticket(run=run)
 
     def finish(self, ticket: Ticket) -> Outcome:
         """Return the answer a ticket stands for, at its deadline at the latest."""
-        attempt = ticket.attempt
-        if attempt is None:
+        run = ticket.run
+        if run is None:
             assert ticket.answer is not None
             return ticket.answer
-        ended = attempt.wait()
+        ended = run.wait()
         give_up = False
         with self._lock:
-            attempt.waiting -= 1
-            if not ended and self._attempt is attempt and not attempt.overdue:
-                attempt.overdue = give_up = True
-                self._settle(self._on_timeout(attempt))
+            run.waiting -= 1
+            if not ended and self._current is run and not run.overdue:
+                run.overdue = give_up = True
+                self._settle(self._on_timeout(run))
             answer = self._answer
         if give_up:
-            attempt.give_up()
+            run.give_up()
         assert answer is not None
         return answer
 
-    def _run(self, attempt: Attempt) -> None:
+    def _run(self, run: HealthRun) -> None:
         try:
-            outcome = self._work(attempt)
+            outcome = self._work(run)
         except BaseException as error:
             outcome = self._on_error(error)
         with self._lock:
-            if not attempt.overdue:  # whoever waited was answered already
+            if not run.overdue:  # whoever waited was answered already
                 self._settle(outcome)
-            self._attempt = None
-        attempt.end()
+            self._current = None
+        run.end()
 
     def _settle(self, outcome: Outcome) -> Outcome:
         shown: dict[str, Result] = {}

@@ -14,10 +14,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from ..feature import Bind
-from ..health.checks import Check
-from ..health.probes import Probe
+from ..health.probe import Probe
+from ..health.registry import Check
 from ..health.report import FAIL, Result
-from ..health.runner import Attempt, Outcome
+from ..health.runner import HealthRun, Outcome
 from .current import folder_if_there
 
 __all__ = ["CodeRevisions", "migration_check"]
@@ -116,11 +116,11 @@ class _Watch:
         self._name, self._bind_key = name, bind_key
         self._probe, self._revisions = probe, revisions
 
-    def __call__(self, attempt: Attempt) -> Outcome:
+    def __call__(self, run: HealthRun) -> Outcome:
         known = self._revisions.known()
         if known is None or self._bind_key not in known.managed:
             return {}
-        current = self._current(known.statement, attempt)
+        current = self._current(known.statement, run)
         if current is None:
             return {}  # it cannot be asked, and another check says so
         pending, unknown = known.compare(current)
@@ -131,13 +131,13 @@ class _Watch:
             unknown or pending,
             "revisions",
             component="datastore",
-            duration_ms=attempt.elapsed_ms(),
+            duration_ms=run.elapsed_ms(),
         )
         return {self._name: result}
 
-    def _current(self, statement: str, attempt: Attempt) -> tuple[str, ...] | None:
+    def _current(self, statement: str, run: HealthRun) -> tuple[str, ...] | None:
         try:
-            with self._probe.private_connection(attempt) as connection:
+            with self._probe.private_connection(run) as connection:
                 if connection is None:
                     return None
                 cursor: Any = connection.cursor()
