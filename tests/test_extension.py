@@ -314,7 +314,7 @@ def test_without_any_url_a_development_file_is_used(
         DBKit(app)
     expected = tmp_path / "instance" / "shop.db"
     assert engine_of(app).url.database == str(expected)
-    (record,) = caplog.records
+    (record,) = [each for each in caplog.records if each.levelname == "INFO"]
     assert record.levelname == "INFO"
     assert str(expected) in record.getMessage()
     assert app.config["SQLALCHEMY_DATABASE_URI"] == "sqlite:///shop.db"
