@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import logging
 import sys
@@ -19,8 +20,11 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import FlaskGroup
+from sqlalchemy import TypeDecorator
 
+import flask_dbkit
 from flask_dbkit import ConfigError, DBKit
+from flask_dbkit.models import BaseMixin
 
 _SETUP = """
 import os, threading
@@ -178,6 +182,24 @@ MISTAKES = [
         ("uncommitted work", "inside the"),
     ),
     Mistake(
+        "names of columns for columns",
+        "SortAllowlist(['title'], default='title')",
+        ("SortAllowlist({'title': Model.title}, …)", "['title']"),
+    ),
+    Mistake("text for columns", "FilterAllowlist('title')", ("FilterAllowlist({'title': ",)),
+    Mistake("nothing for columns", "SortAllowlist(None, default='title')", ("SortAllowlist({",)),
+    Mistake(
+        "two columns of one name",
+        "SortAllowlist([Book.id, Author.id], default='id')",
+        ("two columns that are called 'id'",),
+    ),
+    Mistake(
+        "a misspelt operator",
+        "FilterAllowlist({'title': Filter(Book.title, ops='eq contians')})",
+        ("'contians'", "Did you mean 'contains'"),
+    ),
+    Mistake("a list without an order", "Listing(Book)", ("needs sort=", "SortAllowlist({")),
+    Mistake(
         "work before a scope",
         _IN + "  db.session.add(Author(name='q'))\n  with transaction(): pass",
         ("adopt=True",),
@@ -270,3 +292,72 @@ def test_a_setting_that_cannot_be_used_ends_a_command_in_one_line(command: str) 
     assert done.output.count("\n") == 1
     with pytest.raises(ConfigError):  # in code it is what it was
         create_app()
+
+
+def _public() -> dict[str, Any]:
+    """Every public function and class, and the public methods of the classes, by name."""
+    found: dict[str, Any] = {}
+    for name in flask_dbkit.__all__:
+        value = getattr(flask_dbkit, name)
+        if value.__class__.__module__ == "blinker.base" or isinstance(value, dict):
+            continue
+        if not inspect.isclass(value):
+            found[name] = value
+        elif not issubclass(value, (BaseException, BaseMixin, TypeDecorator, *_COLUMNS)):
+            if name not in ("Config", "TransactionInfo"):  # nobody makes one
+                found[name] = value
+            for method, member in vars(value).items():
+                if inspect.isfunction(member) and not method.startswith("_"):
+                    found[f"{name}.{method}"] = member
+    return {name: value for name, value in found.items() if not value.__module__.startswith(_LATER)}
+
+
+_LATER = (
+    "flask_dbkit.transactions",
+    "flask_dbkit.errors",
+    "flask_dbkit.health",
+    "flask_dbkit.upserts",
+)
+# What SQLAlchemy calls.
+_COLUMNS = (flask_dbkit.Timestamps, flask_dbkit.UUIDPrimaryKey, flask_dbkit.Versioned)
+
+
+def _by_name(value: Any) -> list[inspect.Parameter]:
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(value).parameters.values()
+    return [one for one in parameters if one.kind in kinds and one.name != "self"]
+
+
+def _spelled_wrong(word: str) -> Iterator[str]:
+    yield word[:-1]  # one letter dropped
+    yield word[0] + word  # one doubled
+    yield word[1] + word[0] + word[2:]  # two have changed places
+    yield word.replace("_", "")  # an underscore lost
+
+
+@pytest.mark.parametrize("name", _public())
+def test_a_misspelt_keyword_is_answered_with_the_nearest(name: str) -> None:
+    """Whatever is called, and whichever keyword it is."""
+    value = _public()[name]
+    named = [one.name for one in _by_name(value)]
+    if any(one.kind is one.VAR_KEYWORD for one in inspect.signature(value).parameters.values()):
+        return  # they belong to somebody else: to a function, or to the columns of a model
+    for word in named:
+        for wrong in {*_spelled_wrong(word)} - {*named, "", word}:
+            with pytest.raises(TypeError) as caught:
+                value(**{wrong: None})
+            assert f"has no argument {wrong!r}" in str(caught.value)
+            assert f"Did you mean {word!r}?" in str(caught.value) or len(word) < 3
+    with pytest.raises(TypeError, match="has no argument 'zzzzz'"):
+        value(zzzzz=None)
+
+
+@pytest.mark.parametrize("name", _public())
+def test_a_missing_argument_is_named(name: str) -> None:
+    """With the call as it has to be written."""
+    value = _public()[name]
+    required = [one for one in _by_name(value) if one.default is one.empty]
+    for left_out in required:
+        with pytest.raises(TypeError) as caught:
+            value(**{one.name: None for one in required if one is not left_out})
+        assert f" needs {left_out.name}" in str(caught.value)

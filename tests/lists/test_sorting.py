@@ -9,7 +9,7 @@ from sqlalchemy import func, literal, select, union
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.orm import Session, aliased, joinedload
 
-from flask_dbkit import PlanError, QueryError, SortAllowlist, SortKey
+from flask_dbkit import Filter, FilterAllowlist, PlanError, QueryError, SortAllowlist, SortKey
 from tests.lists.catalog import Author, Book, Reading, fill_books
 
 SORT = SortAllowlist(
@@ -244,3 +244,14 @@ def test_an_allowlist_shows_its_names() -> None:
     """For the debugger."""
     assert repr(SORT) == "SortAllowlist(title, added, shelf, score, default='-added')"
     assert [term.text for term in SORT.parse("-title,shelf")] == ["-title", "shelf"]
+
+
+def test_a_list_of_columns_publishes_them_by_their_own_names() -> None:
+    """Whatever can be gone through once, and the same for filters."""
+    columns = [Book.title, SortKey(Book.score, nulls="last")]
+    for given in (columns, tuple(columns), iter(columns)):
+        assert list(SortAllowlist(given, default="-score").entries) == ["title", "score"]
+    assert list(FilterAllowlist([Filter(Book.title, ops="eq"), Book.score]).entries) == [
+        "title",
+        "score",
+    ]

@@ -33,6 +33,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from ..support.calls import explained, explained_methods
 from .counting import Count, check_count
 from .filtering import FilterAllowlist
 from .indexes import IndexFinding, examine_indexes
@@ -106,6 +107,7 @@ def declared_listings() -> list[Listing[Any]]:
     return sorted(_declared, key=lambda listing: listing.name)
 
 
+@explained_methods(sort="For example sort=SortAllowlist({'title': Book.title}, default='title').")
 class Listing(Generic[T]):
     """A list that clients sort, filter and page through. Declared once, at import.
 
@@ -374,6 +376,7 @@ def paginate(
 ) -> OffsetPage[T]: ...
 @overload
 def paginate(statement: GenerativeSelect, **options: Unpack[_OffsetOptions]) -> OffsetPage[Any]: ...
+@explained()
 def paginate(
     statement: Any,
     *,
@@ -439,6 +442,7 @@ def paginate_keyset(
 def paginate_keyset(
     statement: GenerativeSelect, **options: Unpack[_KeysetOptions]
 ) -> KeysetPage[Any]: ...
+@explained(sort="For example sort=SortAllowlist({'title': Book.title}, default='title').")
 def paginate_keyset(
     statement: Any,
     *,

@@ -21,7 +21,10 @@ from typing import Any, Literal, TypeVar, cast
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from ..support.calls import explained_methods
+from ..support.words import did_you_mean
 from .converters import BadValue, Converter, boolean_of, converter_for
+from .entries import entries_of
 from .exceptions import PlanError, QueryError, mistake
 from .operators import OPERATORS, criterion
 from .query import RESERVED, NoText, Pairs, check_number, pairs_of
@@ -32,6 +35,7 @@ __all__ = ["Condition", "Filter", "FilterAllowlist"]
 S = TypeVar("S", bound=GenerativeSelect)
 
 
+@explained_methods()
 class Filter:
     """An entry of a :class:`FilterAllowlist`.
 
@@ -72,7 +76,9 @@ class Filter:
             words = ["eq"] if self.is_function else ["eq", "in"]
         unknown = [word for word in words if word not in OPERATORS]
         if unknown or not words:
-            raise ValueError(f"Filter ops is {ops!r}. Use some of: {', '.join(OPERATORS)}.")
+            what = f"has {unknown[0]!r}" if unknown else f"is {ops!r}"
+            hint = did_you_mean(unknown[0], OPERATORS) if unknown else ""
+            raise ValueError(f"Filter ops {what}. Use some of: {', '.join(OPERATORS)}.{hint}")
         if self.is_function and words != ["eq"]:
             raise ValueError(f"Filter ops is {ops!r}, but a function only takes 'eq'.")
         if self.is_function and type is None:
@@ -144,11 +150,13 @@ class Condition:
         return OPERATORS[self.op].values(self.value, place)
 
 
+@explained_methods()
 class FilterAllowlist:
     """The names a client may filter by, each with its operators.
 
     Args:
-        mapping: Published name → :class:`Filter`, or a column as shorthand for ``ops="eq in"``.
+        mapping: Published name → :class:`Filter`, or a column as shorthand for ``ops="eq in"``; or
+            a list of these, published by the names of their attributes.
         max_filters: Most conditions of one request.
         max_values: Most values of one ``in`` or ``not_in``.
         syntax: ``"suffix"`` for ``name__op=value``, ``"brackets"`` for ``name[op]=value``.
@@ -162,7 +170,7 @@ class FilterAllowlist:
 
     def __init__(
         self,
-        mapping: Mapping[str, Any],
+        mapping: Mapping[str, Any] | Iterable[Any],
         *,
         max_filters: int = 20,
         max_values: int = 100,
@@ -174,7 +182,7 @@ class FilterAllowlist:
             check_number(limit, given)
         self.max_filters, self.max_values, self.syntax = max_filters, max_values, syntax
         self.entries: dict[str, Filter] = {}
-        for name, entry in mapping.items():
+        for name, entry in entries_of("FilterAllowlist", mapping).items():
             self._check_name(name)
             self.entries[name] = entry if isinstance(entry, Filter) else Filter(entry)
 

@@ -16,6 +16,7 @@ from uuid import UUID
 from sqlalchemy import Row, inspect
 from sqlalchemy.orm import InstanceState
 
+from ..support.calls import explained_methods
 from .query import Pairs
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def answer(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     return respond(payload, headers)
 
 
+@explained_methods()
 @dataclass(frozen=True, eq=False)
 class _Page(Generic[T]):
     items: list[T]
@@ -129,6 +131,7 @@ class _Page(Generic[T]):
         return {}
 
 
+@explained_methods()
 @dataclass(frozen=True, eq=False)
 class OffsetPage(_Page[T]):
     """A page by its number. Has all that Flask-SQLAlchemy's ``Pagination`` has.
@@ -274,6 +277,7 @@ class OffsetPage(_Page[T]):
         return {"X-Total-Count": str(self.total)} if self.total_is_exact else {}
 
 
+@explained_methods()
 @dataclass(frozen=True, eq=False)
 class KeysetPage(_Page[T]):
     """A page by its place in the order.

@@ -19,6 +19,8 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from ..support.calls import explained_methods
+from .entries import entries_of
 from .exceptions import PlanError, QueryError, mistake
 from .plans import Plans
 from .query import check_number
@@ -33,6 +35,7 @@ S = TypeVar("S", bound=GenerativeSelect)
 _MYSQL = ("mysql", "mariadb")
 
 
+@explained_methods()
 @dataclass(frozen=True)
 class SortKey:
     """An entry of a :class:`SortAllowlist` with more to say than its expression.
@@ -132,11 +135,13 @@ def _compile_placed_mysql(element: _PlacedNulls, compiler: SQLCompiler, **kwargs
     return f"{bare} IS NULL{' DESC' if first else ''}, {text}"
 
 
+@explained_methods(default="For example default='-added'; '' is the order of the primary key.")
 class SortAllowlist:
     """The names a client may sort by, and what each means.
 
     Args:
-        mapping: Published name → column, hybrid, label, SQL expression or :class:`SortKey`.
+        mapping: Published name → column, hybrid, label, SQL expression or :class:`SortKey`; or a
+            list of these, published by the names of their attributes.
         default: The order without a ``sort`` parameter, as a client would write it. ``""`` is
             the order of the tie-breaker.
         tiebreaker: Replaces the primary key: an expression, or a tuple of them, together unique.
@@ -152,7 +157,7 @@ class SortAllowlist:
 
     def __init__(
         self,
-        mapping: Mapping[str, Any],
+        mapping: Mapping[str, Any] | Iterable[Any],
         *,
         default: str,
         tiebreaker: Any = None,
@@ -160,7 +165,7 @@ class SortAllowlist:
         on_invalid: Literal["error", "default"] = "error",
     ) -> None:
         self.entries: dict[str, SortKey] = {}
-        for name, entry in mapping.items():
+        for name, entry in entries_of("SortAllowlist", mapping).items():
             _check_name(name)
             _check_expression(f"Sort entry {name!r}", entry)
             self.entries[name] = entry if isinstance(entry, SortKey) else SortKey(entry)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import DeclarativeBase, InstanceState, MappedAsDataclass, registry
 from sqlalchemy.orm.attributes import instance_state
 
+from ..support.calls import explained
 from .mixins import PORTABLE_UUID, Timestamps, UUIDPrimaryKey, Versioned
 from .types import UTCDateTime
 
@@ -236,6 +237,7 @@ def databases_on(base: type[Base]) -> Iterable[SQLAlchemy]:
     return cast("Iterable[SQLAlchemy]", base.__dbkit_binds__)
 
 
+@explained()
 def declarative_base() -> type[Base]:
     """Make a fresh base, with its own metadata and registry.
 
