@@ -215,6 +215,7 @@ def said(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setattr("flask_dbkit.application._applications", set())
+    monkeypatch.setattr(DBKit, "_has_served", False)
 
     def run(code: str) -> str:
         module = types.ModuleType(f"mistake_{abs(hash(code))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from flask import Flask, current_app, has_app_context
@@ -52,6 +53,9 @@ class DBKit:
 
     .. versionadded:: 0.1
     """
+
+    _has_served: ClassVar[bool] = False
+    """Whether any application of this process was initialised."""
 
     def __init__(self, app: Flask | None = None, *, db: SQLAlchemy | None = None) -> None:
         if db is not None and not isinstance(db, SQLAlchemy):
@@ -152,12 +156,13 @@ class DBKit:
             feature.install(setup)
         app.extensions["dbkit"] = application
         remember(app)
+        DBKit._has_served = True
         self._initialised[app] = db
 
     def _make_db(self) -> SQLAlchemy:
         if self._own_db is None:
-            if not all(map(is_used, databases_on(Base))):
-                # No warning in Python's sense: two applications of one process may be set up so.
+            # Said to the first application only: a process with several may be set up so.
+            if not DBKit._has_served and not all(map(is_used, databases_on(Base))):
                 logger.warning(
                     "This process has a SQLAlchemy(model_class=Base) that no application uses yet,"
                     " and DBKit() makes another one. If it is this application's, name it:"
