@@ -126,7 +126,9 @@ def signature(name: str, function: Callable[..., Any]) -> str:
     except (TypeError, ValueError):
         return name
     parameters = [
-        _readable(one) for one in whole.parameters.values() if one.name not in ("self", "cls")
+        _readable(one)
+        for one in whole.parameters.values()
+        if one.name not in ("self", "cls", "_unknown")
     ]
     returns = whole.return_annotation if not inspect.isclass(function) else whole.empty
     whole = whole.replace(

@@ -134,8 +134,13 @@ def remember(app: Flask) -> None:
     _applications.add(app)
 
 
-def only_application() -> Flask:
+def only_application(
+    advice: str = "Call this inside 'with app.app_context():', or name it: session_scope(app).",
+) -> Flask:
     """Return the one application of this process, for code that runs outside any context.
+
+    Args:
+        advice: What the caller of ours can do when there is not exactly one.
 
     Raises:
         RuntimeError: There is none, or there are several.
@@ -145,6 +150,5 @@ def only_application() -> Flask:
         return applications[0]
     found = "no application" if not applications else f"{len(applications)} applications"
     raise RuntimeError(
-        f"There is no current Flask app, and this process has {found} with a DBKit. Call this"
-        " inside 'with app.app_context():', or name the app: session_scope(app)."
+        f"There is no current Flask app, and this process has {found} with a DBKit. {advice}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..support.calls import explained_methods
 from .problems import DBProblem
 
 __all__ = ["Errors"]
@@ -18,6 +19,7 @@ class _Rule:
     status: int
 
 
+@explained_methods()
 class Errors:
     """What an application says about its constraints: ``dbkit.errors``.
 

@@ -25,6 +25,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, default_exce
 from werkzeug.wrappers import Response
 
 from ..application import known_databases
+from ..support.calls import explained
 from ..transactions.opening import is_in_scope
 from .details import BASE_KEY, head_of_problem, prefers_page, render_problem
 from .messages import Errors
@@ -55,6 +56,7 @@ _JITTER_S = 2
 _VALIDATION = frozenset({"invalid.null", "invalid.check"})
 
 
+@explained()
 def classify(exc: BaseException) -> DBProblem | None:
     """Tell what a database error means: a stable code, a status, and where it happened.
 

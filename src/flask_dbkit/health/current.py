@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from flask import Flask, current_app, has_app_context
 
 from ..application import application_of
+from ..support.calls import explained_methods
 from .checks import AppHealth
 from .registry import Registry
 from .report import Fail, Report, Warn, passed
@@ -18,6 +19,7 @@ F = TypeVar("F", bound=Callable[[], object])
 A = TypeVar("A", bound=Callable[[Any], bool])
 
 
+@explained_methods()
 class Health:
     """The health checks of the applications of one :class:`DBKit`, as ``dbkit.health``.
 

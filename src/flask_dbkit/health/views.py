@@ -13,6 +13,7 @@ from flask.sansio.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response
 
 from ..application import current_application
+from ..support.calls import explained
 from .checks import AppHealth
 from .codes import CODES
 from .probes_first import CONTENT_TYPE, is_authorized, mounts_of, render_json, render_report
@@ -28,6 +29,7 @@ _POLICY = (
 )
 
 
+@explained()
 def health_blueprint(name: str = _NAME, *, url_prefix: str = "/health") -> Blueprint:
     """Make a blueprint with the health endpoints, to mount by hand.
 

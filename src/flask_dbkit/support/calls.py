@@ -10,11 +10,11 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from .words import did_you_mean
+from .words import closest, did_you_mean
 
-__all__ = ["explained", "explained_methods"]
+__all__ = ["check_passed_on", "explained", "explained_methods", "raise_unknown"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type[Any])
@@ -66,6 +66,44 @@ def explained_methods(**hints: Hint) -> Callable[[C], C]:
         return kind
 
     return decorate
+
+
+def raise_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> NoReturn:
+    """Refuse the keywords that a function has no use for, with the nearest of its own.
+
+    Args:
+        function: The function, whose last parameter has collected them.
+        unknown: What it has collected.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    placed = [one for one in parameters if one.kind in _PLACED]
+    words = [one.name for one in parameters if one.kind in _NAMED]
+    raise TypeError(_unknown(function.__name__, next(iter(unknown)), placed, words))
+
+
+def check_passed_on(
+    name: str, function: Callable[..., Any], kwargs: Mapping[str, Any], own: str
+) -> None:
+    """Refuse a keyword that would be handed to a function, but was meant for the caller.
+
+    Args:
+        name: Who is called, for the message.
+        function: Who would get the keywords.
+        kwargs: The keywords.
+        own: The caller's own keyword.
+    """
+    for word in kwargs:
+        # Only what comes near in length is looked at; this is asked at each call.
+        if abs(len(word) - len(own)) <= 2 and closest(word, [own]) is not None:
+            try:
+                inspect.signature(function).bind_partial(**{word: None})
+            except TypeError:
+                raise TypeError(
+                    f"{name}() hands {word!r} on to {function!r}, which does not take it."
+                    f" Did you mean {own!r}?"
+                ) from None
+            except ValueError:
+                return  # written in C, without a signature
 
 
 def _misfit(

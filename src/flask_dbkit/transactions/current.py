@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from sqlalchemy.orm import Session
 
 from ..application import current_application
+from ..support.calls import check_passed_on, explained, raise_unknown
 from .exceptions import NoTransaction, OwnershipError
 from .hooks import Hook, Hooks, run_now
 from .leaving import leave
@@ -174,6 +175,7 @@ def transaction(
     multi_bind: str | None = None,
     independent: bool = False,
     retry: Retry | int | None = None,
+    **_unknown: object,  # taken to be refused: what wraps a function costs each scope a call
 ) -> Scope | Callable[P, R]:
     """Open a transaction scope, or join the one that is open.
 
@@ -196,7 +198,7 @@ def transaction(
         multi_bind: When several databases were written: ``"raise"`` (default) before any
             COMMIT, ``"two_phase"``, or ``"best_effort"``.
         independent: A transaction of its own in a nested application context.
-        retry: Decorator only: total attempts, or a :class:`Retry`.
+        retry: Decorator only: total attempts, the first one included, or a :class:`Retry`.
 
     Returns:
         A context manager that yields a :class:`TransactionInfo`; or the wrapped function.
@@ -208,6 +210,8 @@ def transaction(
 
     .. versionadded:: 0.1
     """
+    if _unknown:
+        raise_unknown(transaction, _unknown)
     # fmt: off
     given = (
         savepoint, durable, read_only, independent,
@@ -250,6 +254,7 @@ def savepoint() -> AbstractContextManager[TransactionInfo]:
 def require_transaction(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def require_transaction() -> Scope: ...
+@explained()
 def require_transaction(function: Callable[P, R] | None = None, /) -> Scope | Callable[P, R]:
     """Join the scope that is open; a context manager, and a decorator with or without brackets.
 
@@ -262,6 +267,7 @@ def require_transaction(function: Callable[P, R] | None = None, /) -> Scope | Ca
     return scope if function is None else scope(function)
 
 
+@explained()
 def run(
     function: Callable[..., R], /, *args: Any, retry: Retry | int | None = None, **kwargs: Any
 ) -> R:
@@ -270,7 +276,7 @@ def run(
     Args:
         function: Called once per attempt; everything it saves has to be made inside it.
         args: For the function.
-        retry: Total attempts, or a :class:`Retry`; 3 attempts by default.
+        retry: Total attempts, the first one included, or a :class:`Retry`; 3 by default.
         kwargs: For the function.
 
     Returns:
@@ -281,12 +287,14 @@ def run(
 
     .. versionadded:: 0.1
     """
+    check_passed_on("run", function, kwargs, "retry")
     check_replayable(function)
     policy = as_retry(retry, default=3)
     call = functools.partial(function, *args, **kwargs)
     return run_in_scope(_REPLAY, PLAIN, policy, call)
 
 
+@explained()
 def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
     """Replay a with block, which a loop goes round.
 
@@ -297,13 +305,14 @@ def attempts(retry: Retry | int | None = None) -> Iterator[Attempt]:
                 ...
 
     Args:
-        retry: Total attempts, or a :class:`Retry`; 3 attempts by default.
+        retry: Total attempts, the first one included, or a :class:`Retry`; 3 by default.
 
     .. versionadded:: 0.1
     """
     return core_attempts(_REPLAY, PLAIN, as_retry(retry, default=3))
 
 
+@explained()
 def on_commit(
     function: Callable[..., object], /, *args: Any, robust: bool = False, **kwargs: Any
 ) -> None:
@@ -324,6 +333,7 @@ def on_commit(
 
     .. versionadded:: 0.1
     """
+    check_passed_on("on_commit", function, kwargs, "robust")
     hook = Hook(function, args, kwargs, robust)
     session, _ = _find()
     unit = hook_target(session)
@@ -338,6 +348,7 @@ def on_commit(
         run_now(hook)
 
 
+@explained()
 def on_rollback(function: Callable[[BaseException], object], /) -> None:
     """Register ``function(error)``, to be called when the enclosing block was rolled back.
 
@@ -351,6 +362,7 @@ def on_rollback(function: Callable[[BaseException], object], /) -> None:
     _hooks("on_rollback").on_rollback.append(Hook(function))
 
 
+@explained()
 def before_commit(function: Callable[[], object], /) -> None:
     """Call ``function()`` inside the scope, just before its COMMIT; its writes are committed.
 
@@ -362,6 +374,7 @@ def before_commit(function: Callable[[], object], /) -> None:
     _hooks("before_commit").before_commit.append(Hook(function))
 
 
+@explained()
 def after_end(function: Callable[[str], object], /) -> None:
     """Register ``function(outcome)``, to be called at the very end.
 

@@ -157,12 +157,21 @@ class Rollback(DBKitError):
     .. versionadded:: 0.1
     """
 
+    def __init__(self, *args: object) -> None:
+        # Read only where nothing caught it.
+        text = (
+            "Rollback rolls back the scope it is raised in, and none was open here. Raise it"
+            " inside 'with transaction():' or a function decorated with @transaction."
+        )
+        super().__init__(*args or (text,))
+
 
 def unexpected(cause: BaseException | None, what: str) -> UnexpectedRollback:
     """Build the error for a block whose work a caught error had undone."""
     error = UnexpectedRollback(
         f"This {what} cannot be committed: an error inside it was caught, but it had undone the"
-        f" work already. Nothing was saved. The error was: {cause!r}"
+        f" work already. Nothing was saved. Where an error may be caught, put 'with savepoint():'"
+        f" around what can fail, and catch it outside of that. The error was: {cause!r}"
     )
     error.__cause__ = cause
     return error

@@ -11,6 +11,7 @@ from flask import Flask, has_app_context
 from sqlalchemy.orm import Session
 
 from ..application import current_app_object, current_application, only_application
+from ..support.calls import explained
 from .current import run, transaction
 from .retrying import check_replayable
 
@@ -21,6 +22,7 @@ R = TypeVar("R")
 
 
 @contextmanager
+@explained()
 def session_scope(app: Flask | None = None, *, commit: bool = True) -> Iterator[Session]:
     """Run a script's or a job's piece of work: application context, session, clean end.
 
@@ -51,6 +53,7 @@ def session_scope(app: Flask | None = None, *, commit: bool = True) -> Iterator[
 def job(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def job(*, retries: int = 0) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+@explained()
 def job(
     function: Callable[P, R] | None = None, /, *, retries: int = 0
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
@@ -58,7 +61,8 @@ def job(
 
     Args:
         function: The function, when used as ``@job``.
-        retries: Further attempts after a conflict with another transaction.
+        retries: Further attempts after a conflict with another transaction: ``retries=2`` is what
+            ``retry=3`` is elsewhere, three attempts in total.
 
     Raises:
         RuntimeError: At the call, when there is no current application and not exactly one
@@ -74,7 +78,14 @@ def job(
 
         @functools.wraps(inner)
         def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-            app = current_app_object() if has_app_context() else only_application()
+            app = (
+                current_app_object()
+                if has_app_context()
+                else only_application(
+                    f"Call {inner.__qualname__}() inside 'with app.app_context():', or initialise"
+                    " the application before."
+                )
+            )
             # Always a context of its own: its end removes the session, so that no connection
             # sits idle in transaction between two jobs.
             with app.app_context():

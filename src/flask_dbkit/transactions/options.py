@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy.engine import Engine
 
 from ..databases.limits import NO_TIMEOUTS, Timeouts
+from ..support.calls import explained_methods
+from ..support.words import did_you_mean
 from .exceptions import OptionMismatch
 
 __all__ = [
@@ -74,13 +76,13 @@ class ScopeOptions:
         )
         isolation = values.pop("isolation", None)
         if isolation is not None:
-            isolation = _word("isolation", str(isolation).replace("_", " ").upper(), _ISOLATION)
+            isolation = _word("isolation", isolation, _ISOLATION)
         begin = values.pop("begin", None)
         if begin is not None:
-            begin = _word("begin", str(begin).lower(), _BEGIN)
+            begin = _word("begin", begin, _BEGIN)
         multi_bind = values.pop("multi_bind", None)
         if multi_bind is not None:
-            multi_bind = _word("multi_bind", str(multi_bind).lower(), _MULTI_BIND)
+            multi_bind = _word("multi_bind", multi_bind, _MULTI_BIND)
         return cls(
             isolation=isolation,
             begin=begin,
@@ -129,10 +131,15 @@ PLAIN = ScopeOptions()
 """What ``transaction()`` without arguments asks for."""
 
 
-def _word(name: str, given: str, allowed: tuple[str, ...]) -> str:
-    if given not in allowed:
-        raise ValueError(f"{name}={given!r}. Use one of: {', '.join(allowed)}.")
-    return given
+def _word(name: str, given: object, allowed: tuple[str, ...]) -> str:
+    """Return the allowed word that was meant, in whatever case and with blanks or underscores."""
+    spelled = str(given).lower().replace("_", " ")
+    for word in allowed:
+        if spelled == word.lower().replace("_", " "):
+            return word
+    raise ValueError(
+        f"{name}={given!r}. Use one of: {', '.join(allowed)}.{did_you_mean(given, allowed)}"
+    )
 
 
 def _seconds(name: str, given: object) -> float | None:
@@ -145,12 +152,14 @@ def _seconds(name: str, given: object) -> float | None:
     return float(given)
 
 
+@explained_methods()
 @dataclass(frozen=True)
 class Retry:
     """When and how often a whole transaction is replayed.
 
     Args:
-        attempts: Total number, the first one included.
+        attempts: Total number, the first one included. (``@job(retries=…)`` counts the further
+            ones: ``retries=2`` is ``attempts=3``.)
         base: Seconds; before attempt *n* + 1 a random time up to ``base * 2 ** (n - 1)`` passes.
         cap: Seconds; the longest such time.
         deadline: Seconds since the first attempt after which none is begun.

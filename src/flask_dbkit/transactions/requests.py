@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from werkzeug import Response
 
 from ..application import current_application, current_session
+from ..support.calls import explained
 from .exceptions import Rollback
 from .opening import hook_target
 from .options import PLAIN, RETRY, Retry, ScopeDefaults
@@ -159,6 +160,7 @@ def _lent(unit: UnitOfWork) -> Iterator[None]:
         unit.owner = mine
 
 
+@explained()
 def non_transactional(view: Callable[P, R]) -> Callable[P, R]:
     """Mark a view that per-request mode (``DBKIT_TX_PER_REQUEST``) leaves without a scope.
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from flask import globals as globals_
 from flask import has_app_context, has_request_context
 
+from ..support.calls import explained
 from .current import transaction
 
 __all__ = ["stream"]
@@ -17,6 +18,7 @@ __all__ = ["stream"]
 T = TypeVar("T")
 
 
+@explained()
 def stream(generator: Iterable[T], read_only: bool = True) -> Iterator[T]:
     """Run a streamed response's generator in a scope of its own.
 

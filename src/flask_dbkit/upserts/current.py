@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session
 
 from ..application import current_session
+from ..support.calls import explained
+from .model_table import ModelTable
 from .session import AttributeNames
 from .session import get_or_create as get_or_create_in
 from .session import upsert as upsert_in
@@ -17,6 +20,7 @@ __all__ = ["get_or_create", "upsert"]
 T = TypeVar("T")
 
 
+@explained()
 def get_or_create(
     model: type[T],
     /,
@@ -44,6 +48,19 @@ def get_or_create(
     return get_or_create_in(_plain(session), model, defaults or {}, by)
 
 
+def _keys_of(given: Mapping[str, Any]) -> str:
+    """Say which keys the model of a call has."""
+    model = given.get("model")
+    try:
+        keys = ModelTable.of(cast("type[Any]", model)).unique_keys()
+    except (SQLAlchemyError, ValueError):
+        return ""
+    name = cast("type[Any]", model).__name__
+    shown = ", ".join(map(repr, keys))
+    return f"It says which key tells whether a row is there. {name} has: {shown}."
+
+
+@explained(by=_keys_of)
 def upsert(
     model: type[T],
     rows: Iterable[Mapping[str, Any]],

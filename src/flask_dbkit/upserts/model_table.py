@@ -96,7 +96,7 @@ class ModelTable:
 
     def check_unique(self, key: tuple[str, ...]) -> None:
         """Refuse a key that the database does not keep unique."""
-        allowed = self._unique_keys()
+        allowed = self.unique_keys()
         if set(key) not in [set(names) for names in allowed]:
             raise ValueError(
                 f"by={key!r} is no primary key or unique constraint of"
@@ -176,7 +176,7 @@ class ModelTable:
         names = {id(column): name for name, column in self.columns.items()}
         return tuple(names[id(column)] for column in columns if id(column) in names)
 
-    def _unique_keys(self) -> list[tuple[str, ...]]:
+    def unique_keys(self) -> list[tuple[str, ...]]:
         """Return every set of attributes that ``ON CONFLICT`` can name."""
         found = answerable_keys(self.table)
         keys = {self._attributes(columns): len(columns) for columns in found}
