@@ -14,6 +14,7 @@ from ..databases import support_for
 from ..databases.forking import after_fork_in_child, renew_after_fork
 from ..feature import Bind, Feature, Setup
 from .flask_sqlalchemy import forget_sessions
+from .routing import name_statements
 from .settings import EngineSettings
 
 __all__ = ["ENGINES"]
@@ -37,6 +38,8 @@ def _install(setup: Setup) -> None:
             if bind.context.late:
                 bind.engine.dispose()
     _databases.add(setup.db)
+    if len(setup.binds) > 1:
+        name_statements(setup.db.session)
     setup.app.cli.add_command(dbkit_group)
     exit_on_interrupt(setup.app.cli)
     if "flask_dbkit" not in setup.app.blueprints:  # the application had another database before

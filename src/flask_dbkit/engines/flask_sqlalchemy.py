@@ -19,7 +19,8 @@ from typing import Any
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.engine import URL, Engine
+from flask_sqlalchemy.session import Session as ChoosingSession
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
 from ..exceptions import ConfigError
@@ -27,8 +28,10 @@ from .urls import parse_database_url
 
 __all__ = [
     "BindPlan",
+    "chooses_by_model",
     "current_engines",
     "engines_of",
+    "engines_of_session",
     "forget_sessions",
     "given_options",
     "initialise",
@@ -208,6 +211,20 @@ def _real_engines(db: SQLAlchemy) -> dict[str | None, Engine]:
 def is_used(db: SQLAlchemy) -> bool:
     """Tell whether any application was initialised with this object."""
     return bool(db._app_engines)
+
+
+def chooses_by_model(get_bind: Callable[..., Any]) -> bool:
+    """Tell whether a session's ``get_bind`` is Flask-SQLAlchemy's own."""
+    return get_bind is ChoosingSession.get_bind
+
+
+def engines_of_session(session: Session) -> Mapping[str | None, Engine | Connection]:
+    """Return what Flask-SQLAlchemy's ``get_bind`` chooses from, by bind key.
+
+    Tests put a connection in the place of an engine.
+    """
+    db: SQLAlchemy = session._db  # type: ignore[attr-defined]
+    return db.engines
 
 
 def forget_sessions(db: SQLAlchemy) -> list[Session]:

@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
+from ..engines.routing import choose_by_tables
 from .blame import note_session_end, record_error
 from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
 from .connections import entered_savepoint, join, look_at_bind
@@ -68,7 +69,7 @@ def _guard_methods(session_class: type[Session]) -> None:
     plain_commit, plain_begin, plain_get_bind = (
         session_class.commit,
         session_class.begin,
-        session_class.get_bind,
+        choose_by_tables(session_class.get_bind),
     )
 
     def commit(self: Session) -> None:
