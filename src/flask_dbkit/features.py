@@ -12,6 +12,7 @@ from .feature import Feature
 from .health.feature import HEALTH
 from .lists.feature import LISTS
 from .migrations.feature import MIGRATIONS
+from .models.feature import MODELS
 from .transactions.feature import TRANSACTIONS
 
 __all__ = ["FEATURES", "complete_group"]
@@ -20,6 +21,7 @@ __all__ = ["FEATURES", "complete_group"]
 # settings.
 FEATURES: tuple[Feature, ...] = (
     ENGINES,  # a database's own listeners come first: they begin its transactions
+    MODELS,
     TRANSACTIONS,  # guards what was begun
     LISTS,
     ERRORS,

@@ -38,8 +38,11 @@ __all__ = [
     "Timestamps",
     "UUIDPrimaryKey",
     "Versioned",
+    "all_bases",
     "databases_on",
     "declarative_base",
+    "tables_of",
+    "was_given",
 ]
 
 # Every constraint has a name that follows from its columns, so that a migration can drop it;
@@ -66,17 +69,26 @@ _TYPE_MAP: dict[Any, Any] = {
 }
 
 
+_bases: WeakSet[Any] = WeakSet()
+
+
 class _Binds:
     """The metadata of each bind key, shared by a base and the ``SQLAlchemy`` objects on it."""
 
     def __init__(self) -> None:
         self._own: dict[str, MetaData] = {}
         self._databases: WeakSet[SQLAlchemy] = WeakSet()
+        self.were_given = False
 
     def join(self, db: SQLAlchemy) -> None:
         for key, metadata in self._own.items():
             db.metadatas.setdefault(key, metadata)
         self._databases.add(db)
+        self.were_given = True
+
+    @property
+    def metadatas(self) -> Iterable[MetaData]:
+        return self._own.values()
 
     def __iter__(self) -> Iterator[SQLAlchemy]:
         return iter(list(self._databases))
@@ -164,6 +176,7 @@ class BaseMixin:
 def _prepare_base(cls: Any) -> None:
     """Give a new declarative base its own metadata, registry and bind keys."""
     cls.__dbkit_binds__ = _Binds()
+    _bases.add(cls)
     if "metadata" not in cls.__dict__:
         cls.metadata = MetaData(naming_convention=NAMING_CONVENTION)
     # An attribute type_annotation_map would be refused in the copy Flask-SQLAlchemy makes, which
@@ -230,6 +243,22 @@ class Base(BaseMixin, DeclarativeBase):
 
     .. versionadded:: 0.1
     """
+
+
+def all_bases() -> Iterable[Any]:
+    """Return every declarative base of ours that still exists."""
+    return list(_bases)
+
+
+def was_given(base: Any) -> bool:
+    """Tell whether a ``SQLAlchemy`` object was ever made with a base."""
+    return bool(base.__dbkit_binds__.were_given)
+
+
+def tables_of(base: Any) -> list[Table]:
+    """Return the tables of all models below a base, whatever their bind key is."""
+    metadatas = [base.metadata, *base.__dbkit_binds__.metadatas]
+    return [table for metadata in metadatas for table in metadata.tables.values()]
 
 
 def databases_on(base: type[Base]) -> Iterable[SQLAlchemy]:

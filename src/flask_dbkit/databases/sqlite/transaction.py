@@ -150,7 +150,8 @@ def shared_connection_busy() -> sqlite3.OperationalError:
     """Build the error for a write beside another session's writes on the one connection."""
     return _error(
         "database is locked: this in-memory database has one connection, and another session"
-        " has uncommitted writes on it. Commit those first, or use a file for the database.",
+        " has uncommitted writes on it. Commit those first, or use a file for the database. If they"
+        " are those of db.session, as before db.drop_all(), db.session.remove() ends them.",
         sqlite3.SQLITE_LOCKED,
         "SQLITE_LOCKED",
     )
