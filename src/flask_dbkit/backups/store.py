@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from ..support.files import UnsafeFile, open_own_file, read_file, write_file
 from .exceptions import BackupError
 from .manifest import Manifest, is_id, make_id
 
@@ -185,23 +186,16 @@ class LocalStore(Store):
         if not is_id(backup_id):
             raise no_such_backup(backup_id, self.location)
         try:
-            text = self._manifest_path(backup_id).read_bytes()
+            text = read_file(self._manifest_path(backup_id))
         except FileNotFoundError:
             raise no_such_backup(backup_id, self.location) from None
+        except UnsafeFile as error:
+            raise BackupError(str(error), code="manifest.unreadable") from error
         return Manifest.from_json(text, backup_id=backup_id)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace one manifest, completely or not at all."""
-        descriptor, name = tempfile.mkstemp(prefix=_NEW, dir=self.directory)
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(manifest.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._manifest_path(manifest.id))
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_file(self._manifest_path(manifest.id), manifest.to_json(), mode=0o600)
         sync(self.directory)
 
     def fetch(self, manifest: Manifest, directory: Path) -> Path:
@@ -297,7 +291,7 @@ def _is_left_over(path: Path) -> bool:
     if not _HAS_LOCKS:  # pragma: no cover
         return _is_old(path)
     try:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = open_own_file(path / _LOCK)
     except OSError:
         return _is_old(path)  # its maker is removing it
     try:

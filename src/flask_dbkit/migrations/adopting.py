@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..support.files import write_file, write_new_file
 from .authoring import template_text
 from .folder import Folder
 
@@ -70,16 +71,19 @@ def adopt(planned: list[Replacement]) -> list[Path]:
     """
     copies = []
     for replacement in planned:
-        copy = _free(replacement.path)
-        copy.write_text(replacement.before, encoding="utf-8")
-        replacement.path.write_text(replacement.after, encoding="utf-8")
-        copies.append(copy)
+        copies.append(_keep(replacement))
+        write_file(replacement.path, replacement.after.encode())
     return copies
 
 
-def _free(path: Path) -> Path:
-    copy, number = path.with_name(path.name + _SUFFIX), 1
-    while copy.exists():
-        number += 1
-        copy = path.with_name(f"{path.name}{_SUFFIX}-{number}")
-    return copy
+def _keep(replacement: Replacement) -> Path:
+    path, number = replacement.path, 1
+    copy = path.with_name(path.name + _SUFFIX)
+    while True:
+        try:
+            write_new_file(copy, replacement.before.encode())
+        except FileExistsError:
+            number += 1
+            copy = path.with_name(f"{path.name}{_SUFFIX}-{number}")
+        else:
+            return copy

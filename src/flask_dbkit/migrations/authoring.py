@@ -10,6 +10,7 @@ from alembic import command
 from alembic.autogenerate import RevisionContext
 from alembic.script import ScriptDirectory
 
+from ..support.files import write_new_file
 from .binds import suffix_of
 from .environment import Report
 from .exceptions import MigrationError
@@ -60,9 +61,9 @@ def create_folder(folder: Folder) -> bool:
     try:
         (path / "versions").mkdir(parents=True, exist_ok=True)
         for name in _FILES:
-            (path / name).write_text(template_text(name), encoding="utf-8")
+            write_new_file(path / name, template_text(name).encode())
     except OSError as error:
-        raise MigrationError(f"{path} cannot be made: {error.strerror}.") from error
+        raise MigrationError(f"{path} cannot be made: {error.strerror or error}.") from error
     return True
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
+from ..support.files import read_file, write_file
 from .exceptions import MigrationError
 from .folder import Folder
 
@@ -32,7 +33,7 @@ class AppliedRevisions:
         self._path = path
         self._known: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError):
-            self._known = dict(json.loads(path.read_text(encoding="utf-8")))
+            self._known = dict(json.loads(read_file(path)))
 
     @classmethod
     def of(cls, folder: Folder) -> AppliedRevisions:
@@ -49,7 +50,7 @@ class AppliedRevisions:
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             text = json.dumps(self._known, indent=2, sort_keys=True)
-            self._path.write_text(text, encoding="utf-8")
+            write_file(self._path, text.encode())
 
     def was_edited(self, revision: str, text: str) -> bool:
         """Tell whether a revision was applied here in another form.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+from pathlib import Path
+
 from sqlalchemy import Connection, text
 
 from ..databases import file_of
+from ..support.files import UnsafeFile, open_side_file
 from .connecting import server_of
-from .exceptions import MigrationLocked
+from .exceptions import MigrationError, MigrationLocked
 from .server import NamedLock
 
 __all__ = ["LOCK_SUFFIX", "upgrade_lock"]
@@ -82,10 +86,20 @@ def _ask(connection: Connection, statement: str) -> object:
 def _file_lock(path: str, name: str, wait_s: float) -> Iterator[None]:
     # The file stays: whoever removed it could remove the one that the next holder has locked.
     side_file = f"{path}{LOCK_SUFFIX}"
+    _make_side_file(side_file, path)
     raw = sqlite3.connect(side_file, timeout=0, isolation_level=None, check_same_thread=False)
     with closing(raw):
         _poll(lambda: _take_file(raw), name, wait_s)
         yield
+
+
+def _make_side_file(side_file: str, database: str) -> None:
+    """Make the file that is locked, where SQLite would follow a link."""
+    beside = Path(database if Path(database).exists() else Path(database).parent)
+    try:
+        os.close(open_side_file(side_file, beside.stat()))
+    except UnsafeFile as error:
+        raise MigrationError(f"The lock of upgrades cannot be taken: {error}") from error
 
 
 def _take_file(raw: sqlite3.Connection) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from urllib.parse import quote
 
 from ...databases.sqlite.gate import gate_for
 from ...databases.sqlite.inheriting import refuse_inherited
+from ...support.files import copy_to_new_file
 from ..database import Progress
 from ..exceptions import BackupError
 from ..store import sync
@@ -28,7 +28,6 @@ __all__ = [
     "explaining",
     "make_plain",
     "open_file",
-    "take_after",
     "vacuum_into",
     "write_over",
 ]
@@ -258,9 +257,7 @@ def exchange(path: Path, plain: Path) -> None:
     """Put a copy in the place of a file that is no database."""
     temporary = path.with_name(f"{path.name}-dbkit-{os.urandom(4).hex()}")
     try:
-        shutil.copyfile(plain, temporary)
-        take_after(temporary, path)
-        sync(temporary)
+        copy_to_new_file(plain, temporary, like=path.stat())
         # A journal of the old file would be played into the new one.
         for suffix in SIDE_FILES:
             Path(f"{path}{suffix}").unlink(missing_ok=True)
@@ -268,14 +265,6 @@ def exchange(path: Path, plain: Path) -> None:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def take_after(path: Path, like: Path) -> None:
-    """Give a file the permissions and the owner of another one."""
-    status = like.stat()
-    path.chmod(status.st_mode & 0o777)
-    with suppress(PermissionError):
-        os.chown(path, status.st_uid, status.st_gid)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ References:
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +21,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL
 
 from ...databases.sqlite.engine import file_of
+from ...support.files import copy_to_new_file
 from ..database import (
     Contents,
     Database,
@@ -47,7 +47,6 @@ from .copying import (
     explaining,
     make_plain,
     open_file,
-    take_after,
     vacuum_into,
     write_over,
 )
@@ -249,7 +248,7 @@ class SQLiteDatabase(Database):
         for suffix in ("", *SIDE_FILES):
             source = Path(f"{path}{suffix}")
             if source.exists():
-                shutil.copy2(source, f"{aside}{suffix}")
+                copy_to_new_file(source, Path(f"{aside}{suffix}"), like=source.stat())
         return aside
 
 
@@ -309,12 +308,11 @@ class SQLiteFile(Target):
         """Make the file, complete or not at all, where nobody else has made one."""
         temporary = self.path.with_name(f"{self.path.name}-dbkit-{os.urandom(4).hex()}")
         try:
-            shutil.copyfile(plain, temporary)
             if manifest.details.get("journal_mode") == "wal":
-                with closing(sqlite3.connect(temporary)) as connection:
+                with closing(sqlite3.connect(plain)) as connection:
                     connection.execute("PRAGMA journal_mode = WAL")
-            if self._like is not None and self._like.exists():
-                take_after(temporary, self._like)
+            like = self._like.stat() if self._like is not None and self._like.exists() else None
+            copy_to_new_file(plain, temporary, like=like)
             sync(temporary)
             # A link fails where a rename would replace what somebody has just put there.
             os.link(temporary, self.path)

@@ -22,9 +22,10 @@ import os
 import threading
 import time
 from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from weakref import WeakSet, WeakValueDictionary
+
+from ...support.files import UnsafeFile, open_side_file
 
 try:
     import fcntl
@@ -247,25 +248,21 @@ class _SideFile:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            like = Path(self._like).stat()
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
-            self._descriptor = os.open(self._path, flags, like.st_mode & 0o777)
             # Whoever may write the database shall write this file too, whatever the umask and
-            # whoever came first. SQLite does the same with its own side files.
-            with suppress(PermissionError):
-                os.fchmod(self._descriptor, like.st_mode & 0o777)
-            if os.geteuid() == 0:
-                os.fchown(self._descriptor, like.st_uid, like.st_gid)
+            # whoever makes it. SQLite does the same with its own side files.
+            self._descriptor = open_side_file(self._path, Path(self._like).stat())
         return self._descriptor
 
     def _give_up(self, error: OSError) -> None:
         self._usable = False
         self.close()
-        logger.info(
+        logger.log(
+            # Somebody has put it there.
+            logging.WARNING if isinstance(error, UnsafeFile) else logging.INFO,
             "No advisory lock on %s (%s): writers of other processes take no turns here."
             " SQLite's own lock keeps the data safe.",
             self._path,
-            error.strerror,
+            error.strerror or error,
         )
 
     def close(self) -> None:
