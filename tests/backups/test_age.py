@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from flask_dbkit.backups import LocalStore
+from flask_dbkit.backups.manifest import make_id
+from flask_dbkit.backups.retention import superfluous
 from flask_dbkit.health import AppHealth
 
 from .conftest import Shop
@@ -49,3 +52,45 @@ def test_nobody_looks_unless_an_age_is_configured(make_shop: Callable[..., Shop]
     shop = make_shop(DBKIT_HEALTH_DETAILS="always")
     shop.fill()
     assert ask(shop) == (200, {})
+
+
+def test_a_backup_from_the_future_counts_for_nothing(make_shop: Callable[..., Shop]) -> None:
+    """Neither for the age, nor in a rule of retention: it is listed as what it is, and stays."""
+    shop = make_shop(
+        DBKIT_BACKUP_MAX_AGE_S=3600, DBKIT_HEALTH_DETAILS="always", DBKIT_BACKUP_KEEP={}
+    )
+    shop.fill()
+    made = shop.create()
+    store = LocalStore(shop.folder)
+    manifest = store.read_manifest(made)
+    later = datetime.now(UTC) + timedelta(days=400)
+    ahead = replace(
+        manifest,
+        id=make_id("default", later),
+        created_at=later,
+        file=f"{make_id('default', later)}.gz",
+    )
+    shutil.copy(shop.data(made), shop.folder / ahead.file)
+    store.write_manifest(ahead)
+    status, check = ask(shop)
+    assert (status, check["status"], check["code"]) == (200, "warn", "backup.ahead")
+    assert "from the future" in shop.done("list")
+    assert shop.listed()[ahead.id]["ahead"]
+    assert superfluous([manifest, ahead], {"daily": 1}) == []
+    assert "Nothing to remove" in shop.done("prune")
+    assert set(shop.listed()) == {made, ahead.id}
+
+
+def test_a_manifest_that_names_a_file_of_others_is_skipped(make_shop: Callable[..., Shop]) -> None:
+    """By prune too, which goes on with the rest."""
+    shop = make_shop(DBKIT_BACKUP_KEEP={"hourly": 0})
+    shop.fill()
+    made = [shop.create() for _ in range(3)]
+    store = LocalStore(shop.folder)
+    manifest = store.read_manifest(made[0])
+    for file in ("..", "/etc/passwd", f"{made[1]}.gz"):
+        store.write_manifest(replace(manifest, file=file))
+        assert "damaged" in shop.done("list")
+        assert made[1] in shop.done("prune", "--dry-run")
+    assert made[1] in shop.done("prune")
+    assert shop.data(made[2]).exists()

@@ -15,6 +15,7 @@ from ..cli.printing import as_json_option, print_json, print_table
 from ..exceptions import ConfigError
 from . import current as backups
 from .exceptions import BackupError
+from .retention import is_ahead
 
 if TYPE_CHECKING:
     from .manifest import Manifest
@@ -248,13 +249,14 @@ def _row(listed: Listed) -> tuple[str, ...]:
     manifest = listed.manifest
     if manifest is None:
         return (listed.id, "", "", "", "", f"damaged: {listed.problem}")
+    state = "verified" if manifest.verified else "not verified"
     return (
         manifest.id,
         manifest.bind,
         f"{manifest.created_at:%Y-%m-%d %H:%M:%S}",
         _size(manifest.size_bytes),
         manifest.revision or "-",
-        "verified" if manifest.verified else "not verified",
+        f"{state}, from the future" if is_ahead(manifest) else state,
     )
 
 

@@ -28,6 +28,7 @@ from .manifest import Manifest
 from .pruning import Listed, list_all, prune
 from .remote_stores import store_at
 from .restoring import Restored, restore, restore_in_place
+from .retention import is_ahead
 from .settings import BackupSettings
 from .store import Store
 from .verifying import Verification
@@ -259,9 +260,17 @@ def age_check(config: BackupSettings, instance_path: str, binds: Iterable[str]) 
     def look(_attempt: object) -> Mapping[str, Result]:
         store = store_at(config.backup_dir, relative_to=Path(instance_path))
         newest: dict[str, datetime] = {}
+        ahead = 0
         for listed in list_all(store):  # the oldest first
-            if listed.manifest is not None and listed.manifest.bind in names:
-                newest[listed.manifest.bind] = listed.manifest.created_at
+            manifest = listed.manifest
+            if manifest is None or manifest.bind not in names:
+                continue
+            if is_ahead(manifest):
+                ahead += 1
+            else:
+                newest[manifest.bind] = manifest.created_at
+        if ahead:
+            return {_AGE: Result(WARN, "backup.ahead", ahead, "backups")}
         if set(newest) != set(names):
             return {_AGE: Result(WARN, "backup.missing")}
         now = datetime.now(UTC)

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.pool import NullPool
 
+from ..databases import DATABASES, database_of
 from ..engines.urls import parse_database_url
 from .exceptions import BackupError
 from .manifest import Manifest
@@ -255,16 +256,9 @@ def database_at(url: object) -> Database:
 
 
 def _kind_of(dialect: str) -> type[Database] | None:
-    module = _MODULES.get(dialect)
-    if module is None:
+    database = database_of(dialect)
+    if database not in DATABASES:
         return None
-    kind: type[Database] = import_module(f"{__package__}.{module}.database").KIND
+    module = import_module(f"{__package__}.on_{database.name}.database")
+    kind: type[Database] = module.KIND
     return kind
-
-
-_MODULES = {
-    "sqlite": "on_sqlite",
-    "postgresql": "on_postgresql",
-    "mysql": "on_mysql",
-    "mariadb": "on_mysql",
-}

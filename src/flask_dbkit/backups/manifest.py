@@ -152,6 +152,13 @@ class Manifest:
                 f"The manifest of {backup_id} is that of {content.get('id')}, under another name.",
                 code="manifest.edited",
             )
+        file = content.get("file")
+        if not (isinstance(file, str) and _is_file_of(backup_id, file)):
+            raise BackupError(
+                f"The manifest of {backup_id} names {file!r} as its data, which is no file of this"
+                " backup. Use another one.",
+                code="manifest.unreadable",
+            )
         known = {each.name for each in fields(cls)}
         values = {name: value for name, value in content.items() if name in known}
         try:
@@ -165,6 +172,11 @@ class Manifest:
                 f"The manifest of {backup_id} is not complete: {error!r}. Use another backup.",
                 code="manifest.unreadable",
             ) from error
+
+
+def _is_file_of(backup_id: str, file: str) -> bool:
+    """Tell whether a name is that of a file beside the manifest, and of the same backup."""
+    return file.startswith(f"{backup_id}.") and file.isprintable() and not set(file) & set("/\\:")
 
 
 def _parse(text: bytes, backup_id: str) -> dict[str, Any]:

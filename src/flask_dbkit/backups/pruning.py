@@ -8,7 +8,7 @@ from typing import Any
 
 from .exceptions import BackupError
 from .manifest import Manifest
-from .retention import superfluous
+from .retention import is_ahead, superfluous
 from .store import Store
 
 __all__ = ["Listed", "list_all", "prune"]
@@ -34,7 +34,8 @@ class Listed:
         """Return plain values for JSON."""
         known = self.manifest.as_dict() if self.manifest is not None else {"id": self.id}
         verified = self.manifest is not None and self.manifest.verified
-        return {**known, "verified": verified, "problem": self.problem}
+        ahead = self.manifest is not None and is_ahead(self.manifest)
+        return {**known, "verified": verified, "ahead": ahead, "problem": self.problem}
 
 
 def list_all(store: Store) -> list[Listed]:

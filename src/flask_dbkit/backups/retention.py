@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from .manifest import Manifest
 
-__all__ = ["PERIODS", "superfluous"]
+__all__ = ["PERIODS", "is_ahead", "superfluous"]
+
+_SLACK = timedelta(minutes=5)  # clocks of two machines differ
 
 PERIODS: Mapping[str, Callable[[datetime], tuple[int, ...]]] = {
     "hourly": lambda moment: (moment.year, moment.month, moment.day, moment.hour),
@@ -18,7 +20,14 @@ PERIODS: Mapping[str, Callable[[datetime], tuple[int, ...]]] = {
 """The keys of ``DBKIT_BACKUP_KEEP``, and what makes two moments the same period (in UTC)."""
 
 
-def superfluous(manifests: Iterable[Manifest], keep: Mapping[str, int]) -> list[Manifest]:
+def is_ahead(manifest: Manifest, now: datetime | None = None) -> bool:
+    """Tell whether a backup says that it was made later than now: some clock was wrong."""
+    return manifest.created_at > (now or datetime.now(UTC)) + _SLACK
+
+
+def superfluous(
+    manifests: Iterable[Manifest], keep: Mapping[str, int], *, now: datetime | None = None
+) -> list[Manifest]:
     """Return the backups that no rule keeps, oldest first.
 
     Each rule ``{"daily": 7}`` keeps the newest backup of each of the last seven days *that have
@@ -27,9 +36,13 @@ def superfluous(manifests: Iterable[Manifest], keep: Mapping[str, int]) -> list[
     Args:
         manifests: Of any binds, in any order.
         keep: A number of periods by the name of a period; 0 or a missing name keeps none.
+        now: The time. A backup from after it is left alone, and stands for no period: it would
+            crowd out one whose time is right.
     """
     by_bind: dict[str, list[Manifest]] = {}
     for manifest in manifests:
+        if is_ahead(manifest, now):
+            continue
         by_bind.setdefault(manifest.bind, []).append(manifest)
     found = [each for of_bind in by_bind.values() for each in _superfluous(of_bind, keep)]
     return sorted(found, key=_age)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ..databases import MYSQL, POSTGRESQL
 from .exceptions import BackupError
 
 __all__ = ["Program", "find_program", "run_program"]
@@ -32,12 +33,12 @@ __all__ = ["Program", "find_program", "run_program"]
 _POLL_S = 0.05
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?")
 _GET = {
-    "postgresql": (
+    POSTGRESQL.name: (
         "Install PostgreSQL's client programs of the server's version or a newer one: on Debian"
         " and Ubuntu 'apt-get install postgresql-client', on Fedora 'dnf install postgresql', on"
         " macOS 'brew install libpq'; then put their folder on the PATH."
     ),
-    "mysql": (
+    MYSQL.name: (
         "Install MariaDB's or MySQL's client programs: on Debian and Ubuntu 'apt-get install"
         " mariadb-client', on Fedora 'dnf install mariadb', on macOS 'brew install"
         " mariadb-connector-c mariadb'; then put their folder on the PATH."
@@ -70,7 +71,7 @@ def find_program(names: Sequence[str], family: str) -> Program:
 
     Args:
         names: The names it may have, the preferred one first.
-        family: ``postgresql`` or ``mysql``.
+        family: The name of the database.
 
     Raises:
         BackupError: None of them is there, or it does not run. The code is ``tool.missing``.

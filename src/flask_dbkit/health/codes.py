@@ -124,6 +124,12 @@ CODES: dict[str, Code] = {
         "The newest backup of a database is older than DBKIT_BACKUP_MAX_AGE_S.",
         "Look at the timer that makes backups, and at what its last run said.",
     ),
+    "backup.ahead": Code(
+        "backup:age",
+        "warn",
+        "A backup says that it was made in the future, so its age says nothing: a clock was wrong.",
+        "Set the clock right, and remove or rename that backup.",
+    ),
     "backup.missing": Code(
         "backup:age",
         "warn",
