@@ -18,7 +18,7 @@ from typing import Any
 
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Dialect, Engine
 from sqlalchemy.exc import DBAPIError
 
 from ..databases import database_of
@@ -30,6 +30,7 @@ from .failures import explained, locked_out
 from .folder import Folder
 from .locking import upgrade_lock
 from .logs import configure_logging, undisturbed_logging
+from .naming import for_revisions
 from .on_sqlite import read_versions
 from .options import context_options, writes_each_database
 from .server import Limits
@@ -169,10 +170,12 @@ class Migrator:
         if len(self.folder.engines) > 1:
             out.write(f"-- Database: {bind_title(key)}\n\n")
         self.done.setdefault(key, [])
+        options = context_options(self.folder, key, options)
+        self._for_revisions(options, engine.dialect)
         self.plain_configure(
             dialect_name=engine.dialect.name,
             literal_binds=True,
-            **self._complete(key, None, context_options(self.folder, key, options)),
+            **self._complete(key, None, options),
         )
         with self.environment.begin_transaction():
             self.plain_run()
@@ -202,6 +205,7 @@ class Migrator:
         # Alembic believes that SQLite's does not; for others it knows best.
         rolls_back = True if database_of(session.connection).is_embedded else None
         options = context_options(self.folder, key, given, ddl_rolls_back=rolls_back)
+        self._for_revisions(options, session.connection.dialect)
         self.plain_configure(connection=session.connection, **self._complete(key, session, options))
 
     def _complete(
@@ -222,6 +226,13 @@ class Migrator:
         if not self._writes:
             options["dont_mutate"] = True
         return options
+
+    def _for_revisions(self, options: dict[str, Any], dialect: Dialect) -> None:
+        """Let revisions name constraints as they did in their time."""
+        if not self._authors:
+            options["target_metadata"] = for_revisions(
+                options["target_metadata"], in_batches=database_of(dialect).rebuilds_tables
+            )
 
     def _directives(self, key: str | None, plain: Any) -> Any:
         last = list(self._targets())[-1:] in ([key], [])

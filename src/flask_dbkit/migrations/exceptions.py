@@ -51,6 +51,7 @@ class RowsLost(MigrationError):
         self.revision, self.losses = revision, list(losses)
         super().__init__(
             f"Revision {revision} was rolled back, because it would have lost data:"
-            f" {'; '.join(losses)}. Where that is meant, let the revision say it with"
-            " op.execute(): a DELETE for each table, children before their parents."
+            f" {'; '.join(losses)}. Where that is meant, let the revision"
+            " DELETE or UPDATE these rows itself, of each table named here, children before their"
+            " parents."
         )

@@ -30,18 +30,29 @@ from ..databases.sqlite.engine import BEGIN_OPTION
 
 __all__ = [
     "References",
+    "changed_tables",
     "describe_losses",
     "read_references",
     "read_versions",
     "table_names",
+    "with_triggers",
     "without_foreign_keys",
 ]
 
-# Names of tables whose rows a statement changes on purpose.
-_CHANGED_ROWS = re.compile(
-    r"\b(?:DELETE\s+FROM|UPDATE(?:\s+OR\s+\w+)?|REPLACE\s+INTO|INSERT\s+OR\s+REPLACE\s+INTO)\s+"
-    r"(?:[\"`\[]?\w+[\"`\]]?\s*\.\s*)?[\"`\[]?(\w+)",
-    re.IGNORECASE,
+# A word, a name in any of the quotes that SQLite takes, or a sign; comments are left out.
+# https://www.sqlite.org/lang_keywords.html, https://www.sqlite.org/lang_comment.html
+_TOKEN = re.compile(
+    r"""--[^\n]*|/\*.*?(?:\*/|\Z)|(?P<token>[^\W\d][\w$]*|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
+    r"""|\[[^\]]*\]|'(?:[^']|'')*'|\S)""",
+    re.DOTALL,
+)
+# What a statement says before the name of a table whose rows it deletes or changes.
+_CHANGES = (
+    ("DELETE", "FROM"),
+    ("UPDATE", "OR", None),
+    ("UPDATE",),
+    ("REPLACE", "INTO"),
+    ("INSERT", "OR", "REPLACE", "INTO"),
 )
 
 
@@ -142,7 +153,7 @@ def describe_losses(before: References, after: References, statements: Iterable[
     Returns:
         One line per table.
     """
-    meant = {name.lower() for text in statements for name in _CHANGED_ROWS.findall(text)}
+    meant = {name.lower() for text in statements for name in changed_tables(text)}
     losses = []
     for table, counts in before.rows.items():
         left = after.rows.get(table)
@@ -160,6 +171,49 @@ def describe_losses(before: References, after: References, statements: Iterable[
         if more > 0:
             losses.append(f"{more} rows of {table} refer to rows of {parent} that are gone")
     return losses
+
+
+def changed_tables(sql: str) -> Iterator[str]:
+    """Yield the names of the tables whose rows a statement deletes or changes by name."""
+    tokens = [match["token"] for match in _TOKEN.finditer(sql) if match["token"] is not None]
+    for start in range(len(tokens)):
+        for words in _CHANGES:
+            after = start + len(words)
+            if _says(tokens[start:after], words) and after < len(tokens):
+                if tokens[after + 1 : after + 2] == ["."] and after + 2 < len(tokens):
+                    after += 2  # the name of the database comes first
+                yield _unquoted(tokens[after])
+                break
+
+
+def _says(tokens: list[str], words: tuple[str | None, ...]) -> bool:
+    return len(tokens) == len(words) and all(
+        word is None or token.upper() == word for token, word in zip(tokens, words, strict=True)
+    )
+
+
+def _unquoted(token: str) -> str:
+    first, last = token[:1], token[-1:]
+    if (first, last) == ("[", "]"):
+        return token[1:-1]
+    if first == last and first in "\"`'" and len(token) > 1:
+        return token[1:-1].replace(first * 2, first)
+    return token
+
+
+def with_triggers(connection: Connection, statements: Iterable[str]) -> list[str]:
+    """Add what triggers do for a statement: they may delete where it names a view or a parent."""
+    found = connection.exec_driver_sql(
+        "SELECT tbl_name, sql FROM sqlite_master WHERE type = 'trigger'"
+    ).fetchall()
+    every, seen = list(statements), set[str]()
+    for text in every:  # grows meanwhile: a trigger may set off another one
+        names = {name.lower() for name in changed_tables(text)}
+        for table, sql in found:
+            if str(table).lower() in names and sql not in seen:
+                seen.add(sql)
+                every.append(sql)
+    return every
 
 
 def read_versions(connection: Connection, table: str) -> tuple[str, ...]:

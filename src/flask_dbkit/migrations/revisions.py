@@ -34,12 +34,31 @@ def function_for(
         ``None`` when the file has nothing to do with it.
     """
     whole: Any = getattr(module, direction)
-    if not inspect.signature(whole).parameters:
+    if not _asks_for_database(whole, module, direction):
         return whole if suffix == "" else None
     own = getattr(module, f"{direction}_{suffix}", None)
     if own is None and any(name.startswith(f"{direction}_") for name in vars(module)):
         return None
     return lambda: whole(suffix)
+
+
+def _asks_for_database(whole: Any, module: ModuleType, direction: Direction) -> bool:
+    """Tell whether a function wants to be told the database, as in a file for several.
+
+    Alembic calls it without an argument. A decorator that takes everything says nothing; then the
+    file tells, which has functions for each database, or none.
+    """
+    try:
+        parameters = list(inspect.signature(whole).parameters.values())
+    except (TypeError, ValueError):  # something callable that Python cannot look into
+        return False
+    for each in parameters:
+        if each.kind is each.VAR_POSITIONAL:
+            return any(name.startswith(f"{direction}_") for name in vars(module))
+        is_positional = each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+        if is_positional and (each.default is each.empty or each.name == "engine_name"):
+            return True
+    return False
 
 
 def concerns(script: Script, suffix: str) -> bool:

@@ -12,7 +12,7 @@ from ..databases import database_of
 from .binds import bind_title, suffix_of
 from .connecting import MigratingConnection
 from .exceptions import RowsLost
-from .on_sqlite import describe_losses, read_references
+from .on_sqlite import describe_losses, read_references, with_triggers
 from .revisions import Direction, concerns, function_for, title_of
 
 __all__ = ["Steps"]
@@ -115,6 +115,7 @@ class Steps:
         before = read_references(context.connection)
         function()
         after = read_references(context.connection, also=before.rows)
-        losses = describe_losses(before, after, session.statements)
+        statements = with_triggers(context.connection, session.statements)
+        losses = describe_losses(before, after, statements)
         if losses:
             raise RowsLost(str(step.revision.revision), losses)

@@ -46,9 +46,31 @@ def _functions(source: RevisionSource, direction: str) -> list[ast.FunctionDef]:
     every = [node for node in source.tree.body if isinstance(node, ast.FunctionDef)]
     parts = [node for node in every if node.name.startswith(f"{direction}_")]
     whole = [node for node in every if node.name == direction]
-    if whole and whole[0].args.args and parts:
+    if whole and parts and _asks_for_database(whole[0]):
         return parts
     return whole
+
+
+def _asks_for_database(function: ast.FunctionDef) -> bool:
+    """Tell whether a function wants to be told the database, see :mod:`..revisions`."""
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    required = arguments[: len(arguments) - len(function.args.defaults)]
+    return bool(required) or any(each.arg == "engine_name" for each in arguments)
+
+
+def _is_made_elsewhere(source: RevisionSource, direction: str) -> bool:
+    """Tell whether a function is imported, or the result of a call: its body is not here."""
+    for node in source.tree.body:
+        names: list[str] = []
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.Assign):
+            names = [each.id for each in node.targets if isinstance(each, ast.Name)]
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names = [node.target.id]
+        if direction in names:
+            return True
+    return False
 
 
 def _does_nothing(node: ast.FunctionDef) -> bool:
@@ -61,6 +83,8 @@ def _does_nothing(node: ast.FunctionDef) -> bool:
 
 
 def _emptiness(source: RevisionSource, around: FolderFacts) -> Iterator[Hit]:
+    if _is_made_elsewhere(source, "upgrade") or _is_made_elsewhere(source, "downgrade"):
+        return
     upgrades, downgrades = _functions(source, "upgrade"), _functions(source, "downgrade")
     if all(map(_does_nothing, upgrades)):
         if not around.joins:
@@ -142,7 +166,7 @@ def _kind(node: ast.expr) -> str:
 
 def _databases(source: RevisionSource, around: FolderFacts) -> Iterator[Hit]:
     whole = source.function("upgrade")
-    if whole is None or not whole.args.args:
+    if whole is None or not _asks_for_database(whole):
         return
     names = {node.name for node in source.tree.body if isinstance(node, ast.FunctionDef)}
     for suffix in sorted(around.suffixes | _mentioned(names)):

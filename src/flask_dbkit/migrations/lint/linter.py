@@ -18,6 +18,7 @@ from ..upgrading import translated
 from .files import FolderFacts, examine_file
 from .findings import LintFinding, RevisionSource
 from .operations import examine_operations
+from .reading import Revisions, readable_revisions
 from .recording import Recording, record
 from .rules import BY_ID
 from .schema import Schema
@@ -56,17 +57,17 @@ def lint(
     Raises:
         MigrationError: ``since`` is neither.
     """
-    with translated():
-        return _lint(folder, folder.script(), since, dialects)
+    with translated(), readable_revisions(folder) as revisions:
+        return _lint(folder, revisions, since, dialects)
 
 
 def _lint(
-    folder: Folder, script: ScriptDirectory, since: str | None, dialects: Iterable[str]
+    folder: Folder, revisions: Revisions, since: str | None, dialects: Iterable[str]
 ) -> list[LintFinding]:
+    script = revisions.script
     order = list(reversed(list(script.walk_revisions())))
     wanted = _wanted(folder, script, order, since)
-    databases = _databases(folder, dialects)
-    linter = _Linter(folder, order, databases)
+    linter = _Linter(folder, order, _databases(folder, dialects), revisions)
     findings = list(_several_heads(script))
     for one in order:
         findings += linter.examine(one, report=str(one.revision) in wanted)
@@ -114,8 +115,13 @@ def _several_heads(script: ScriptDirectory) -> Iterator[LintFinding]:
 
 class _Linter:
     def __init__(
-        self, folder: Folder, order: Sequence[Script], databases: list[_LintedDatabase]
+        self,
+        folder: Folder,
+        order: Sequence[Script],
+        databases: list[_LintedDatabase],
+        revisions: Revisions,
     ) -> None:
+        self._revisions = revisions
         self._databases = databases
         self._squawk = find_squawk()
         self._applied = AppliedRevisions.of(folder)
@@ -125,7 +131,16 @@ class _Linter:
 
     def examine(self, script: Script, *, report: bool) -> list[LintFinding]:
         """Lint one revision; without ``report`` only learn what it does to the tables."""
-        source = RevisionSource(Path(script.path))
+        path = self._revisions.original(Path(script.path))
+        reason = self._revisions.broken.get(path)
+        if reason is not None:
+            rule = BY_ID["DM008"]
+            message = f"{rule.title}: it cannot be loaded: {reason}"
+            found_only = LintFinding(
+                rule.id, rule.level, str(script.revision), path, 1, message, rule.fix
+            )
+            return [found_only] if report else []
+        source = RevisionSource(path)
         found: dict[tuple[str, int, str], LintFinding] = {}
 
         def add(hit: Hit) -> None:
@@ -153,10 +168,11 @@ class _Linter:
             recording = record(
                 function, str(script.module.__file__), target.dialect, target.schema.metadata
             )
-            for hit in examine_operations(recording, target.schema):
+            for hit in _examined(recording, target.schema):
                 add(hit)
             if report and target.dialect == "postgresql" and self._squawk is not None:
-                for finding in self._ask_squawk(script, source, recording):
+                ours = {(rule, line) for rule, line, _ in found}
+                for finding in self._ask_squawk(script, source, recording, ours):
                     found[finding.rule, finding.line, finding.message] = finding
         return sorted(found.values(), key=lambda one: (one.line, one.rule))
 
@@ -172,7 +188,11 @@ class _Linter:
         )
 
     def _ask_squawk(
-        self, script: Script, source: RevisionSource, recording: Recording
+        self,
+        script: Script,
+        source: RevisionSource,
+        recording: Recording,
+        ours: set[tuple[str, int]],
     ) -> Iterator[LintFinding]:
         assert self._squawk is not None
         lines: list[int] = []
@@ -183,6 +203,8 @@ class _Linter:
         for each in run_squawk(self._squawk, "\n".join(texts)):
             line = lines[each.line] if each.line < len(lines) else 1
             same = [rule.id for rule in BY_ID.values() if each.rule in rule.squawk]
+            if any((rule, line) in ours for rule in same):
+                continue  # the same fact once is enough
             if not source.is_ignored((f"sq:{each.rule}", *same), line):
                 yield LintFinding(
                     f"sq:{each.rule}",
@@ -193,6 +215,17 @@ class _Linter:
                     each.message,
                     each.fix,
                 )
+
+
+def _examined(recording: Recording, schema: Schema) -> Iterator[Hit]:
+    """Yield what is wrong, and whether anything was left unread."""
+    try:
+        yield from examine_operations(recording, schema)
+    except Exception as error:
+        yield Hit("DM008", 1, f"for {recording.dialect}: {type(error).__name__}: {error}")
+    if recording.problem is not None:
+        message = f"for {recording.dialect}: {recording.problem}"
+        yield Hit("DM008", recording.problem_line, message)
 
 
 def _models(folder: Folder) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:

@@ -14,7 +14,10 @@ from typing import Any
 from alembic.operations import BatchOperations, MigrateOperation, Operations, ops
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData
-from sqlalchemy.dialects import registry
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import CompileError
+
+from ..naming import for_revisions
 
 __all__ = ["Batch", "Recorded", "Recording", "record"]
 
@@ -54,12 +57,14 @@ class Recording:
         sql: What it would send, each statement with its line. Empty for SQLite, where most of
             it depends on the table that is there.
         problem: Why the rest is not known: the revision asks the database something.
+        problem_line: The line of the revision file where it ended.
     """
 
     dialect: str
     operations: list[Recorded] = field(default_factory=list)
     sql: list[tuple[int, str]] = field(default_factory=list)
     problem: str | None = None
+    problem_line: int = 1
 
 
 def record(
@@ -76,12 +81,12 @@ def record(
     recording = Recording(dialect)
     out = io.StringIO()
     context = MigrationContext.configure(
-        dialect=registry.load(dialect)(),
+        dialect=URL.create(dialect).get_dialect()(),
         opts={
             "as_sql": True,
             "output_buffer": out,
             "literal_binds": True,
-            "target_metadata": metadata,
+            "target_metadata": for_revisions(metadata, in_batches=dialect == "sqlite"),
             "transactional_ddl": True,
         },
     )
@@ -90,8 +95,21 @@ def record(
         try:
             function()
         except Exception as error:
-            recording.problem = f"{type(error).__name__}: {error}"
+            said = " ".join(str(error).split())
+            recording.problem = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            recording.problem_line = _line_in(error, file)
     return recording
+
+
+def _line_in(error: BaseException, file: str) -> int:
+    """Return the last line of a file that an error came through."""
+    lines = [1]
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            lines.append(trace.tb_lineno)
+        trace = trace.tb_next
+    return lines[-1]
 
 
 class _Recorder:
@@ -159,7 +177,9 @@ class _Recorder:
         result = None
         if plain is not None and self._emits:
             start = self._out.tell()
-            result = plain(operation)
+            # A value that cannot be written as text is known all the same: it was just noted.
+            with contextlib.suppress(CompileError):
+                result = plain(operation)
             self._collect(start, line)
         elif isinstance(operation, ops.CreateTableOp):
             result = operation.to_table(self._context)

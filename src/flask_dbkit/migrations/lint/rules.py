@@ -82,6 +82,13 @@ RULES = (
         "Add upgrade_<bind>() and downgrade_<bind>(), with pass where nothing is to be done.",
     ),
     Rule(
+        "DM008",
+        "not read to its end",
+        "What could not be read or run was not looked at: nothing is known about it.",
+        "Make it run without a database: nothing that it asks one is answered here. Or look"
+        " yourself, and say so with '# dbkit: ignore DM008 reason'.",
+    ),
+    Rule(
         "DM101",
         "drops what the code still maps",
         "Every query of the model fails from the moment this is applied.",

@@ -132,7 +132,7 @@ class Schema:
         self._refer(op.source_table, f"{op.referent_table}.x", op.kw.get("ondelete"))
 
     def _CreateIndexOp(self, op: ops.CreateIndexOp) -> None:  # noqa: N802
-        if any(not isinstance(each, str) for each in op.columns) or op.kw.get("sqlite_where"):
+        if any(not isinstance(each, str) for each in op.columns) or _is_partial(op):
             self._table(op.table_name).fragile_indexes.add(str(op.index_name))
 
     def _DropIndexOp(self, op: ops.DropIndexOp) -> None:  # noqa: N802
@@ -154,6 +154,11 @@ class Schema:
     def _refer(self, table: str, target: str, ondelete: Any) -> None:
         parent = target.rpartition(".")[0].rpartition(".")[2]
         self._references.setdefault(parent, []).append(Reference(table, str(ondelete or "")))
+
+
+def _is_partial(op: ops.CreateIndexOp) -> bool:
+    # What it holds is SQL, and SQL has no truth value.
+    return any(name.endswith("_where") and value is not None for name, value in op.kw.items())
 
 
 def is_fragile(index: Index) -> bool:

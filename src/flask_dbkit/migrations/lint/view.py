@@ -8,6 +8,7 @@ from typing import Any
 
 from alembic.operations import ops
 from sqlalchemy import Column, Computed, MetaData, types
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.elements import TextClause
 from sqlalchemy.sql.functions import FunctionElement
 
@@ -152,7 +153,10 @@ def text_of(operation: Any) -> str:
         return ""
     if isinstance(statement, TextClause):
         return statement.text
-    return str(statement)
+    try:
+        return str(statement)
+    except SQLAlchemyError:  # a construct of one database, which the plain compiler does not know
+        return ""
 
 
 def shorten(text: str) -> str:
