@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-
 from pathlib import Path
 
 from sqlalchemy import Connection, text
