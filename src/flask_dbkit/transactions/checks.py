@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any, NoReturn
 
 from sqlalchemy import event
@@ -18,6 +17,7 @@ from ..databases.scopes import Loss
 from ..databases.statements import CONTROL, READ, SAVEPOINT, WRITE, Kind, first_word
 from .blame import blame, check_intact, ended_elsewhere, note_end
 from .exceptions import OwnershipError, ReadOnlyViolation, UnexpectedRollback, unexpected
+from .holders import check_owner, is_of_this_flow
 from .state import DatabaseTransaction, UnitOfWork, record_of
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "check_driver",
     "check_flush",
     "check_last",
-    "check_owner",
     "check_statement",
     "guard_orm_writes",
     "orm_write_guard",
@@ -36,23 +35,6 @@ __all__ = [
 ]
 
 _SAVEPOINT_CLAUSES = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
-
-
-def check_owner(unit: UnitOfWork) -> None:
-    """Refuse a caller from another thread or greenlet.
-
-    Raises:
-        OwnershipError: The unit of work is not this one's.
-    """
-    me = threading.get_ident()
-    if unit.owner is None:
-        unit.owner = me
-    if unit.owner != me:
-        raise OwnershipError(
-            "This transaction() scope belongs to another thread, and sessions must not be"
-            " shared between threads. Push an application context of the thread's own:"
-            " with app.app_context(): ..."
-        )
 
 
 def check_statement(
@@ -69,6 +51,7 @@ def check_statement(
         return
     if transaction.executed or transaction.rolled_back:
         _check_still_open(unit, transaction)
+    check_owner(unit)
     check_intact(unit)
     if kind is WRITE and not (unit.options.read_only or transaction.database.can_turn_read_only):
         _check_write(unit, "A statement that writes")
@@ -194,6 +177,7 @@ def check_driver(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
 
 def check_flush(unit: UnitOfWork) -> None:
     """Look at a flush before it begins."""
+    check_owner(unit)
     check_intact(unit)
     if unit.blocks and unit.blocks[-1].refuses_writes and pending(unit.session):
         _refuse_write(unit, "A flush of new, changed or deleted objects")
@@ -243,7 +227,7 @@ def check_commit(unit: UnitOfWork) -> None:
 
 def check_commit_beside(unit: UnitOfWork, session: Session) -> None:
     """Refuse the COMMIT of the session that took this one's place after ``remove()``."""
-    mine = unit.owner in (threading.get_ident(), None) and type(session) is type(unit.session)
+    mine = is_of_this_flow(unit) and type(session) is type(unit.session)
     if mine and unit.ended_by is not None and not unit.ending:
         raise ended_elsewhere(unit)
 

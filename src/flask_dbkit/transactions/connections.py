@@ -32,7 +32,7 @@ def asked_begin() -> str | None:
     for unit in open_units.get():
         # What tells it from one that is begun beside the scope: SQLAlchemy's session is busy
         # with connecting.
-        if unit.blocks and not unit.root.is_active:
+        if unit.blocks and unit.ended_by is None and not unit.root.is_active:
             return unit.begin
     return None
 

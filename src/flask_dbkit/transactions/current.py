@@ -7,7 +7,7 @@ and ``set_rollback_only()`` as its two spoken exceptions.
 from __future__ import annotations
 
 import functools
-import threading
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -17,7 +17,9 @@ from sqlalchemy.orm import Session
 
 from ..application import current_application
 from ..support.calls import check_passed_on, explained, raise_unknown
+from .ending import abandon
 from .exceptions import NoTransaction, OwnershipError
+from .holders import current_flow, holder_of, is_around
 from .hooks import Hook, Hooks, run_now
 from .leaving import leave
 from .opening import hook_target, is_in_scope, open_scope
@@ -33,7 +35,7 @@ from .options import (
 from .requests import input_read
 from .retrying import Attempt, Replay, check_replayable, run_in_scope
 from .retrying import attempts as core_attempts
-from .state import Block, TransactionInfo, record_of
+from .state import Block, TransactionInfo, UnitOfWork, record_of
 
 __all__ = [
     "after_end",
@@ -72,14 +74,16 @@ class Scope:
     def __init__(self, options: ScopeOptions, retry: Retry | int | None = None) -> None:
         self._options = options
         self._retry = retry
-        self._blocks: dict[int | None, Block] = {}
+        self._blocks: dict[object, Block] = {}
 
     def __enter__(self) -> TransactionInfo:
         if self._retry is not None:
             refuse_retry(self._retry)
         state = current_application()
         block = open_scope(state.db.session.registry(), self._options, state.part(ScopeDefaults))
-        blocks, me = self._blocks, block.unit.owner
+        if block.is_boundary:
+            block.holder = holder_of(sys._getframe(1))  # noqa: SLF001 - there is no other way
+        blocks, me = self._blocks, current_flow()
         block.same_scope = blocks.get(me)
         blocks[me] = block
         return block
@@ -91,7 +95,7 @@ class Scope:
         traceback: TracebackType | None,
     ) -> bool | None:
         # True for Rollback only; said as "bool", a checker would miss a return behind every block.
-        me = threading.get_ident()
+        me = current_flow()
         block = self._blocks.pop(me, None)
         if block is None:
             return leave(self._block_of_another(), error)
@@ -100,9 +104,9 @@ class Scope:
         return leave(block, error)
 
     def _block_of_another(self) -> Block:
-        """Return what another thread has entered, for the tree to refuse its end."""
+        """Return what another thread or task has entered, whose end is to be refused."""
         for block in list(self._blocks.values()):
-            return block  # it stays, for the thread that it belongs to
+            return block  # it stays, for the one that it belongs to
         raise OwnershipError("This scope is not open: it was left already, or never entered.")
 
     def _check(self) -> None:
@@ -402,6 +406,31 @@ def current_transaction() -> TransactionInfo | None:
     """
     unit = record_of(_find()[0]).unit
     return unit.blocks[-1] if unit is not None and unit.blocks else None
+
+
+def abandon_at_the_end(_error: BaseException | None = None) -> None:
+    """End what was never left, when the application context is over that its session belongs to.
+
+    Else it would stay in the thread, and every scope of later contexts would be refused.
+    """
+    unit = _open_unit()
+    if unit is not None:
+        abandon(unit, "the end of its application context")
+
+
+def abandon_at_the_start() -> None:
+    """End what a generator holds that an earlier request has left behind, suspended.
+
+    ``stream_with_context()`` leaves its application context behind with it, and the session.
+    """
+    unit = _open_unit()
+    if unit is not None and unit.blocks and not is_around(unit.blocks[0]):
+        abandon(unit, "the beginning of another request")
+
+
+def _open_unit() -> UnitOfWork | None:
+    registry = current_application().db.session.registry
+    return record_of(registry()).unit if registry.has() else None
 
 
 def in_transaction() -> bool:

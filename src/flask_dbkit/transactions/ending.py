@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import event
 
+from .blame import ended_elsewhere, note_end
 from .checks import orm_write_guard
 from .connections import part
 from .exceptions import Rollback, note_failure
 from .hooks import run_logged
 from .state import UnitOfWork, open_units
 
-__all__ = ["detach", "give_up", "roll_back", "run_rollback_hooks"]
+__all__ = ["abandon", "detach", "give_up", "roll_back", "run_rollback_hooks"]
+
+logger = logging.getLogger("flask_dbkit.transactions")
 
 
 def roll_back(unit: UnitOfWork, error: BaseException | None) -> None:
@@ -26,6 +31,24 @@ def roll_back(unit: UnitOfWork, error: BaseException | None) -> None:
         note_failure(error, failed)
     finally:
         give_up(unit, error)
+
+
+def abandon(unit: UnitOfWork, why: str) -> None:
+    """End a unit of work that nobody is left to end: it is rolled back, with a line in the log.
+
+    Args:
+        unit: Whatever is left of it later, such as the end of a generator, does nothing.
+        why: What has ended it, for a block that turns out to be still running.
+    """
+    logger.warning(
+        "A transaction() scope was entered and never left: it is rolled back at %s. Open scopes"
+        " in a with statement, and read to its end, or close, the generator that has one.",
+        why,
+    )
+    note_end(unit, why)
+    error = ended_elsewhere(unit)
+    roll_back(unit, error)
+    run_rollback_hooks(unit, error)
 
 
 def detach(unit: UnitOfWork) -> None:

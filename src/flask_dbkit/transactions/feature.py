@@ -10,6 +10,7 @@ from sqlalchemy.pool import StaticPool
 from ..databases.sqlite.settings import SQLiteSettings
 from ..feature import Bind, Feature, Setup
 from .connections import asked_begin
+from .current import abandon_at_the_end, abandon_at_the_start
 from .engine_guards import guard_engine
 from .options import ScopeDefaults
 from .requests import run_views_in_scopes
@@ -40,6 +41,9 @@ def _install(setup: Setup) -> None:
             bind_names={bind.engine: bind.key for bind in setup.binds},
         )
     )
+    # Called before Flask-SQLAlchemy's own, which was there before and removes the session.
+    setup.app.teardown_appcontext(abandon_at_the_end)
+    setup.app.before_request_funcs.setdefault(None, []).insert(0, abandon_at_the_start)
     if settings.tx_per_request:
         run_views_in_scopes(setup.app, settings.tx_rollback_status)
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
 
 from .blame import blame, blame_savepoint, ended_elsewhere, note_end
-from .checks import check_owner
 from .committing import check_before_commit, commit
 from .connections import restore
 from .ending import roll_back, run_rollback_hooks
 from .exceptions import OwnershipError, Rollback, note_failure, unexpected
+from .holders import check_owner
 from .hooks import Hook, run_logged
 from .state import Block, UnitOfWork
 
@@ -35,11 +34,13 @@ def leave(block: Block, error: BaseException | None) -> bool:
         UnexpectedRollback: A caught error had undone the work.
     """
     unit = block.unit
-    if unit.owner != threading.get_ident():
-        check_owner(unit)
     blocks = unit.blocks
-    if not blocks or blocks[-1] is not block:
-        return _leave_out_of_order(unit, block, error)
+    if not blocks or block not in blocks:
+        return _leave_late(block, error)
+    check_owner(unit)
+    block.holder = None  # the frame knows the block in its turn
+    if blocks[-1] is not block:
+        return _leave_out_of_order(unit, error)
     if unit.plain and error is None and block.index:
         # Joined, and nothing has happened that the block around it would have to know.
         blocks.pop()
@@ -65,12 +66,17 @@ def _notice(unit: UnitOfWork, block: Block, error: BaseException | None) -> None
         run_logged(hooks, "on_rollback", error if error is not None else Rollback())
 
 
-def _leave_out_of_order(unit: UnitOfWork, block: Block, error: BaseException | None) -> bool:
-    if block not in unit.blocks:
-        # An outer block was left before this one and took it along.
-        if error is None:
-            raise OwnershipError("This block was left after the block around it.")
+def _leave_late(block: Block, error: BaseException | None) -> bool:
+    """Leave a block whose unit of work is over."""
+    unit, block.holder = block.unit, None
+    if error is not None:
         return False
+    if unit.ended_by is not None:
+        raise ended_elsewhere(unit)
+    raise OwnershipError("This block was left after the block around it.")
+
+
+def _leave_out_of_order(unit: UnitOfWork, error: BaseException | None) -> bool:
     failure = OwnershipError(
         "Scopes were left in the wrong order: an inner block is still open, perhaps in a"
         " suspended generator. Everything was rolled back."

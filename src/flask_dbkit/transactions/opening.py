@@ -11,12 +11,14 @@ from dataclasses import astuple
 
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
+from ..databases import database_of
 from ..databases.limits import Timeouts
 from .blame import check_intact
-from .checks import check_owner, guard_orm_writes, pending
+from .checks import guard_orm_writes, pending
 from .connections import join, put_in_force
 from .ending import roll_back
 from .exceptions import DurabilityError, OptionMismatch, OwnershipError
+from .holders import check_around, check_owner, current_flow, is_around, is_of_this_flow
 from .options import PLAIN, ScopeDefaults, ScopeOptions
 from .session_guards import guard_sessions
 from .state import (
@@ -53,8 +55,8 @@ def open_scope(
     unit = record.unit
     if unit is None:
         return _open_outermost(session, record, options, defaults, attempt)
-    if unit.owner != threading.get_ident():
-        check_owner(unit)
+    check_owner(unit)
+    check_around(unit)
     if unit.plain and options is PLAIN:
         block = Block(unit, len(unit.blocks), options)
         unit.blocks.append(block)
@@ -88,7 +90,7 @@ def _open_outermost(
         options,
         defaults,
         attempt,
-        # Asked by its full name: gevent may put another function there after the import.
+        current_flow(),
         threading.get_ident(),
         plain,
         not plain,
@@ -188,27 +190,32 @@ def _check_fits(unit: UnitOfWork, options: ScopeOptions, outer: Block) -> None:
 def _check_units_around(
     units: tuple[UnitOfWork, ...], options: ScopeOptions, defaults: ScopeDefaults
 ) -> None:
-    me = threading.get_ident()
     for unit in units:
-        if unit.defaults.key != defaults.key or unit.owner not in (me, None):
+        if unit.defaults.key != defaults.key or not is_of_this_flow(unit):
             continue
         if not unit.blocks:
             continue  # over since; a context that was copied meanwhile still has it
-        if not options.independent or defaults.shared_memory:
+        around = is_around(unit.blocks[0])
+        if (around and not options.independent) or defaults.shared_memory:
             raise OwnershipError(
                 "Another transaction() scope of this application is open around this one, on"
                 " another session (a nested application context, or db.session.remove() inside"
                 " the block). Open the scope in one place, or pass independent=True for a"
                 " transaction of its own, which SQLite in memory cannot have."
             )
-        if not options.read_only and any(
-            transaction.connection.dialect.name == "sqlite" and not unit.options.read_only
-            for transaction in unit.transactions.values()
-        ):
+        if not options.read_only and _holds_write_lock(unit):
+            holder = "the scope around this one" if around else "a suspended generator's scope"
             raise OwnershipError(
-                "independent=True on SQLite: the scope around this one holds the one write lock,"
-                " and would wait for this one to finish, for ever. Open this one before or after."
+                f"On SQLite {holder} holds the one write lock, and would wait for this one to"
+                " finish, for ever, independent=True or not. Open this one before or after."
             )
+
+
+def _holds_write_lock(unit: UnitOfWork) -> bool:
+    """Tell whether nobody else can write before the unit is over."""
+    return not unit.options.read_only and any(
+        database_of(each.connection).has_one_writer for each in unit.transactions.values()
+    )
 
 
 def _take_over(
@@ -238,9 +245,9 @@ def _take_over(
     if stray is not None:
         _adopt(stray, options, defaults)
         return root
-    on_sqlite = any(each.connection.dialect.name == "sqlite" for each in begun)
+    one_writer = any(database_of(each.connection).has_one_writer for each in begun)
     if begun and (
-        options.asks_for_anything or (on_sqlite and defaults.begin_of(options) == "immediate")
+        options.asks_for_anything or (one_writer and defaults.begin_of(options) == "immediate")
     ):
         # What was read stays attached but is read anew: a write computed from the old
         # snapshot would be the lost update this scope exists to prevent.
@@ -297,9 +304,10 @@ def hook_target(session: Session) -> UnitOfWork | None:
     """Return the unit of work that hooks registered now belong to.
 
     Raises:
-        OwnershipError: It belongs to another thread.
+        OwnershipError: It belongs to another thread or task, or to a suspended generator.
     """
     unit = record_of(session).unit
     if unit is not None:
         check_owner(unit)
+        check_around(unit)
     return unit

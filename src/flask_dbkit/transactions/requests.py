@@ -152,12 +152,12 @@ def _views(app: Flask) -> list[Callable[..., object]]:
 
 @contextmanager
 def _lent(unit: UnitOfWork) -> Iterator[None]:
-    """Let the next thread that comes be the owner, for as long as this one waits for it."""
-    mine, unit.owner = unit.owner, None
+    """Let another thread use the unit of work, for as long as this one waits for it."""
+    unit.lent = True
     try:
         yield
     finally:
-        unit.owner = mine
+        unit.lent, unit.borrower = False, None
 
 
 @explained()

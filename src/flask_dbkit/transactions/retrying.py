@@ -11,6 +11,7 @@ import functools
 import inspect
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from .exceptions import (
     PartialCommit,
     TransactionError,
 )
+from .holders import holder_of
 from .leaving import leave
 from .opening import open_scope, stray_work
 from .options import Retry, ScopeDefaults, ScopeOptions
@@ -165,6 +167,7 @@ class Attempt:
         course = self._course
         self._session, defaults = course.replay.find()
         block = open_scope(self._session, course.options, defaults, attempt=self._number)
+        block.holder = holder_of(sys._getframe(1))  # noqa: SLF001 - there is no other way to ask
         self._block = block
         if course.policy.attempts > 1:
             self._input_at_start = course.replay.input_read()

@@ -20,6 +20,7 @@ from .blame import note_session_end, record_error
 from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
 from .connections import entered_savepoint, join, look_at_bind
 from .exceptions import Rollback, unexpected
+from .holders import check_around, check_owner
 from .hooks import Mark, run_logged
 from .state import UnitOfWork, forget_transaction, open_units, record_of, start_transaction
 
@@ -79,10 +80,13 @@ def _guard_methods(session_class: type[Session]) -> None:
         plain_commit(self)
 
     def begin(self: Session, nested: bool = False) -> SessionTransaction:
-        transaction = plain_begin(self, nested=nested)
         unit = record_of(self).unit if nested else None
-        if unit is not None and not unit.ending:
-            _make_own(unit, transaction)
+        if unit is None or unit.ending:
+            return plain_begin(self, nested=nested)
+        check_owner(unit)
+        check_around(unit)
+        transaction = plain_begin(self, nested=nested)
+        _make_own(unit, transaction)
         return transaction
 
     def get_bind(self: Session, *args: Any, **kwargs: Any) -> Engine | Connection:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine, NestedTransaction
@@ -163,6 +164,8 @@ class Block(TransactionInfo):
         silent: The boundary is to be rolled back without an error.
         hook_mark: How many hooks there were before a savepoint.
         same_scope: The block that the same scope object has open around this one.
+        holder: The frame of the code it is opened for, of a boundary; ``None`` for a function
+            that runs inside it.
     """
 
     unit: UnitOfWork
@@ -176,6 +179,7 @@ class Block(TransactionInfo):
     silent: bool = False
     hook_mark: Mark = NO_HOOKS
     same_scope: Block | None = None
+    holder: FrameType | None = None
 
     @property
     def is_boundary(self) -> bool:
@@ -211,7 +215,8 @@ class UnitOfWork:
         options: Of the outermost scope.
         defaults: What the application says where the scope does not.
         attempt: Counted by the retry loop.
-        owner: The thread, ``None`` while the unit is lent.
+        owner: The task or thread that opened it, see :func:`.holders.current_flow`.
+        thread: Its thread.
         plain: It asks for no more than a transaction, no block inside asks for more, no
             savepoint was opened, and nothing went wrong. Joining such a unit and leaving it
             again is a short way, taken in :func:`.opening.open_scope` and
@@ -234,6 +239,8 @@ class UnitOfWork:
         connecting: It is connecting by itself.
         ending: The scope is ending it, or a savepoint of it.
         guards_orm_writes: ORM-enabled writes are looked at.
+        lent: Its thread waits for another one, which may use it meanwhile.
+        borrower: The task or thread that uses it while its own waits.
     """
 
     session: Session
@@ -242,7 +249,8 @@ class UnitOfWork:
     options: ScopeOptions
     defaults: ScopeDefaults
     attempt: int
-    owner: int | None
+    owner: object
+    thread: int
     plain: bool
     connects: bool
     own_twophase: bool
@@ -262,6 +270,8 @@ class UnitOfWork:
     connecting: bool = False
     ending: bool = False
     guards_orm_writes: bool = False
+    lent: bool = False
+    borrower: object = None
 
     def take_full_checks(self) -> None:
         """Leave the short way, for good."""
