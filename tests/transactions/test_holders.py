@@ -9,7 +9,7 @@ import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from flask import stream_with_context
@@ -36,15 +36,12 @@ Write = Callable[[], None]
 # -- scopes that a generator holds ------------------------------------------------------------
 
 
-class Opener:
+class Opener(ExitStack):
     """A context manager of the application's own around a scope."""
 
-    def __enter__(self) -> None:
-        self.scope = transaction()
-        self.scope.__enter__()
-
-    def __exit__(self, *error: object) -> bool | None:
-        return self.scope.__exit__(error[0], error[1], error[2])
+    def __enter__(self) -> Self:
+        self.enter_context(transaction())
+        return super().__enter__()
 
 
 def _plain(ledger: Ledger) -> Iterator[int]:
@@ -446,5 +443,3 @@ def test_an_abandoned_stream_leaves_the_thread_usable(ledger: Ledger) -> None:
     with contextlib.suppress(Exception):
         kept.clear()
         gc.collect()
-
-
