@@ -12,7 +12,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import Connection, Engine, String, event, insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, Session, mapped_column
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool
 
 from flask_dbkit import DBKit, Versioned, declarative_base
 from flask_dbkit.databases.sqlite.control import control_of
@@ -174,8 +174,8 @@ def check_leftovers(ledger: Ledger, before: dict[str, object]) -> None:
     """After every test: nothing is open, nothing is held, nothing is set."""
     assert open_units.get() == ()
     engine = ledger.engine
-    if not isinstance(engine.pool, StaticPool):
-        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    if isinstance(engine.pool, QueuePool):
+        assert engine.pool.checkedout() == 0
     assert settings_of(engine) == before
 
 

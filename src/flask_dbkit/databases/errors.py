@@ -7,14 +7,14 @@ SQLite's extended result code. Scopes ask the same tables what to replay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DataError
 
-__all__ = ["ErrorCodes", "Place", "install_value_errors"]
+__all__ = ["ErrorCodes", "Place", "install_value_errors", "is_class_of"]
 
 _BELOW = frozenset(
     {
@@ -52,13 +52,17 @@ class ErrorCodes:
         meanings: The code of a problem, such as ``conflict.unique``, by the driver's code.
         retriable: Codes of conflicts between transactions; replaying cures them.
         fatal: Codes after which the whole transaction is gone, savepoints or not.
-        disconnects: Codes of a connection, or a server, that is gone.
+        disconnects: Codes of a connection, or a server, that is of no use any more: the next
+            statement goes over a new one.
+        open_at_commit: Codes that, as the answer to COMMIT, do not prove that it was rolled
+            back: the answer to it was lost, or is of a proxy or a node that cannot know.
     """
 
     meanings: Mapping[object, str] = {}
     retriable: frozenset[object] = frozenset()
     fatal: frozenset[object] = frozenset()
     disconnects: frozenset[object] = frozenset()
+    open_at_commit: frozenset[object] = frozenset()
 
     def owns(self, error: BaseException) -> bool:
         """Tell whether an error comes from a driver of this database."""
@@ -86,6 +90,14 @@ class ErrorCodes:
         """Tell whether a driver's error means that the connection, or the server, is gone."""
         return self.code(error) in self.disconnects
 
+    def ends_connection(self, error: BaseException) -> bool:
+        """Tell whether the answer to a statement says that its connection is of no use."""
+        return self.code(error) in self.disconnects
+
+    def leaves_commit_open(self, error: BaseException) -> bool:
+        """Tell whether an answer to COMMIT does not say if the work is saved."""
+        return self.code(error) in self.open_at_commit or self.is_disconnect(error)
+
     def is_retriable(self, error: BaseException) -> bool:
         """Tell whether replaying the whole transaction is the cure."""
         return self.code(error) in self.retriable
@@ -102,6 +114,23 @@ class ErrorCodes:
     def place(self, error: BaseException) -> Place:
         """Read where in the schema the error happened. Never holds a value of a row."""
         return Place()
+
+
+def is_class_of(error: BaseException, modules: Collection[str], name: str = "") -> bool:
+    """Tell whether an error is an instance of a driver's class, or of a subclass of one.
+
+    Drivers subclass their own errors, pools those of the drivers, applications both: the name
+    and the module of the class itself tell nothing.
+
+    Args:
+        error: Any error.
+        modules: The drivers, as they are imported.
+        name: Of the class; any if it is empty.
+    """
+    return any(
+        each.__module__.partition(".")[0] in modules and name in ("", each.__name__)
+        for each in type(error).__mro__
+    )
 
 
 def install_value_errors(engine: Engine) -> None:

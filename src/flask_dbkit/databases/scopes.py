@@ -8,16 +8,27 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from .errors import ErrorCodes
 from .limits import Timeouts
 
-__all__ = ["INTERNAL", "RESTORE_KEY", "DatabaseScopes", "Effects", "Loss", "raw_of"]
+__all__ = [
+    "INTERNAL",
+    "READ_ONLY_KEY",
+    "RESTORE_KEY",
+    "DatabaseScopes",
+    "Effects",
+    "Loss",
+    "raw_of",
+]
 
 INTERNAL = {"dbkit_internal": True}
 """Execution options of the statements a scope sends itself, which its guards let pass."""
+
+READ_ONLY_KEY = "flask_dbkit.read_only"
+"""Where a pooled connection notes that a scope began its transaction as a read-only one."""
 
 RESTORE_KEY = "flask_dbkit.restore"
 """Where a pooled connection keeps what was in force on it before scopes set something else."""
@@ -60,6 +71,9 @@ class DatabaseScopes:
     commits_implicitly = False
     errors = ErrorCodes()
 
+    def install(self, engine: Engine) -> None:
+        """Attach to one engine what it takes to put back what scopes set."""
+
     def is_idle(self, raw: Any) -> bool:
         """Tell whether the driver is sure that a rollback would do nothing."""
         return False
@@ -90,6 +104,13 @@ class DatabaseScopes:
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
         """Tell whether the database has ended the whole transaction, savepoints included."""
         return self.errors.code(error) in self.errors.fatal
+
+    def has_turned_read_only(self, connection: Connection, error: BaseException) -> bool:
+        """Tell whether a statement was refused because the server takes no writes any more.
+
+        False where this process asked for it: a scope, its own transaction, the URL.
+        """
+        return False
 
     def restore(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         """Put back, as a connection returns to the pool, what scopes have set on it."""

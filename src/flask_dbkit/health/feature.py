@@ -7,6 +7,7 @@ from functools import partial
 
 from flask_sqlalchemy import SQLAlchemy
 
+from ..databases.lost import expect_no_writes
 from ..databases.sqlite.settings import SQLiteSettings
 from ..feature import Feature, Setup
 from .checks import AppHealth
@@ -30,6 +31,8 @@ def _install(setup: Setup) -> None:
     health = AppHealth(settings, published.registry, app.app_context)
     setup.application.add(health)
     for bind in setup.binds:
+        if not settings.health_binds.get(bind.name, {}).get("writable", True):
+            expect_no_writes(bind.engine)
         for check in bind_checks(
             bind.key,
             bind.engine,

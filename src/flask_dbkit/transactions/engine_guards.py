@@ -14,10 +14,11 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Dialect, Engine, ExceptionContext
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, reset_commit
 
 from ..databases import database_of
 from ..databases.execution import Execution, Order, Watcher, watch
+from ..databases.lost import drop_useless_connections
 from ..databases.scopes import DatabaseScopes
 from ..databases.statements import READ, WRITE
 from ..exceptions import DBKitError
@@ -31,6 +32,7 @@ logger = logging.getLogger("flask_dbkit.transactions")
 
 _told: set[str] = set()
 _MOST_TOLD = 100
+_RESETTING = "flask_dbkit.resetting"
 GUARDED = "_dbkit_guarded"
 """Attribute of a dialect object whose engine has the listeners."""
 
@@ -41,9 +43,14 @@ def guard_engine(engine: Engine) -> None:
         return
     setattr(engine.dialect, GUARDED, True)
     watch(engine, _ScopeGuard())
+    drop_useless_connections(engine)
     event.listen(engine, "handle_error", _handle_error)
-    event.listen(engine, "checkin", partial(_checkin, database_of(engine).scopes))
+    database = database_of(engine).scopes
+    database.install(engine)
+    event.listen(engine, "checkin", partial(_checkin, database))
     _guard_endings(engine.dialect)
+    if getattr(engine.pool, "_reset_on_return", None) is reset_commit:
+        event.listen(engine, "reset", _note_reset)
 
 
 class _ScopeGuard(Watcher):
@@ -107,6 +114,12 @@ def _guard_endings(dialect: Dialect) -> None:
         if transaction is None or unit is None:
             plain_commit(checkout)
             return
+        if checkout.info.pop(_RESETTING, False):
+            # Left to the pool, it would save what the scope has not.
+            over = transaction.rolled_back or transaction.committed
+            if not (over and transaction.database.is_idle(transaction.raw)):
+                plain_rollback(checkout)
+            return
         try:
             check_last(unit, transaction)
         except BaseException:
@@ -129,7 +142,15 @@ def _guard_endings(dialect: Dialect) -> None:
     setattr(dialect, "do_rollback", do_rollback)
 
 
+def _note_reset(
+    dbapi_connection: Any, record: ConnectionPoolEntry, reset_state: PoolResetState
+) -> None:
+    """Tell the COMMIT of ``pool_reset_on_return="commit"`` from one by the application."""
+    record.info[_RESETTING] = True
+
+
 def _checkin(database: DatabaseScopes, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
+    record.info.pop(_RESETTING, None)
     try:
         database.restore(dbapi_connection, record)
     except Exception as error:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..limits import Timeouts
-from ..scopes import INTERNAL, RESTORE_KEY, DatabaseScopes, Effects, Loss, raw_of
+from ..scopes import INTERNAL, READ_ONLY_KEY, RESTORE_KEY, DatabaseScopes, Effects, Loss, raw_of
 from ..statements import first_word
 from .errors import MySQLErrors
 
 __all__ = ["MySQLScopes"]
 
+_LEVEL_KEY = "flask_dbkit.isolation_level"
 _COMMITTING = frozenset(
     {
         "ALTER",
@@ -47,8 +49,29 @@ class MySQLScopes(DatabaseScopes):
     errors = MySQLErrors()
 
     _LOCK_WAIT_TIMEOUT = 1205
+    _READ_ONLY_SERVER = frozenset({1290, 1836})  # --read-only; read-only mode
     _IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS
     _ROWS = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "LOAD"})
+
+    def install(self, engine: Engine) -> None:
+        """Note a session's isolation level before execution options change it.
+
+        SQLAlchemy resets it to that of the very first connection, before any listener of the
+        application's set another.
+        """
+        dialect = engine.dialect
+        plain = dialect.set_connection_execution_options
+
+        def set_connection_execution_options(
+            connection: Connection, opts: Mapping[str, Any]
+        ) -> None:
+            if "isolation_level" in opts and _LEVEL_KEY not in connection.info:
+                level = dialect.get_isolation_level(raw_of(connection))
+                if level != dialect.default_isolation_level:
+                    connection.info[_LEVEL_KEY] = level
+            plain(connection, opts)
+
+        setattr(dialect, "set_connection_execution_options", set_connection_execution_options)
 
     def effects(self, statement: str) -> Effects:
         """Tell what a statement that is no SELECT does."""
@@ -64,6 +87,7 @@ class MySQLScopes(DatabaseScopes):
     def begun(self, connection: Connection, *, read_only: bool) -> None:
         """Complete the beginning, once the transaction is open and before anything is sent."""
         if read_only:
+            connection.info[READ_ONLY_KEY] = True
             connection.exec_driver_sql(
                 "START TRANSACTION READ ONLY", execution_options=INTERNAL
             ).close()
@@ -113,14 +137,26 @@ class MySQLScopes(DatabaseScopes):
             return self.loss(raw_of(connection), wrote=True) is Loss.GONE
         return code in self.errors.fatal
 
+    def has_turned_read_only(self, connection: Connection, error: BaseException) -> bool:
+        """Tell it by the server's own option; a READ ONLY transaction has another number."""
+        turned = self.errors.code(error) in self._READ_ONLY_SERVER
+        said = turned and self.errors.meaning(error, "") == "readonly"
+        return said and READ_ONLY_KEY not in connection.info
+
     def restore(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         """Put the session variables back."""
+        record.info.pop(READ_ONLY_KEY, None)
         base = record.info.pop(RESTORE_KEY, None)
-        if not base or dbapi_connection is None:
+        level = record.info.pop(_LEVEL_KEY, None)
+        if dbapi_connection is None or not (base or level):
             return
         cursor = dbapi_connection.cursor()
         try:
-            cursor.execute("SET " + ", ".join(f"SESSION {name} = {base[name]}" for name in base))
+            if base:
+                assignments = ", ".join(f"SESSION {name} = {base[name]}" for name in base)
+                cursor.execute(f"SET {assignments}")
+            if level:
+                cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
         finally:
             cursor.close()
 

@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ErrorCodes, Place
+from ..errors import ErrorCodes, Place, is_class_of
 from ..statements import first_word
 
 __all__ = ["PostgreSQLErrors"]
 
-_DRIVERS = ("psycopg", "psycopg2", "asyncpg", "pg8000")
+_DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_pool", "asyncpg", "pg8000")
 _FOREIGN_KEY = "23503"
 # "Key (a, b)=(1, 2) already exists." The names come before the values, in every language.
 _KEY = r"\(([^()]*)\)=\("
@@ -35,24 +35,36 @@ class PostgreSQLErrors(ErrorCodes):
         "23514": "invalid.check",
         "22": "invalid.value",  # data exceptions
         "08": "unavailable",  # connection exceptions
+        "53000": "unavailable",  # insufficient_resources
+        "53100": "unavailable",  # disk_full
+        "53200": "unavailable",  # out_of_memory
         "53300": "unavailable",  # too_many_connections
         "57P01": "unavailable",  # admin_shutdown
         "57P02": "unavailable",  # crash_shutdown
         "57P03": "unavailable",  # cannot_connect_now
+        "57P05": "unavailable",  # idle_session_timeout
         "25P03": "unavailable",  # idle_in_transaction_session_timeout
         "25P04": "unavailable",  # transaction_timeout, which closes the connection
+        "40000": "retry",  # transaction_rollback
         "40001": "retry",  # serialization_failure
+        "40003": "unavailable",  # statement_completion_unknown
         "40P01": "retry",  # deadlock_detected
         "55P03": "retry",  # lock_not_available
         "57014": "timeout",  # query_canceled
         "25006": "readonly",  # read_only_sql_transaction
     }
-    retriable = fatal = frozenset({"40001", "40P01"})
-    disconnects = frozenset({"57P01", "57P02", "57P03", "25P03", "25P04"})
+    retriable = fatal = frozenset({"40000", "40001", "40P01"})
+    disconnects = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+    # PostgreSQL itself has rolled back whenever COMMIT is answered by an error. Poolers, and
+    # engines that speak its protocol, say by these that they do not know: the connection (class
+    # 08), the system (58) or the engine (XX) failed while COMMIT was under way.
+    # https://www.cockroachlabs.com/docs/stable/common-errors#result-is-ambiguous
+    open_at_commit = frozenset({"40003"})
+    _OPEN_CLASSES = ("08", "58", "XX")
 
     def owns(self, error: BaseException) -> bool:
         """Tell whether an error comes from a driver of this database."""
-        known = type(error).__module__.partition(".")[0] in _DRIVERS
+        known = is_class_of(error, _DRIVERS)
         # SQLAlchemy wraps the errors of asynchronous drivers in classes of its own.
         return known or (isinstance(error, Exception) and isinstance(self.code(error), str))
 
@@ -70,15 +82,25 @@ class PostgreSQLErrors(ErrorCodes):
         code = self.code(error)
         if code is None:
             # The server could not be reached: the drivers have no SQLSTATE for that.
-            return type(error).__name__ == "OperationalError" and self.owns(error)
+            return is_class_of(error, _DRIVERS, "OperationalError")
+        return self.ends_connection(error)
+
+    def ends_connection(self, error: BaseException) -> bool:
+        """Tell whether the SQLSTATE is one of a connection that is of no use any more."""
+        code = self.code(error)
         return str(code).startswith("08") or code in self.disconnects
+
+    def leaves_commit_open(self, error: BaseException) -> bool:
+        """Tell whether an answer to COMMIT does not say if the work is saved."""
+        unclear = str(self.code(error)).startswith(self._OPEN_CLASSES)
+        return unclear or super().leaves_commit_open(error)
 
     def meaning(self, error: BaseException, statement: str | None) -> str | None:
         """Return the problem; without a SQLSTATE, that the server was not reached."""
         code = self.code(error)
         if code is None:
             # What the driver itself refuses to send, such as a NUL byte in a text.
-            invalid = type(error).__name__ == "DataError"
+            invalid = is_class_of(error, _DRIVERS, "DataError")
             return "invalid.value" if invalid else self._without_code(error)
         if code == _FOREIGN_KEY:
             return _foreign_key(error, statement)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..limits import Timeouts
-from ..scopes import INTERNAL, RESTORE_KEY, DatabaseScopes, Loss
+from ..scopes import INTERNAL, RESTORE_KEY, DatabaseScopes, Loss, raw_of
 from .errors import PostgreSQLErrors
 
 __all__ = ["PostgreSQLScopes"]
+
+_OPTIONS = frozenset({"isolation_level", "postgresql_readonly", "postgresql_deferrable"})
+# psycopg 3's name of a flag, or psycopg2's.
+_FLAGS = ("autocommit", "isolation_level", "read_only", "readonly", "deferrable")
+_FLAGS_KEY = "flask_dbkit.flags"
+_READERS = frozenset({"read-only", "standby", "prefer-standby"})
 
 
 class PostgreSQLScopes(DatabaseScopes):
@@ -21,6 +28,7 @@ class PostgreSQLScopes(DatabaseScopes):
     can_turn_read_only = True
     read_only_savepoint = True
     errors = PostgreSQLErrors()
+    _READ_ONLY = "25006"  # read_only_sql_transaction
 
     def begin_options(
         self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
@@ -30,6 +38,22 @@ class PostgreSQLScopes(DatabaseScopes):
         if read_only:
             options["postgresql_readonly"] = True
         return options
+
+    def install(self, engine: Engine) -> None:
+        """Note the driver's flags before execution options change them."""
+        dialect = engine.dialect
+        plain = dialect.set_connection_execution_options
+
+        def set_connection_execution_options(
+            connection: Connection, opts: Mapping[str, Any]
+        ) -> None:
+            if not _OPTIONS.isdisjoint(opts):
+                raw = raw_of(connection)
+                flags = {name: getattr(raw, name) for name in _FLAGS if hasattr(raw, name)}
+                connection.info.setdefault(_FLAGS_KEY, flags)
+            plain(connection, opts)
+
+        setattr(dialect, "set_connection_execution_options", set_connection_execution_options)
 
     def is_idle(self, raw: Any) -> bool:
         """Tell whether the driver is sure that a rollback would do nothing."""
@@ -77,6 +101,45 @@ class PostgreSQLScopes(DatabaseScopes):
         # https://www.postgresql.org/docs/current/libpq-status.html
         return {0: Loss.GONE, 3: Loss.FAILED}.get(status)
 
+    def has_turned_read_only(self, connection: Connection, error: BaseException) -> bool:
+        """Tell it by what the server reports of itself, without a question.
+
+        From version 14 on it reports both settings whenever they change.
+        https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+        """
+        raw = raw_of(connection)
+        if self.errors.code(error) != self._READ_ONLY or _asked_to_read(raw):
+            return False
+        names = ("in_hot_standby", "default_transaction_read_only")
+        told = [_reported(raw, name) for name in names]
+        return "on" in told or told == [None, None]
+
     def restore(self, dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
-        """Forget what was noted; the settings themselves ended with the transaction."""
+        """Set the driver's flags as they were; all else ended with the transaction.
+
+        SQLAlchemy resets them to ``False`` and to a level by name, and then the driver says so at
+        each BEGIN: a hot standby refuses ``BEGIN READ WRITE``.
+        """
         record.info.pop(RESTORE_KEY, None)
+        flags: dict[str, Any] = record.info.pop(_FLAGS_KEY, {})
+        if dbapi_connection is not None:
+            for name, value in flags.items():
+                if getattr(dbapi_connection, name) != value:
+                    setattr(dbapi_connection, name, value)
+
+
+def _asked_to_read(raw: Any) -> bool:
+    """Tell whether the transaction, or the connection itself, was asked for as read-only."""
+    # psycopg 3 calls the flag read_only, psycopg2 readonly.
+    if getattr(raw, "read_only", None) or getattr(raw, "readonly", None):
+        return True
+    info = getattr(raw, "info", None)
+    given: Any = getattr(info, "get_parameters", None) or getattr(raw, "get_dsn_parameters", dict)
+    asked = given()
+    wants = str(asked.get("target_session_attrs", ""))
+    return wants in _READERS or "default_transaction_read_only" in str(asked.get("options", ""))
+
+
+def _reported(raw: Any, name: str) -> str | None:
+    parameter_status: Any = getattr(getattr(raw, "info", None), "parameter_status", None)
+    return None if parameter_status is None else parameter_status(name)

@@ -47,6 +47,10 @@ class SQLiteErrors(ErrorCodes):
         sqlite3.SQLITE_TOOBIG: "invalid.value",
         # The file cannot be reached: what a refused connection is to a server.
         sqlite3.SQLITE_CANTOPEN: "unavailable",
+        # No room on the disk or in memory, or a disk that fails.
+        sqlite3.SQLITE_FULL: "unavailable",
+        sqlite3.SQLITE_IOERR: "unavailable",
+        sqlite3.SQLITE_NOMEM: "unavailable",
         sqlite3.SQLITE_BUSY: "retry",
         sqlite3.SQLITE_LOCKED: "retry",
         sqlite3.SQLITE_PROTOCOL: "retry",

@@ -1,0 +1,118 @@
+"""A connection goes back to the pool as it came out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.pool import NullPool, QueuePool
+
+from flask_dbkit import transaction
+from tests.support.databases import Database
+from tests.transactions.conftest import Ledger
+
+NewLedger = Callable[..., Ledger]
+FLAGS = ("autocommit", "isolation_level", "read_only", "readonly", "deferrable")
+SETTINGS = {
+    "postgresql": (
+        "SHOW transaction_read_only",
+        "SHOW transaction_isolation",
+        "SHOW lock_timeout",
+        "SHOW statement_timeout",
+    ),
+    "mariadb": (
+        "SELECT @@SESSION.tx_read_only",
+        "SELECT @@SESSION.tx_isolation",
+        "SELECT @@SESSION.innodb_lock_wait_timeout",
+        "SELECT @@SESSION.max_statement_time",
+    ),
+    "sqlite-file": (
+        "PRAGMA query_only",
+        "PRAGMA read_uncommitted",
+        "PRAGMA busy_timeout",
+    ),
+}
+
+
+def state_of(ledger: Ledger) -> list[Any]:
+    """Return what the next user of the connection finds in the driver, and in the session."""
+    with ledger.engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        flags = [getattr(raw, name, None) for name in FLAGS]
+        settings = SETTINGS[ledger.database.name]
+        return [*flags, *(connection.scalar(text(ask)) for ask in settings)]
+
+
+def read_committed(dbapi_connection: Any, record: Any) -> None:
+    dbapi_connection.cursor().execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+
+@pytest.mark.requires("several_connections")
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_nothing_a_scope_sets_is_there_for_the_next_one(
+    database: Database, driver: str, make_ledger: NewLedger
+) -> None:
+    """After a commit, a rollback and an error; an isolation level of the application's too."""
+    if driver == "psycopg2" and database.name != "postgresql":
+        pytest.skip("the drivers of PostgreSQL")
+    url = database.url.replace("psycopg", driver, 1)
+    ledger = make_ledger(SQLALCHEMY_DATABASE_URI=url)
+    if database.name == "mariadb":
+        event.listen(ledger.engine, "connect", read_committed)
+        ledger.engine.dispose()
+    before = state_of(ledger)
+    options: list[dict[str, Any]] = [
+        {"read_only": True},
+        {"isolation": "SERIALIZABLE"},
+        {"read_only": True, "isolation": "REPEATABLE READ"},
+        {"lock_timeout": 3, "statement_timeout": 4},
+    ]
+    with ledger.app.app_context():
+        for number, each in enumerate(options):
+            with transaction(**each):
+                ledger.read()
+            assert state_of(ledger) == before, (each, "commit")
+            with pytest.raises(ZeroDivisionError), transaction(**each):
+                ledger.read()
+                if not each.get("read_only"):
+                    ledger.insert(number)
+                1 / 0  # noqa: B018
+            assert state_of(ledger) == before, (each, "rollback")
+            with pytest.raises(Exception, match="nowhere"), transaction(**each):
+                ledger.session.execute(text("SELECT n FROM nowhere"))
+            assert state_of(ledger) == before, (each, "error")
+    if database.name == "mariadb":
+        event.remove(ledger.engine, "connect", read_committed)
+        ledger.engine.dispose()
+
+
+@pytest.mark.parametrize("reset", ["commit", "rollback", None])
+@pytest.mark.parametrize("poolclass", [QueuePool, NullPool])
+@pytest.mark.requires("several_connections")
+def test_a_pool_that_resets_by_commit_saves_nothing_and_keeps_its_connection(
+    reset: str | None,
+    poolclass: type[Any],
+    make_ledger: NewLedger,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its COMMIT is no COMMIT of the application's, and what a scope left is rolled back."""
+    ledger = make_ledger(
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_reset_on_return": reset, "poolclass": poolclass}
+    )
+    opened: list[int] = []
+    ledger.engine.dispose()
+    event.listen(ledger.engine, "connect", lambda *_: opened.append(1))
+    with ledger.app.app_context():
+        for n in range(3):
+            with pytest.raises(ZeroDivisionError), transaction():
+                ledger.insert(n)
+                1 / 0  # noqa: B018
+            with transaction(read_only=True):
+                ledger.read()
+            with transaction():
+                ledger.insert(10 + n)
+    assert ledger.saved() == [10, 11, 12]
+    assert len(opened) == 1 or poolclass is NullPool
+    assert [record for record in caplog.records if record.exc_info] == []
