@@ -36,7 +36,7 @@ dbkit_group.add_command(backup)
 
 @backup.command("create")
 @click.option("--bind", metavar="NAME", help="The bind to back up; without it the default one.")
-@click.option("--all", "every", is_flag=True, help="Back up every bind.")
+@click.option("--all", "every", is_flag=True, help="Back up every bind that is no replica.")
 @click.option("--to", metavar="PLACE", help="A folder or URL instead of DBKIT_BACKUP_DIR.")
 @click.option("--verify", is_flag=True, help="Restore the copy into a scratch database.")
 @click.option("--compact", is_flag=True, help="Leave out free pages, on SQLite.")
@@ -64,7 +64,7 @@ def create(
             f"there is no bind {bind!r}. Use one of: {', '.join(names)}.", param_hint="'--bind'"
         )
     ids, failed = [], False
-    for name in names if every else [bind or "default"]:
+    for name in backups.primary_names() if every else [bind or "default"]:
         with _reporting() as outcome, _progress_bar(f"Backing up {name}") as progress:
             manifest = backups.create_backup(
                 name, to=to, verify=verify, compact=compact, jobs=jobs, progress=progress

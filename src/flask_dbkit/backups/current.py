@@ -17,6 +17,8 @@ from sqlalchemy.engine import URL
 from ..application import current_app_object, current_application
 from ..databases import database_of, file_of
 from ..engines.flask_sqlalchemy import current_engines, given_options
+from ..engines.replicas import replica_names
+from ..engines.settings import EngineSettings
 from ..engines.urls import parse_database_url, without_secrets
 from ..exceptions import closest
 from ..health.registry import Check
@@ -39,6 +41,7 @@ __all__ = [
     "bind_names",
     "create_backup",
     "list_backups",
+    "primary_names",
     "prune_backups",
     "restore_backup",
     "restore_backup_in_place",
@@ -231,6 +234,12 @@ def prune_backups(*, at: str | None = None, dry_run: bool = False) -> list[Manif
 def bind_names() -> list[str]:
     """Return the names of the current application's binds, the default one first."""
     return [key or _DEFAULT for key in current_engines(_db())]
+
+
+def primary_names() -> list[str]:
+    """Return the names of the current application's binds that are no replicas of others."""
+    replicas = replica_names(current_application().settings(EngineSettings).replicas)
+    return [name for name in bind_names() if name not in replicas]
 
 
 def switch_lines(restored: Restored) -> list[str]:

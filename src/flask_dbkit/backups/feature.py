@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..engines.replicas import replica_names
+from ..engines.settings import EngineSettings
 from ..feature import Feature, Setup
 from ..health.checks import AppHealth
 from .settings import BackupSettings
@@ -15,7 +17,10 @@ def _install(setup: Setup) -> None:
         return
     from .current import age_check  # noqa: PLC0415 - only if used
 
-    lasting = [bind.name for bind in setup.binds if not bind.in_memory]
+    replicas = replica_names(setup.settings(EngineSettings).replicas)
+    lasting = [
+        bind.name for bind in setup.binds if not bind.in_memory and bind.name not in replicas
+    ]
     check = age_check(settings, setup.app.instance_path, lasting)
     setup.application.part(AppHealth).add(check)
 

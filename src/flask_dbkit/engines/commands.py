@@ -11,7 +11,9 @@ from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json
 from .flask_sqlalchemy import current_engines
+from .replicas import primary_of
 from .report import EngineReport, inspect_engine
+from .settings import EngineSettings
 
 __all__ = ["info"]
 
@@ -26,7 +28,11 @@ def info(context: click.Context, as_json: bool) -> None:
     of that, and is not created.
     """
     engines = current_engines(current_application().db)
-    reports = [inspect_engine(engine, key) for key, engine in engines.items()]
+    replicas = current_application().settings(EngineSettings).replicas
+    reports = [
+        inspect_engine(engine, key, replica_of=primary_of(replicas, key or "default"))
+        for key, engine in engines.items()
+    ]
     if as_json:
         print_json(_as_json(reports))
     else:
@@ -54,6 +60,7 @@ def _as_tables(reports: Sequence[EngineReport]) -> str:
 def _as_rows(report: EngineReport) -> list[tuple[str, str]]:
     rows = [
         ("bind", report.bind),
+        *([("replica of", report.replica_of)] if report.replica_of is not None else []),
         ("database", f"{report.dialect} {report.version or '(version unknown)'}"),
         ("driver", report.driver),
         ("url", report.url),

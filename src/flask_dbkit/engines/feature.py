@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -14,6 +14,7 @@ from ..databases import support_for
 from ..databases.forking import after_fork_in_child, renew_after_fork
 from ..feature import Bind, Feature, Setup
 from .flask_sqlalchemy import forget_sessions
+from .replicas import check_replica_databases, check_replica_names, replica_names
 from .routing import name_statements
 from .settings import EngineSettings
 
@@ -31,7 +32,18 @@ def _on_engine(bind: Bind, setup: Setup) -> None:
     support_for(bind.url).install(bind.engine, bind.context)
 
 
+def _check(settings: EngineSettings, keys: Iterable[str | None]) -> None:
+    check_replica_names(settings.replicas, keys)
+
+
 def _install(setup: Setup) -> None:
+    replicas = setup.settings(EngineSettings).replicas
+    check_replica_databases(replicas, {bind.name: bind.url for bind in setup.binds})
+    for name in replica_names(replicas):
+        # db.create_all() and db.drop_all() go through these.
+        metadata = setup.db.metadatas.get(name)
+        if metadata is not None and not metadata.tables:
+            del setup.db.metadatas[name]
     for bind in setup.binds:
         if not bind.in_memory:
             renew_after_fork(bind.engine)
@@ -63,6 +75,7 @@ ENGINES = Feature(
     "engines",
     settings=EngineSettings,
     commands={"info": "flask_dbkit.engines.commands"},
+    check=_check,
     told_to_engines=_told,
     on_engine=_on_engine,
     install=_install,

@@ -31,6 +31,7 @@ class EngineReport:
         status: ``ok``; ``absent`` for a SQLite file that is yet to be made; ``unreachable`` when
             the database did not answer.
         problem: One paragraph, unless the status is ``ok``.
+        replica_of: The bind whose data it holds a copy of, as ``DBKIT_REPLICAS`` says.
     """
 
     bind: str
@@ -42,13 +43,16 @@ class EngineReport:
     settings: dict[str, str] = field(default_factory=dict)
     status: str = "ok"
     problem: str | None = None
+    replica_of: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain values for JSON."""
         return asdict(self)
 
 
-def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
+def inspect_engine(
+    engine: Engine, bind_key: str | None, *, replica_of: str | None = None
+) -> EngineReport:
     """Ask one database about itself, on a connection of its own pool.
 
     Never creates a SQLite file that is not there.
@@ -56,6 +60,7 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
     Args:
         engine: The engine of the bind.
         bind_key: ``None`` for the default database.
+        replica_of: The bind it is a replica of, if it is one.
     """
     version, settings, status, problem = None, {}, "ok", None
     shown = without_secrets(engine.url)
@@ -81,6 +86,7 @@ def inspect_engine(engine: Engine, bind_key: str | None) -> EngineReport:
         settings=settings,
         status=status,
         problem=problem,
+        replica_of=replica_of,
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..support.files import write_file, write_new_file
 from .authoring import template_text
+from .binds import suffix_of
 from .folder import Folder
 
 __all__ = ["Replacement", "adopt", "plan_adoption"]
@@ -55,12 +59,32 @@ def plan_adoption(folder: Folder) -> list[Replacement]:
         planned.append(
             Replacement(folder.path / "env.py", folder.environment, template_text("env.py"))
         )
+    planned += _without_replicas(folder)
     mako = folder.path / "script.py.mako"
     if mako.is_file():
         text = mako.read_text(encoding="utf-8")
         if any(mark in text for mark in _STOCK_MARKS):
             planned.append(Replacement(mako, text, template_text("script.py.mako")))
     return planned
+
+
+def _without_replicas(folder: Folder) -> Iterator[Replacement]:
+    """Take the functions for replicas out of every revision."""
+    names = {
+        f"{direction}_{suffix_of(name)}"
+        for name in folder.replicas
+        for direction in ("upgrade", "downgrade")
+    }
+    for path in sorted((folder.path / "versions").glob("*.py")) if names else ():
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines(keepends=True)
+        for node in reversed(ast.parse(text).body):
+            if isinstance(node, ast.FunctionDef) and node.name in names:
+                first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                del lines[first - 1 : node.end_lineno]
+        after = re.sub(r"\n{3,}(?=def |@|\Z)", "\n\n\n", "".join(lines)).rstrip("\n") + "\n"
+        if len("".join(lines)) != len(text):
+            yield Replacement(path, text, after)
 
 
 def adopt(planned: list[Replacement]) -> list[Path]:

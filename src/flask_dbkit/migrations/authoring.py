@@ -162,6 +162,7 @@ def autogenerate(
 
 
 def _refuse_outdated(folder: Folder, script: ScriptDirectory) -> None:
+    folder.refuse_replicas(script)
     for state in examine(folder, script):
         if state.status == "unreachable":
             raise MigrationError(f"The database {state.bind!r} does not answer: {state.problem}")
@@ -174,7 +175,8 @@ def _refuse_outdated(folder: Folder, script: ScriptDirectory) -> None:
         lacking = [one.revision for one in state.pending]
         if any(concerns(script.get_revision(one), suffix) for one in lacking):
             raise MigrationError(
-                f"The database {state.bind!r} lacks {len(lacking)} revisions"
+                f"The database {state.bind!r} lacks {len(lacking)}"
+                f" {'revision' if len(lacking) == 1 else 'revisions'}"
                 f" ({', '.join(lacking)}), so models cannot be compared with it. Run 'flask dbkit"
                 " migrate upgrade' first."
             )

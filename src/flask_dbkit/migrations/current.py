@@ -5,17 +5,21 @@ Imports nothing of Alembic, which takes half a second, before a folder is asked 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, current_app, has_app_context
+from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Engine
 
 from ..application import current_app_object, only_application
 from ..engines.flask_sqlalchemy import current_engines
+from ..engines.replicas import replica_names
+from ..engines.settings import EngineSettings
 from .binds import suffix_of
+from .settings import MigrationSettings
 
 if TYPE_CHECKING:
     from .folder import Folder
@@ -39,8 +43,18 @@ def application_context() -> Iterator[None]:
 
 def bind_names() -> list[str]:
     """Return the suffixes of the current application's databases; for ``script.py.mako``."""
-    db: SQLAlchemy = current_app.extensions["sqlalchemy"]
-    return [suffix_of(key) for key in current_engines(db)]
+    return [suffix_of(key) for key in _own_engines(current_app_object())]
+
+
+def _own_engines(app: Flask) -> Mapping[str | None, Engine]:
+    """Return the engines of the databases that are no replicas of others."""
+    db: SQLAlchemy = app.extensions["sqlalchemy"]
+    return {key: each for key, each in current_engines(db).items() if key not in _replicas(app)}
+
+
+def _replicas(app: Flask) -> frozenset[str]:
+    kept = app.extensions.get("dbkit")
+    return frozenset() if kept is None else replica_names(kept.settings(EngineSettings).replicas)
 
 
 def find_folder(
@@ -64,13 +78,17 @@ def find_folder(
     return Folder(
         path=migrations_path(app, directory),
         db=db,
-        engines=current_engines(db),
+        engines=_own_engines(app),
         extensions=app.extensions,
         options=options,
         x_arguments=x_arguments,
         package=app.import_name.partition(".")[0],
         instance_path=Path(app.instance_path),
-        direct_url=None if state is None else state.config.direct_url,
+        direct_url=None if state is None else state.settings(EngineSettings).direct_url,
+        replicas=_replicas(app),
+        ignore_tables=()
+        if state is None
+        else state.settings(MigrationSettings).migrate_ignore_tables,
     )
 
 

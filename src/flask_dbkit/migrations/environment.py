@@ -204,7 +204,9 @@ class Migrator:
         """Configure Alembic's context for one database."""
         # Alembic believes that SQLite's does not; for others it knows best.
         rolls_back = True if database_of(session.connection).is_embedded else None
-        options = context_options(self.folder, key, given, ddl_rolls_back=rolls_back)
+        options = context_options(
+            self.folder, key, given, ddl_rolls_back=rolls_back, tell=self._report
+        )
         self._for_revisions(options, session.connection.dialect)
         self.plain_configure(connection=session.connection, **self._complete(key, session, options))
 

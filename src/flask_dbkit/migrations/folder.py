@@ -17,6 +17,7 @@ from sqlalchemy import Engine, MetaData, create_engine
 from sqlalchemy.pool import NullPool
 
 from ..engines.urls import parse_database_url
+from .binds import bind_title, suffix_of
 from .exceptions import MigrationError
 
 __all__ = ["Folder"]
@@ -40,6 +41,8 @@ class Folder:
         package: The name of the application's first package.
         instance_path: The application's folder for what it writes.
         direct_url: ``DBKIT_DIRECT_URL``.
+        replicas: The binds that are replicas of others. Nothing is migrated there.
+        ignore_tables: ``DBKIT_MIGRATE_IGNORE_TABLES``.
     """
 
     path: Path
@@ -51,6 +54,8 @@ class Folder:
     package: str = ""
     instance_path: Path = Path()
     direct_url: Any = None
+    replicas: frozenset[str] = frozenset()
+    ignore_tables: tuple[str, ...] = ()
 
     @property
     def exists(self) -> bool:
@@ -71,6 +76,37 @@ class Folder:
     def metadata(self, bind_key: str | None) -> MetaData:
         """Return the tables of one database."""
         return self.db.metadatas.get(bind_key) or MetaData()
+
+    def mapped_elsewhere(self, bind_key: str | None) -> dict[str, str]:
+        """Return the tables that models of other databases map, and none of this one: the bind."""
+        own = {table.name for table in self.metadata(bind_key).tables.values()}
+        return {name: bind for name, bind in self.mapped.items() if name not in own}
+
+    @property
+    def mapped(self) -> dict[str, str]:
+        """The tables that models map, on any database: the bind by the table."""
+        metadatas: Mapping[str | None, MetaData] = self.db.metadatas
+        return {
+            table.name: bind_title(key)
+            for key, metadata in metadatas.items()
+            for table in metadata.tables.values()
+        }
+
+    def refuse_replicas(self, script: ScriptDirectory) -> None:
+        """Refuse a folder with functions for replicas.
+
+        Raises:
+            MigrationError: A revision would change what a replica takes from its primary.
+        """
+        for name in self.replicas:
+            function = f"upgrade_{suffix_of(name)}"
+            found = [one for one in script.walk_revisions() if hasattr(one.module, function)]
+            if found:
+                listed = ", ".join(sorted(Path(one.path).name for one in found))
+                raise MigrationError(
+                    f"{listed}: {function}() is for {name!r}, which DBKIT_REPLICAS calls a replica:"
+                    " nothing was changed. 'flask dbkit migrate adopt' takes it out."
+                )
 
     @property
     def environment(self) -> str:

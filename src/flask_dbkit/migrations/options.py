@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .binds import suffix_of
+from .binds import bind_title, suffix_of
 from .folder import Folder
+from .inclusion import own_tables_only
 from .rendering import rendering
 
 __all__ = ["context_options", "writes_each_database"]
@@ -17,7 +18,12 @@ _CHECKS = "alembic.ext.checkconstraint_byname"
 
 
 def context_options(
-    folder: Folder, key: str | None, given: Mapping[str, Any], *, ddl_rolls_back: bool | None = None
+    folder: Folder,
+    key: str | None,
+    given: Mapping[str, Any],
+    *,
+    ddl_rolls_back: bool | None = None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> dict[str, Any]:
     """Return the options for one database.
 
@@ -26,6 +32,7 @@ def context_options(
         key: The bind key.
         given: What ``env.py`` says; it wins over what ``Migrate(...)`` was given.
         ddl_rolls_back: Whether a rollback undoes DDL, where Alembic does not know it itself.
+        tell: Called with a sentence about what is left alone.
     """
     options: dict[str, Any] = {
         "compare_server_default": True,
@@ -43,6 +50,12 @@ def context_options(
         options["downgrade_token"] = f"{suffix_of(key)}_downgrades"
     if ddl_rolls_back is not None:
         options["transactional_ddl"] = ddl_rolls_back
+    options["include_object"] = own_tables_only(
+        options.get("include_object"),
+        patterns=folder.ignore_tables,
+        elsewhere=folder.mapped_elsewhere(key),
+        tell=lambda line: tell(f"{bind_title(key)}: {line}"),
+    )
     options["render_item"] = rendering(options.get("render_item"))
     return options
 

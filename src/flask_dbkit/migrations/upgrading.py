@@ -198,6 +198,7 @@ def refuse(
     Returns:
         The state of each database.
     """
+    folder.refuse_replicas(script)
     heads = script.get_heads()
     if len(heads) > 1 and revision in ("head", "heads"):
         listed = ", ".join(title_of(script.get_revision(head)) for head in heads)

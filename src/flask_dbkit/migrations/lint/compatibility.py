@@ -24,6 +24,11 @@ def dropped(each: Recorded, view: View) -> Iterator[Hit]:
     op: Any = each.operation
     if isinstance(op, ops.DropTableOp) and op.table_name in view.metadata.tables:
         yield Hit("DM101", each.line, f"table {op.table_name} is mapped by a model")
+    elif isinstance(op, ops.DropTableOp) and op.table_name in view.schema.mapped:
+        bind = view.schema.mapped[op.table_name]
+        yield Hit(
+            "DM101", each.line, f"table {op.table_name} is mapped by a model of the bind {bind!r}"
+        )
     if isinstance(op, ops.DropColumnOp) and maps(view, op.table_name, op.column_name):
         yield Hit("DM101", each.line, f"column {op.table_name}.{op.column_name} is mapped")
 

@@ -95,12 +95,14 @@ def _wanted(
 
 def _databases(folder: Folder, dialects: Iterable[str]) -> list[_LintedDatabase]:
     targets = [
-        _LintedDatabase(suffix_of(key), engine.dialect.name, Schema(folder.metadata(key)))
+        _LintedDatabase(
+            suffix_of(key), engine.dialect.name, Schema(folder.metadata(key), folder.mapped)
+        )
         for key, engine in folder.managed.items()
     ]
     there = {target.dialect for target in targets if target.suffix == ""}
     return targets + [
-        _LintedDatabase("", name, Schema(folder.metadata(None)))
+        _LintedDatabase("", name, Schema(folder.metadata(None), folder.mapped))
         for name in dialects
         if name not in there
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,10 +45,12 @@ class Schema:
 
     Args:
         metadata: The models, for tables that no revision has made.
+        mapped: The tables that models of any database map: the bind by the table.
     """
 
-    def __init__(self, metadata: MetaData) -> None:
+    def __init__(self, metadata: MetaData, mapped: Mapping[str, str] | None = None) -> None:
         self.metadata = metadata
+        self.mapped = mapped or {}
         self.tables: dict[str, TableState] = {}
         self._references: dict[str, list[Reference]] = {}
 
