@@ -1,0 +1,1 @@
+"""PostgreSQL for tests: a private server, databases, emptied tables."""
