@@ -15,19 +15,11 @@ FREE = ("databases/", "engines/urls.py", "migrations/lint/")
 """Where a database may be named, besides files and folders called ``on_<database>``."""
 
 TO_FOLLOW = {
-    "backups/database.py",
-    "backups/tools.py",
-    "health/on_server.py",
     "lists/codecs.py",
     "lists/indexes.py",
     "lists/keyset.py",
     "lists/operators.py",
     "lists/sorting.py",
-    "transactions/entering.py",
-    "transactions/opening.py",
-    "upserts/reading.py",
-    "upserts/rows.py",
-    "upserts/session.py",
 }
 """Files that still name one. None may be added."""
 

@@ -28,6 +28,7 @@ __all__ = [
     "DatabaseSupport",
     "EngineContext",
     "database_of",
+    "errors_for",
     "errors_of",
     "file_of",
     "support_for",
@@ -66,6 +67,20 @@ def errors_of(error: BaseException) -> ErrorCodes | None:
     return next(
         (each.errors for each in (SQLITE, MYSQL, POSTGRESQL) if each.errors.owns(error)), None
     )
+
+
+def errors_for(what: Engine | Connection) -> ErrorCodes:
+    """Return what the errors of a database mean; of an unknown one, by its driver.
+
+    An engine that speaks PostgreSQL's protocol is spoken to by PostgreSQL's drivers, and answers
+    with its SQLSTATEs.
+    """
+    database = database_of(what)
+    if database.is_known:
+        return database.errors
+    driver = getattr(what.dialect.dbapi, "__name__", "").partition(".")[0]
+    known = (each.errors for each in DATABASES if driver in each.errors.drivers)
+    return next(known, database.errors)
 
 
 def file_of(url: URL) -> str | None:

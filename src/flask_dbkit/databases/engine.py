@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -10,7 +11,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import QueuePool
 
-from ..settings import Settings
+from ..settings import Settings, settings_in
+from .settings import ServerSettings
 
 __all__ = [
     "DatabaseSupport",
@@ -22,6 +24,8 @@ __all__ = [
 
 
 S = TypeVar("S", bound=Settings)
+
+logger = logging.getLogger("flask_dbkit")
 
 
 def _never() -> bool:
@@ -83,7 +87,20 @@ class DatabaseSupport:
         return {}
 
     def install(self, engine: Engine, context: EngineContext) -> None:
-        """Attach listeners to this one engine. Sends nothing and opens nothing."""
+        """Attach listeners to this one engine. Sends nothing and opens nothing.
+
+        For a database we do not know, say once what is off there.
+        """
+        keys = {setting.key for setting in settings_in(ServerSettings)}
+        ignored = sorted(keys & context.config.given)
+        logger.info(
+            "%s: Flask-DBKit does not know the dialect %r. Off there: %sdefaults of pool and"
+            " session, backups. Refused there: read_only, lock_timeout and statement_timeout of a"
+            " scope, upsert(), and retry where the driver is not known either.",
+            "The default database" if context.bind_key is None else f"Bind {context.bind_key!r}",
+            engine.dialect.name,
+            "".join(f"{key}, " for key in ignored),
+        )
 
     def file_of(self, url: URL) -> str | None:
         """Return the file that a URL names, ``None`` for a server and for memory."""

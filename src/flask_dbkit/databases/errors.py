@@ -49,6 +49,7 @@ class ErrorCodes:
     """The plain answers, for drivers we know nothing of.
 
     Attributes:
+        drivers: The names of the packages.
         meanings: The code of a problem, such as ``conflict.unique``, by the driver's code.
         retriable: Codes of conflicts between transactions; replaying cures them.
         fatal: Codes after which the whole transaction is gone, savepoints or not.
@@ -58,6 +59,7 @@ class ErrorCodes:
             back: the answer to it was lost, or is of a proxy or a node that cannot know.
     """
 
+    drivers: tuple[str, ...] = ()
     meanings: Mapping[object, str] = {}
     retriable: frozenset[object] = frozenset()
     fatal: frozenset[object] = frozenset()

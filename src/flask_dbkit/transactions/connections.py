@@ -10,6 +10,8 @@ from sqlalchemy.orm import SessionTransaction
 from sqlalchemy.util import immutabledict
 
 from ..databases import database_of
+from ..databases.limits import Timeouts
+from ..databases.scopes import DatabaseScopes
 from ..databases.sqlite.scripts import GuardedConnection
 from .blame import check_intact, note_end
 from .engine_guards import GUARDED, guard_engine
@@ -92,10 +94,12 @@ def _begin_with_options(unit: UnitOfWork, engine: Engine) -> None:
             f"{engine.dialect.name} cannot prepare a transaction over several databases. Use"
             " multi_bind='best_effort', or write to one database.",
         )
+    timeouts = unit.last_joined(unit.blocks[0]).timeouts
+    _check_means(database, engine, timeouts, refuses_writes=unit.options.read_only)
     options = database.begin_options(
         read_only=unit.options.read_only,
         isolation=unit.options.isolation,
-        timeouts=unit.last_joined(unit.blocks[0]).timeouts,
+        timeouts=timeouts,
     )
     # By the root: inside a savepoint SQLAlchemy 2.0 would apply the options a second time,
     # to the savepoint, and refuse them.
@@ -104,6 +108,28 @@ def _begin_with_options(unit: UnitOfWork, engine: Engine) -> None:
         unit.root.connection(None, bind=engine, execution_options=immutabledict(options))
     finally:
         unit.connecting = False
+
+
+def _check_means(
+    database: DatabaseScopes, engine: Engine, timeouts: Timeouts, *, refuses_writes: bool
+) -> None:
+    """Refuse an option that a database we do not know would drop without a word."""
+    if database.keeps_options:
+        return
+    asked = {
+        "read_only": refuses_writes or None,
+        "lock_timeout": timeouts.lock_s,
+        "statement_timeout": timeouts.statement_s,
+    }
+    for option, given in asked.items():
+        if given is not None:
+            raise OptionMismatch(
+                option,
+                given,
+                None,
+                f"{option}={given!r} has no effect on {engine.dialect.name}, which Flask-DBKit"
+                " does not know. Leave it out there, and set it on the server.",
+            )
 
 
 def part(unit: UnitOfWork) -> None:
@@ -133,6 +159,7 @@ def put_in_force(unit: UnitOfWork, block: Block, connection: Connection) -> None
     if not block.timeouts and not block.refuses_writes:
         return
     database = database_of(connection).scopes
+    _check_means(database, connection.engine, block.timeouts, refuses_writes=block.refuses_writes)
     outer = unit.blocks[block.index - 1] if block.index else None
     if block.timeouts and (outer is None or outer.timeouts != block.timeouts):
         database.limit(connection, block.timeouts)

@@ -142,8 +142,12 @@ def _open_inside(unit: UnitOfWork, options: ScopeOptions) -> Block:
         block.savepoint = Session.begin(unit.session, nested=True)
     unit.blocks.append(block)
     if block.savepoint is None and (narrows or block.timeouts != outer.timeouts):
-        for transaction in list(unit.transactions.values()):
-            put_in_force(unit, block, transaction.connection)
+        try:
+            for transaction in list(unit.transactions.values()):
+                put_in_force(unit, block, transaction.connection)
+        except BaseException:
+            unit.blocks.remove(block)  # its with block was never entered, and will not be left
+            raise
     return block
 
 

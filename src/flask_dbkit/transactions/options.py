@@ -22,6 +22,7 @@ __all__ = [
     "ScopeDefaults",
     "ScopeOptions",
     "as_retry",
+    "needs_known_codes",
     "refuse_retry",
 ]
 
@@ -196,6 +197,16 @@ class Retry:
             _check_wanted(wanted)
 
 
+class _DefaultRetry(Retry):
+    """A policy that nobody asked for."""
+
+
+def needs_known_codes(policy: Retry) -> bool:
+    """Tell whether somebody counts on a policy that only knows conflicts by their codes."""
+    by_default = isinstance(policy, _DefaultRetry)
+    return policy.attempts > 1 and not (by_default or policy.on or policy.idempotent)
+
+
 def _check_wanted(wanted: object) -> None:
     if isinstance(wanted, type) and issubclass(wanted, Exception):
         return
@@ -212,7 +223,7 @@ def _check_wanted(wanted: object) -> None:
 def as_retry(given: Retry | int | None, default: int) -> Retry:
     """Return the policy that ``retry=`` stands for: a number is the total of attempts."""
     if given is None:
-        return Retry(attempts=default)
+        return _DefaultRetry(attempts=default)
     return given if isinstance(given, Retry) else Retry(attempts=given)
 
 

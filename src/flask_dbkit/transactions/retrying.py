@@ -23,11 +23,12 @@ from sqlalchemy import inspect as sa_inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from ..databases import database_of
+from ..databases import errors_for
 from ..databases.errors import ErrorCodes
 from .exceptions import (
     CommitOutcomeUnknown,
     OnCommitError,
+    OptionMismatch,
     OwnershipError,
     PartialCommit,
     TransactionError,
@@ -35,7 +36,7 @@ from .exceptions import (
 from .holders import holder_of
 from .leaving import leave
 from .opening import open_scope, stray_work
-from .options import Retry, ScopeDefaults, ScopeOptions
+from .options import Retry, ScopeDefaults, ScopeOptions, needs_known_codes
 from .state import Block, RecordedError, TransactionInfo, record_of
 
 __all__ = ["Attempt", "Replay", "attempts", "check_replayable", "run_in_scope"]
@@ -108,11 +109,13 @@ def attempts(replay: Replay, options: ScopeOptions, policy: Retry) -> Iterator[A
         options: Of the scope.
         policy: Ignored when the scope joins another one.
     """
-    session, _ = replay.find()
+    session, defaults = replay.find()
     record = record_of(session)
     if record.unit is not None:
         yield Attempt(_Course(replay, options, Retry(attempts=1)), 1)
         return
+    if needs_known_codes(policy):
+        _check_codes(policy, defaults)
     if policy.attempts > 1:
         stray = stray_work(session, record.transactions)
         if stray is not None:
@@ -186,7 +189,7 @@ class Attempt:
             return leave(block, error)
         unit = block.unit
         begun = unit.transactions.values()
-        databases = [database_of(each.connection).errors for each in begun]
+        databases = [errors_for(each.connection) for each in begun]
         self._note_added(self._session.new)
         try:
             swallowed = leave(block, error)
@@ -287,9 +290,23 @@ class Attempt:
                 item.__dict__.pop(key, None)
 
 
+def _check_codes(policy: Retry, defaults: ScopeDefaults) -> None:
+    """Refuse a policy that would never find anything to retry."""
+    engines = list(defaults.bind_names)
+    if engines and not any(errors_for(engine).retriable for engine in engines):
+        names = ", ".join(sorted({engine.dialect.name for engine in engines}))
+        raise OptionMismatch(
+            "retry",
+            policy.attempts,
+            None,
+            f"retry={policy.attempts} has no effect on {names}: Flask-DBKit does not know the error"
+            " codes of its driver. Name what to retry: Retry(on=(SomeError,)).",
+        )
+
+
 def _known_databases(find: Find) -> list[ErrorCodes]:
     _, defaults = find()
-    return [database_of(engine).errors for engine in defaults.bind_names]
+    return [errors_for(engine) for engine in defaults.bind_names]
 
 
 def _is_disconnect(error: BaseException, databases: list[ErrorCodes]) -> bool:

@@ -14,7 +14,6 @@ from ..errors import ErrorCodes, Place, is_class_of
 
 __all__ = ["MySQLErrors"]
 
-_DRIVERS = ("pymysql", "MySQLdb", "mysql", "mariadb")
 _DUPLICATE = frozenset({1062, 1586})
 # The value comes first and may hold anything, so the name is looked for from the end.
 _DUPLICATE_KEY = r"(?s).*for key '(?:([^'.]+)\.)?([^']+)'\Z"
@@ -37,6 +36,7 @@ _READ_ONLY = re.compile(r"(?i)read[-_]only")
 class MySQLErrors(ErrorCodes):
     """The codes of the server (1000 and up) and of its client library (2000 and up)."""
 
+    drivers = ("pymysql", "MySQLdb", "mysql", "mariadb")
     meanings: Mapping[object, str] = {
         **dict.fromkeys((1022, 1062, 1169, 1586), "conflict.unique"),
         **dict.fromkeys((1217, 1451), "conflict.referenced"),
@@ -95,7 +95,7 @@ class MySQLErrors(ErrorCodes):
 
     def owns(self, error: BaseException) -> bool:
         """Tell whether an error comes from a driver of this database."""
-        return is_class_of(error, _DRIVERS)
+        return is_class_of(error, self.drivers)
 
     def code(self, error: BaseException) -> object:
         """Return the vendor code."""
@@ -111,7 +111,7 @@ class MySQLErrors(ErrorCodes):
     def is_disconnect(self, error: BaseException) -> bool:
         """Tell whether the connection, or the server, is gone, or does not speak the protocol."""
         # PyMySQL has no number for a packet that is out of order, or was never one.
-        spoilt = self.code(error) is None and is_class_of(error, _DRIVERS, "InternalError")
+        spoilt = self.code(error) is None and is_class_of(error, self.drivers, "InternalError")
         return spoilt or super().is_disconnect(error)
 
     def meaning(self, error: BaseException, statement: str | None) -> str | None:
@@ -126,7 +126,7 @@ class MySQLErrors(ErrorCodes):
         if code == self._FORBIDDEN and not _READ_ONLY.search(str(error)):
             return None
         found = self.meanings.get(code)
-        return found or ("invalid.value" if is_class_of(error, _DRIVERS, "DataError") else None)
+        return found or ("invalid.value" if is_class_of(error, self.drivers, "DataError") else None)
 
     def place(self, error: BaseException) -> Place:
         """Read the names from the message."""

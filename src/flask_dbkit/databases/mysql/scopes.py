@@ -46,6 +46,7 @@ class MySQLScopes(DatabaseScopes):
     """MySQL and MariaDB through PyMySQL or mysqlclient."""
 
     commits_implicitly = True
+    keeps_options = True
     errors = MySQLErrors()
 
     _LOCK_WAIT_TIMEOUT = 1205

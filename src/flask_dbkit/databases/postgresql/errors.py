@@ -16,7 +16,6 @@ from ..statements import first_word
 
 __all__ = ["PostgreSQLErrors"]
 
-_DRIVERS = ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_pool", "asyncpg", "pg8000")
 _FOREIGN_KEY = "23503"
 # "Key (a, b)=(1, 2) already exists." The names come before the values, in every language.
 _KEY = r"\(([^()]*)\)=\("
@@ -26,6 +25,7 @@ _QUOTED = r'"[^"]+"|«[^»]+»|»[^«]+«|„[^“]+“|「[^」]+」'
 class PostgreSQLErrors(ErrorCodes):
     """SQLSTATE, which psycopg 3 calls ``sqlstate`` and psycopg2 ``pgcode``."""
 
+    drivers = ("psycopg", "psycopg2", "psycopg2cffi", "psycopg_pool", "asyncpg", "pg8000")
     meanings: Mapping[object, str] = {
         "23505": "conflict.unique",
         "23P01": "conflict.unique",  # exclusion_violation
@@ -64,7 +64,7 @@ class PostgreSQLErrors(ErrorCodes):
 
     def owns(self, error: BaseException) -> bool:
         """Tell whether an error comes from a driver of this database."""
-        known = is_class_of(error, _DRIVERS)
+        known = is_class_of(error, self.drivers)
         # SQLAlchemy wraps the errors of asynchronous drivers in classes of its own.
         return known or (isinstance(error, Exception) and isinstance(self.code(error), str))
 
@@ -82,7 +82,7 @@ class PostgreSQLErrors(ErrorCodes):
         code = self.code(error)
         if code is None:
             # The server could not be reached: the drivers have no SQLSTATE for that.
-            return is_class_of(error, _DRIVERS, "OperationalError")
+            return is_class_of(error, self.drivers, "OperationalError")
         return self.ends_connection(error)
 
     def ends_connection(self, error: BaseException) -> bool:
@@ -100,7 +100,7 @@ class PostgreSQLErrors(ErrorCodes):
         code = self.code(error)
         if code is None:
             # What the driver itself refuses to send, such as a NUL byte in a text.
-            invalid = is_class_of(error, _DRIVERS, "DataError")
+            invalid = is_class_of(error, self.drivers, "DataError")
             return "invalid.value" if invalid else self._without_code(error)
         if code == _FOREIGN_KEY:
             return _foreign_key(error, statement)

@@ -35,6 +35,7 @@ _STRICT = r"cannot store \w+ value in \w+ column (.+)\Z"
 class SQLiteErrors(ErrorCodes):
     """The extended codes of :mod:`sqlite3`, on Python 3.11 and later."""
 
+    drivers = ("sqlite3",)
     meanings: Mapping[object, str] = {
         sqlite3.SQLITE_CONSTRAINT_UNIQUE: "conflict.unique",
         sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY: "conflict.unique",
