@@ -41,6 +41,8 @@ from .models.base import (
     declarative_base,
 )
 from .models.types import UTCDateTime
+from .peer_loading.blocks import PeerLoads, lazy_loading
+from .peer_loading.options import peerload
 from .support.faces import on_demand
 from .transactions.current import (
     after_end,
@@ -108,6 +110,7 @@ __all__ = [
     "OptionMismatch",
     "OwnershipError",
     "PartialCommit",
+    "PeerLoads",
     "PlanError",
     "QueryError",
     "ReadOnlyViolation",
@@ -138,11 +141,13 @@ __all__ = [
     "health_blueprint",
     "in_transaction",
     "job",
+    "lazy_loading",
     "non_transactional",
     "on_commit",
     "on_rollback",
     "paginate",
     "paginate_keyset",
+    "peerload",
     "require_transaction",
     "run",
     "savepoint",

@@ -15,6 +15,8 @@ import click
 
 from .support.words import closest, shorten
 
+_PREFIX = "DBKIT_"
+
 __all__ = ["ConfigError", "DBKitError", "closest", "shorten"]
 
 
@@ -84,7 +86,9 @@ class ConfigError(DBKitError, click.ClickException):
             known: Every key there is.
         """
         names = sorted(known)
-        nearest = closest(key, names)
+        # What all keys begin with says nothing of which one was meant.
+        by_rest = {name.removeprefix(_PREFIX): name for name in names}
+        nearest = by_rest.get(closest(key.upper().removeprefix(_PREFIX), by_rest) or "")
         hint = f" Did you mean {nearest}?" if nearest is not None else ""
         allowed = "one of: " + ", ".join(names)
         return cls(

@@ -13,6 +13,7 @@ from .health.feature import HEALTH
 from .lists.feature import LISTS
 from .migrations.feature import MIGRATIONS
 from .models.feature import MODELS
+from .peer_loading.feature import PEER_LOADING
 from .transactions.feature import TRANSACTIONS
 
 __all__ = ["FEATURES", "complete_group"]
@@ -24,6 +25,7 @@ FEATURES: tuple[Feature, ...] = (
     MODELS,
     TRANSACTIONS,  # guards what was begun
     LISTS,
+    PEER_LOADING,
     ERRORS,
     HEALTH,
     MIGRATIONS,  # adds to the checks of HEALTH
