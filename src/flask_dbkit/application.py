@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -146,6 +147,12 @@ def only_application(
         RuntimeError: There is none, or there are several.
     """
     applications = list(_applications)
+    if len(applications) > 1:
+        # What nothing refers to, such as the application of the test before, does not count; an
+        # application and its views know each other, so that only the collector frees it.
+        applications.clear()
+        gc.collect()
+        applications += _applications
     if len(applications) == 1:
         return applications[0]
     found = "no application" if not applications else f"{len(applications)} applications"

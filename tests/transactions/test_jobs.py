@@ -187,6 +187,27 @@ def test_without_any_application_it_says_so(make_app: Callable[..., Flask]) -> N
 
 
 @one_database
+def test_applications_that_nothing_refers_to_do_not_count(tmp_path: Path) -> None:
+    """An application for each test is made and dropped; its cycles may still await collection."""
+    gc.disable()
+    try:
+        for number in range(3):
+            made = Flask(f"made_{number}")
+            made.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{tmp_path / 'a.db'}"
+            prepare(made)
+
+            @job
+            def work() -> str:
+                return current_app.name
+
+            assert work() == f"made_{number}"
+            with session_scope():
+                assert current_app.name == f"made_{number}"
+    finally:
+        gc.enable()
+
+
+@one_database
 def test_an_application_without_the_kit_is_refused(make_app: Callable[..., Flask]) -> None:
     """The error names what is missing."""
     with pytest.raises(RuntimeError, match="no DBKit"), session_scope(make_app()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from flask_dbkit import (
@@ -142,3 +142,11 @@ def test_a_read_only_block_is_read_only_when_it_is_the_first_to_use_the_database
         with transaction(read_only=True):
             ledger.writes_by_database_alone(2)
     assert ledger.saved() == [1]
+
+
+def test_entities_may_be_read_by_text_in_a_read_only_scope(filled: Ledger) -> None:
+    """``from_statement()`` is no SELECT of SQLAlchemy's, and no write either."""
+    statement = select(Entry).from_statement(text("SELECT * FROM entry ORDER BY n"))
+    with transaction(read_only=True):
+        found = filled.session.scalars(statement).all()
+    assert [entry.n for entry in found] == filled.saved()

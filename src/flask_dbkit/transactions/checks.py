@@ -47,7 +47,11 @@ def check_statement(
     """Look at a statement before it is sent."""
     if kind is SAVEPOINT and _sent_by_sqlalchemy(unit, context, transaction):
         return
-    if unit.ending or context.execution_options.get("dbkit_internal"):
+    if unit.sealed or context.execution_options.get("dbkit_internal"):
+        return
+    if unit.ending:
+        if kind is not READ:  # a flush of the COMMIT's own, or a listener's
+            _check_change(kind, statement, transaction)
         return
     if transaction.executed or transaction.rolled_back:
         _check_still_open(unit, transaction)
@@ -241,5 +245,5 @@ def pending(session: Session) -> list[object]:
 def orm_write_guard(state: ORMExecuteState) -> None:
     """Refuse ORM-enabled INSERT, UPDATE and DELETE in a read-only scope, before any SQL."""
     unit = record_of(state.session).unit
-    if unit is not None and state.is_orm_statement and not state.is_select:
+    if unit is not None and state.is_orm_statement and getattr(state.statement, "is_dml", False):
         _check_write(unit, "An INSERT, UPDATE or DELETE")

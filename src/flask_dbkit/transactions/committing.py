@@ -82,8 +82,10 @@ def _commit_by_hand(unit: UnitOfWork) -> None:
     """Do what the session's own end would do otherwise."""
     if unit.options.read_only:
         # A rollback of nothing: unlike a commit it leaves the objects loaded.
+        unit.sealed = True
         unit.root.close()
     elif unit.options.multi_bind == "best_effort" and len(unit.transactions) > 1:
+        unit.sealed = True
         _commit_in_order(unit)
 
 

@@ -396,6 +396,11 @@ def _hooks(name: str) -> Hooks:
     unit = hook_target(_find()[0])
     if unit is None:
         raise NoTransaction(f"{name}() needs an open scope. Open one with transaction().")
+    if name == "before_commit" and unit.ending:
+        raise OwnershipError(
+            "before_commit() comes too late: the scope is ending, and has called these hooks."
+            " Do it at once, or with on_commit() afterwards."
+        )
     return unit.make_hooks()
 
 

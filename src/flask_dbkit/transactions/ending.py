@@ -20,7 +20,7 @@ logger = logging.getLogger("flask_dbkit.transactions")
 
 def roll_back(unit: UnitOfWork, error: BaseException | None) -> None:
     """Undo everything; what fails on the way is kept beside ``error``."""
-    unit.ending = True
+    unit.ending = unit.sealed = True
     try:
         marker: BaseException = error if error is not None else Rollback()
         if unit.ended_by is not None:
@@ -80,5 +80,7 @@ def run_rollback_hooks(unit: UnitOfWork, error: BaseException) -> None:
     """Tell the hooks of a rollback, and of the end."""
     hooks = unit.hooks
     if hooks is not None:
-        run_logged(hooks.on_rollback, "on_rollback", error)
-        run_logged(hooks.after_end, "after_end", "rolled_back")
+        try:
+            run_logged(hooks.on_rollback, "on_rollback", error)
+        finally:
+            run_logged(hooks.after_end, "after_end", "rolled_back")

@@ -82,8 +82,11 @@ def run_after_commit(hooks: Iterable[Hook]) -> None:
 
     Raises:
         OnCommitError: After the last one, with what those that are not robust raised.
+        BaseException: After the last one, what was no error but the wish to stop: a
+            ``KeyboardInterrupt``, a ``SystemExit``.
     """
     errors: list[Exception] = []
+    stop: BaseException | None = None
     for hook in hooks:
         try:
             hook()
@@ -92,17 +95,32 @@ def run_after_commit(hooks: Iterable[Hook]) -> None:
                 logger.exception("The on_commit hook %s failed.", hook.name)
             else:
                 errors.append(error)
+        except BaseException as error:
+            stop = stop or error
+    if stop is not None:
+        if errors:
+            stop.add_note(f"on_commit hooks failed too: {'; '.join(map(repr, errors))}")
+        raise stop
     if errors:
         raise OnCommitError(errors) from errors[0]
 
 
 def run_logged(hooks: Iterable[Hook], kind: str, value: object) -> None:
-    """Call hooks whose failure must not hide what has happened: it is logged."""
+    """Call hooks whose failure must not hide what has happened: it is logged.
+
+    Raises:
+        BaseException: After the last one, the wish of one of them to stop.
+    """
+    stop: BaseException | None = None
     for hook in hooks:
         try:
             hook(value)
         except Exception:
             logger.exception("The %s hook %s failed.", kind, hook.name)
+        except BaseException as error:
+            stop = stop or error
+    if stop is not None:
+        raise stop
 
 
 def run_now(hook: Hook) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
 
@@ -130,21 +128,13 @@ def _release(unit: UnitOfWork, block: Block, savepoint: SessionTransaction) -> B
         unit.session.flush()
         if block.cause is not None:
             return unexpected(block.cause, "savepoint")
-        _quietly(unit, savepoint.commit)
+        with unit.ending_quietly(sealed=False):
+            savepoint.commit()
     except BaseException as error:
         return error
     unit.blocks.pop()
     restore(unit, block, unit.blocks[-1])
     return None
-
-
-def _quietly(unit: UnitOfWork, call: Callable[[], None]) -> None:
-    """Call something of the session's that would look like a foreign end."""
-    unit.ending = True
-    try:
-        call()
-    finally:
-        unit.ending = False
 
 
 def _undo_savepoint(
@@ -153,7 +143,8 @@ def _undo_savepoint(
     hooks = unit.drop_hooks(block.hook_mark)
     if not unit.killed and unit.ended_by is None:
         try:
-            _quietly(unit, savepoint.rollback)
+            with unit.ending_quietly(sealed=True):
+                savepoint.rollback()
             unit.errors = [kept for kept in unit.errors if kept[0] < block.index]
             restore(unit, block, unit.blocks[block.index - 1])
         except Exception as failed:

@@ -57,6 +57,8 @@ def open_scope(
         return _open_outermost(session, record, options, defaults, attempt)
     check_owner(unit)
     check_around(unit)
+    if unit.ending:
+        _check_can_be_added_to(unit)
     if unit.plain and options is PLAIN:
         block = Block(unit, len(unit.blocks), options)
         unit.blocks.append(block)
@@ -107,6 +109,20 @@ def _open_outermost(
     block = Block(unit, 0, options, options.read_only, options.timeouts)
     unit.blocks.append(block)
     return block
+
+
+def _check_can_be_added_to(unit: UnitOfWork) -> None:
+    """Refuse what a listener opens too late, while the transaction is ending.
+
+    What comes before the last flush of a COMMIT is still saved.
+    """
+    innermost = unit.session.get_nested_transaction() or unit.root
+    if unit.sealed or not innermost.is_active:
+        raise OwnershipError(
+            "The transaction() scope of this session is ending, and a scope that is opened now,"
+            " by a listener, would save nothing. Nothing was done. Register what is to follow with"
+            " on_commit() inside the scope: it runs afterwards, in a transaction of its own."
+        )
 
 
 def _open_inside(unit: UnitOfWork, options: ScopeOptions) -> Block:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, ParamSpec, TypeVar
+from weakref import ref
 
 from flask import Flask, has_request_context, request
-from flask.typing import ResponseReturnValue
 from sqlalchemy.orm import Session
 from werkzeug import Response
 
-from ..application import current_application, current_session
+from ..application import current_app_object, current_application, current_session
 from ..support.calls import explained
 from .exceptions import Rollback
-from .opening import hook_target
+from .opening import hook_target, stray_work
 from .options import PLAIN, RETRY, Retry, ScopeDefaults
 from .retrying import Replay, run_in_scope
-from .state import UnitOfWork
+from .state import UnitOfWork, record_of
 
 __all__ = ["input_read", "non_transactional", "run_views_in_scopes"]
 
@@ -31,6 +31,9 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _ONCE = Retry(attempts=1)
 _NON_TRANSACTIONAL = "__dbkit_non_transactional__"
 """Attribute of a view that per-request mode leaves alone."""
+_RAN = "__dbkit_ran__"
+"""Attribute of a request whose view was called from the table."""
+_DISPATCHERS = ("full_dispatch_request", "dispatch_request", "preprocess_request")
 
 
 class _RefusedAnswer(Exception):
@@ -50,19 +53,83 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
     as a whole, unless it has streamed the body of its request.
 
     Args:
-        app: Its ``dispatch_request`` is replaced on the instance; subclasses keep theirs.
+        app: Its table of views is replaced. Whoever dispatches the request, the application's
+            own method or another one that an extension has put in its place, takes the view
+            from there.
         rollback_status: A returned status from here on rolls back, as ``abort()`` does.
     """
-    plain = app.dispatch_request
 
-    def dispatch_request() -> ResponseReturnValue:
-        views = _views(app)
-        if any(getattr(view, _NON_TRANSACTIONAL, False) for view in views):
-            return plain()
-        retry = next((getattr(view, RETRY) for view in views if hasattr(view, RETRY)), _ONCE)
-        lends = any(inspect.iscoroutinefunction(inspect.unwrap(view)) for view in views)
+    def take_table() -> None:
+        if not isinstance(app.view_functions, _Views):
+            app.view_functions = _Views(app, rollback_status, app.view_functions)
+
+    def check_answer(response: Response) -> Response:
+        if rollback_status is None or response.status_code < rollback_status:
+            _check_in_scope(app)
+        return response
+
+    take_table()
+    app.before_request_funcs.setdefault(None, []).insert(0, take_table)
+    # First of the list, so that it is called last.
+    app.after_request_funcs.setdefault(None, []).insert(0, check_answer)
+
+
+class _Views(dict[str, Callable[..., Any]]):
+    """The views of an application; that of the current request comes in a scope."""
+
+    def __init__(
+        self, app: Flask, rollback_status: int | None, views: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        super().__init__(views)
+        self._app = ref(app)
+        self._rollback_status = rollback_status
+        self._in_scopes: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
+
+    def __getitem__(self, endpoint: str) -> Callable[..., Any]:
+        return self._for_now(endpoint, super().__getitem__(endpoint))
+
+    def get(self, endpoint: str, default: Any = None) -> Any:
+        """Return a view as ``[]`` does, or the default."""
+        view = super().get(endpoint)
+        return default if view is None else self._for_now(endpoint, view)
+
+    def _for_now(self, endpoint: str, view: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the view itself, or in a scope if the current request is for it."""
+        app = self._app()
+        if app is None or not has_request_context() or request.endpoint != endpoint:
+            return view
+        if current_app_object() is not app:
+            return view
+        known, in_scope = self._in_scopes.get(endpoint, (None, view))
+        if known is not view:
+            in_scope = _in_scope(app, view, self._rollback_status)
+            self._in_scopes[endpoint] = view, in_scope
+        return in_scope
+
+
+def _in_scope(
+    app: Flask, view: Callable[..., Any], rollback_status: int | None
+) -> Callable[..., Any]:
+    """Return a view that runs in a scope."""
+    find_app = ref(app)  # the table of its views belongs to it
+
+    @functools.wraps(view)
+    def call(**arguments: Any) -> Any:
+        app = find_app()
+        assert app is not None
+        run = app.ensure_sync(view)
+        vars(_current_request())[_RAN] = True
+        views = _handlers(view)
+        if any(getattr(each, _NON_TRANSACTIONAL, False) for each in views):
+            return run(**arguments)
+        retry = next((getattr(each, RETRY) for each in views if hasattr(each, RETRY)), _ONCE)
+        lends = any(inspect.iscoroutinefunction(inspect.unwrap(each)) for each in views)
+
+        def answer_in_scope() -> Response | Rollback:
+            return _answer(app, lambda: run(**arguments), rollback_status, lends=lends)
+
         try:
-            answer = run_in_scope(_REPLAY, PLAIN, retry, lambda: answer_in_scope(lends=lends))
+            answer = run_in_scope(_REPLAY, PLAIN, retry, answer_in_scope)
         except _RefusedAnswer as refused:
             answer = refused.answer
         if isinstance(answer, Rollback):
@@ -70,26 +137,51 @@ def run_views_in_scopes(app: Flask, rollback_status: int | None) -> None:
             raise answer
         return answer
 
-    def answer_in_scope(*, lends: bool) -> Response | Rollback:
-        unit = hook_target(current_session())
-        assert unit is not None
-        answer: Response | Rollback
-        try:
-            with _lent(unit) if lends else nullcontext():
-                answer = app.make_response(plain())
-        except Rollback as rollback:
-            answer = rollback
-        else:
-            if rollback_status is None or answer.status_code < rollback_status:
-                return answer
-        block = unit.blocks[-1]
-        if block.index > 0:
-            # Whoever opened the scope around the request has to be told.
-            raise _RefusedAnswer(answer)
-        block.set_rollback_only()
-        return answer
+    return call
 
-    setattr(app, "dispatch_request", dispatch_request)
+
+def _answer(
+    app: Flask, run: Callable[[], Any], rollback_status: int | None, *, lends: bool
+) -> Response | Rollback:
+    """Run a view in the open scope, and decide by its answer how that is to end."""
+    unit = hook_target(current_session())
+    assert unit is not None
+    answer: Response | Rollback
+    try:
+        with _lent(unit) if lends else nullcontext():
+            answer = app.make_response(run())
+    except Rollback as rollback:
+        answer = rollback
+    else:
+        if rollback_status is None or answer.status_code < rollback_status:
+            return answer
+    block = unit.blocks[-1]
+    if block.index > 0:
+        # Whoever opened the scope around the request has to be told.
+        raise _RefusedAnswer(answer)
+    block.set_rollback_only()
+    return answer
+
+
+def _check_in_scope(app: Flask) -> None:
+    """Refuse an answer whose work is lost, because somebody has called the view past its scope."""
+    registry = current_application().db.session.registry
+    if _RAN in vars(_current_request()) or not registry.has():
+        return
+    session = registry()
+    stray = stray_work(session, record_of(session).transactions)
+    replaced = {name: vars(app)[name] for name in _DISPATCHERS if name in vars(app)}
+    if stray is not None and replaced:
+        names = ", ".join(f"app.{name} by {_origin(by)}" for name, by in replaced.items())
+        raise RuntimeError(
+            "DBKIT_TX_PER_REQUEST is on, but this request ran outside any scope, and its"
+            f" uncommitted work would be lost: {stray}. Replaced were {names}. Let that call"
+            " what it finds in app.view_functions at the time of the request."
+        )
+
+
+def _origin(function: Any) -> str:
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', function)}"
 
 
 def _find() -> tuple[Session, ScopeDefaults]:
@@ -135,11 +227,8 @@ def _position(stream: Any) -> int:
 _REPLAY = Replay(_find, input_read)
 
 
-def _views(app: Flask) -> list[Callable[..., object]]:
-    """Return the view, and what a class-based one calls, the most specific first."""
-    view = app.view_functions.get(request.endpoint or "")
-    if view is None:
-        return []
+def _handlers(view: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """Return a view, and what a class-based one calls, the most specific first."""
     view_class = getattr(view, "view_class", None)
     if view_class is None:
         return [view]

@@ -137,7 +137,8 @@ class OwnSavepoint(SessionTransaction):
 
     def rollback(self, *args: Any, **kwargs: Any) -> None:
         """Undo the savepoint, and drop the hooks that were registered in it."""
-        super().rollback(*args, **kwargs)
+        with self.dbkit_unit.ending_quietly(sealed=True):
+            super().rollback(*args, **kwargs)
         self._call_hooks(sys.exc_info()[1])
 
     def _call_hooks(self, error: BaseException | None) -> None:

@@ -8,6 +8,8 @@ block and every savepoint. A *database transaction* is what one connection does 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import FrameType
@@ -238,6 +240,8 @@ class UnitOfWork:
         killed: The database has ended the transaction, savepoints included.
         connecting: It is connecting by itself.
         ending: The scope is ending it, or a savepoint of it.
+        sealed: It is being rolled back, or its COMMIT is on the way: what is added now would be
+            lost.
         guards_orm_writes: ORM-enabled writes are looked at.
         lent: Its thread waits for another one, which may use it meanwhile.
         borrower: The task or thread that uses it while its own waits.
@@ -269,6 +273,7 @@ class UnitOfWork:
     killed: bool = False
     connecting: bool = False
     ending: bool = False
+    sealed: bool = False
     guards_orm_writes: bool = False
     lent: bool = False
     borrower: object = None
@@ -276,6 +281,16 @@ class UnitOfWork:
     def take_full_checks(self) -> None:
         """Leave the short way, for good."""
         self.plain = False
+
+    @contextmanager
+    def ending_quietly(self, *, sealed: bool) -> Iterator[None]:
+        """Let what happens to the session inside not look like a foreign end."""
+        before = self.ending, self.sealed
+        self.ending, self.sealed = True, sealed or self.sealed
+        try:
+            yield
+        finally:
+            self.ending, self.sealed = before
 
     def make_hooks(self) -> Hooks:
         """Return the hooks, made now if there were none."""
