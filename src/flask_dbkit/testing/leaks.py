@@ -10,7 +10,7 @@ from .world import World
 __all__ = ["LeftOpen", "tell_of_leaks"]
 
 
-class LeftOpen(ResourceWarning):
+class LeftOpen(UserWarning):
     """A test has left a connection or a transaction open.
 
     .. versionadded:: 0.1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-__all__ = ["DEFAULT_SERVER", "drop", "empty", "make"]
+__all__ = ["DEFAULT_SERVER", "drop", "empty", "lost_connection", "make"]
 
 DEFAULT_SERVER = "mysql+pymysql://root@127.0.0.1:3306/"
 
@@ -42,3 +43,9 @@ def empty(connection: Connection, tables: Iterable[str]) -> None:
             connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - a quoted name
     finally:
         connection.execute(text("SET SESSION foreign_key_checks = 1"))
+
+
+def lost_connection(dbapi: Any) -> BaseException:
+    """Make what the driver raises when the server has ended the connection."""
+    error: BaseException = dbapi.OperationalError(2013, "Lost connection to server during query")
+    return error

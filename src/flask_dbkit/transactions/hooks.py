@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from .exceptions import OnCommitError
 
-__all__ = ["NO_HOOKS", "Hook", "Hooks", "Mark", "run_after_commit", "run_logged", "run_now"]
+__all__ = [
+    "NO_HOOKS",
+    "Hook",
+    "Hooks",
+    "Mark",
+    "hooks_captured",
+    "run_after_commit",
+    "run_logged",
+    "run_now",
+]
 
 logger = logging.getLogger("flask_dbkit.transactions")
 
@@ -77,6 +88,37 @@ class Hooks:
         return taken
 
 
+_capturing: ContextVar[Callable[[Hook], bool]] = ContextVar("flask_dbkit.capturing")
+
+
+@contextmanager
+def hooks_captured(execute: bool = False) -> Iterator[list[Hook]]:
+    """List the ``on_commit`` hooks whose transaction commits in a block, for tests.
+
+    Args:
+        execute: Call them as well.
+
+    Yields:
+        The hooks, as they come. Each can be called.
+    """
+    captured: list[Hook] = []
+
+    def capture(hook: Hook) -> bool:
+        captured.append(hook)
+        return execute
+
+    token = _capturing.set(capture)
+    try:
+        yield captured
+    finally:
+        _capturing.reset(token)
+
+
+def _is_to_run(hook: Hook) -> bool:
+    capture = _capturing.get(None)
+    return capture is None or capture(hook)
+
+
 def run_after_commit(hooks: Iterable[Hook]) -> None:
     """Call every hook, whether or not one before it failed.
 
@@ -87,7 +129,7 @@ def run_after_commit(hooks: Iterable[Hook]) -> None:
     """
     errors: list[Exception] = []
     stop: BaseException | None = None
-    for hook in hooks:
+    for hook in filter(_is_to_run, hooks):
         try:
             hook()
         except Exception as error:
@@ -125,6 +167,8 @@ def run_logged(hooks: Iterable[Hook], kind: str, value: object) -> None:
 
 def run_now(hook: Hook) -> None:
     """Run an ``on_commit`` hook outside any scope."""
+    if not _is_to_run(hook):
+        return
     try:
         hook()
     except Exception:

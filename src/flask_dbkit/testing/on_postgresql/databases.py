@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-__all__ = ["drop", "empty", "make"]
+__all__ = ["drop", "empty", "lost_connection", "make"]
 
 
 def make(server: URL, name: str) -> URL:
@@ -37,3 +38,10 @@ def _run(server: URL, statement: str) -> None:
 def empty(connection: Connection, tables: Iterable[str]) -> None:
     """Delete all rows at once, whatever refers to what, and let keys begin at one again."""
     connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"))
+
+
+def lost_connection(dbapi: Any) -> BaseException:
+    """Make what the driver raises when the server has ended the connection."""
+    # Both drivers tell it by this text, which comes from libpq.
+    error: BaseException = dbapi.OperationalError("server closed the connection unexpectedly")
+    return error
