@@ -413,6 +413,25 @@ def test_settings_of_a_transaction_end_with_it(app: Flask) -> None:
             db.session.rollback()
 
 
+@pytest.mark.requires("several_connections")
+def test_what_a_scope_and_an_open_session_have_is_not_carried_over(app: Flask) -> None:
+    """The limits of a scope end with it, and a session that has begun before is no way out."""
+    with app.app_context():
+        count()  # begins on a connection that is not the test's
+        with isolated(app):
+            with transaction(lock_timeout=7):
+                db.session.add(Note(text="one"))
+            if db.engine.dialect.name == "mysql":
+                waits = text("SELECT @@SESSION.innodb_lock_wait_timeout")
+                assert db.session.scalar(waits) != 7
+            db.session.rollback()
+            db.session.add(Note(text="two"))
+            db.session.commit()
+            assert count() == 3
+        assert count() == 1
+        db.session.remove()
+
+
 @pytest.mark.backends("sqlite-file", "mariadb")
 def test_two_binds_of_one_database_share_the_test(
     make_app: Callable[..., Flask], database: Database

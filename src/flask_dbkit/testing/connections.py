@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from typing import Any, Self
 
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import NullPool
 
@@ -27,6 +28,8 @@ class TestPool(NullPool):
     def __init__(self, engine: Engine, world: World) -> None:
         creator: Any = lambda: TestConnection(world)  # noqa: E731 - by its type it is no creator
         super().__init__(creator, dialect=engine.dialect)
+        # What a scope has set on the connection of the test must not outlive the scope.
+        event.listen(self, "checkin", world.database.scopes.restore)
 
     def recreate(self) -> TestPool:
         """Return itself: the connection of the test outlives ``engine.dispose()``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from flask import Flask, current_app, has_app_context
+from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
 
 from ..application import current_app_object
@@ -23,7 +23,8 @@ def isolated(
 
     Whatever commits, by a scope, a session, ``engine.begin()``, a connection of the driver or a
     request, is undone by one rollback. The application has one connection to each database
-    meanwhile, and is given as many as it likes on it.
+    meanwhile, and is given as many as it likes on it. What a session of an open context has not
+    committed is rolled back at the beginning and at the end.
 
     Args:
         app: Default: the current application.
@@ -51,6 +52,8 @@ def isolated(
                 if key in db.metadatas
             )
         return
+    if _is_current(app) and db.session().in_transaction():
+        db.session.rollback()  # its connection is none of the test's
     with rolled_back(engines.values()) as worlds:
         try:
             yield
@@ -76,5 +79,9 @@ def _keys(db: SQLAlchemy, binds: Iterable[str] | None) -> list[str | None]:
 
 def _end_session(app: Flask, db: SQLAlchemy) -> None:
     """End the session of a context that stays open, as one of a fixture for all tests does."""
-    if has_app_context() and current_app == app:
+    if _is_current(app):
         db.session.remove()
+
+
+def _is_current(app: Flask) -> bool:
+    return has_app_context() and current_app_object() is app

@@ -142,11 +142,11 @@ class World:
         self._check_caller()
         transaction.is_open = False
         own = [index for index, mark in enumerate(self._marks) if mark.owner is transaction]
-        if own and (self._marks[own[-1]].wrote or self._is_aborted()):
-            written = [index for index in own if self._marks[index].wrote]
-            self._go_back((written or own[-1:])[0], transaction)
-        elif any(self._marks[index].wrote for index in own):
-            self._go_back(next(i for i in own if self._marks[i].wrote), transaction)
+        written = [index for index in own if self._marks[index].wrote]
+        if written:
+            self._go_back(written[0], transaction)
+        elif own and own[-1] == len(self._marks) - 1 and self._is_aborted():
+            self._go_back(own[-1], transaction)
         for mark in self._marks:
             if mark.owner is transaction:
                 mark.owner = mark.asked = None
