@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ForeignKey, Index, String, func, select, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import ForeignKey, Index, String, create_engine, func, select, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from flask_dbkit import DBKit, Listing, SortAllowlist, SortKey, declarative_base
 from flask_dbkit.models import BaseMixin
@@ -165,3 +165,48 @@ def test_an_application_without_listings_says_so(make_app: Callable[..., Flask])
     app = make_app()
     DBKit(app, db=SQLAlchemy(model_class=declarative_base()))
     assert run(app).output == "No listing is declared.\n"
+
+
+class Leaf(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    title: Mapped[str] = mapped_column(String(50))
+
+
+LEAVES = Listing(Leaf, sort=SortAllowlist({"title": Leaf.title}, default="title"))
+INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'x'::regclass"
+
+
+@pytest.mark.parametrize(
+    ("on", "ddl", "status", "reason"),
+    [
+        ("sqlite", "CREATE INDEX x ON leaf (title, id)", "ok", None),
+        ("sqlite", "CREATE INDEX x ON leaf (title DESC, id DESC)", "ok", None),
+        ("sqlite", "CREATE INDEX x ON leaf (title COLLATE NOCASE, id)", "missing", "NOCASE"),
+        ("sqlite", "CREATE INDEX x ON leaf (title) WHERE id > 5", "missing", None),
+        ("postgresql", "CREATE INDEX x ON leaf (title, id)", "ok", None),
+        ("postgresql", "CREATE INDEX x ON leaf (title, id) INCLUDE (id)", "ok", None),
+        ("postgresql", "CREATE INDEX x ON leaf (title text_pattern_ops, id)", "missing", "_ops"),
+        ("postgresql", 'CREATE INDEX x ON leaf (title COLLATE "C", id)', "missing", "collation"),
+        ("postgresql", "CREATE INDEX x ON leaf USING brin (title, id)", "missing", "brin"),
+        ("postgresql", "CREATE INDEX x ON leaf USING hash (title)", "missing", None),
+        ("postgresql", "CREATE INDEX x ON leaf (title, id) WHERE id > 5", "missing", None),
+        ("postgresql", f"CREATE INDEX x ON leaf (title, id); {INVALID}", "missing", "not valid"),
+        ("mariadb", "CREATE INDEX x ON leaf (title)", "ok", None),
+        ("mariadb", "CREATE INDEX x ON leaf (title(20))", "missing", "first 20"),
+        ("mariadb", "CREATE FULLTEXT INDEX x ON leaf (title)", "missing", "FULLTEXT"),
+        ("mariadb", "CREATE INDEX x ON leaf (title) IGNORED", "missing", "ignored"),
+    ],
+)
+def test_an_index_serves_only_if_the_database_would_use_it(
+    make_database: Any, on: str, ddl: str, status: str, reason: str | None
+) -> None:
+    """Collation, operator class, method, validity, visibility and prefixes count."""
+    database = make_database("sqlite-file" if on == "sqlite" else on)
+    with Session(create_engine(database.url)) as session:
+        Base.metadata.create_all(session.connection(), tables=[Leaf.__table__])  # type: ignore[list-item]
+        for one in ddl.split("; "):
+            session.execute(text(one))
+        session.commit()
+        found = LEAVES.examine_indexes(session)[0]
+        assert found.status == status
+        assert (reason or "") in (found.reason or "")

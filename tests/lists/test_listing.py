@@ -17,11 +17,24 @@ from uuid import UUID
 import pytest
 from flask import Flask, render_template_string, request
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import JSON, ForeignKey, String, event, func, select
+from sqlalchemy import (
+    JSON,
+    ForeignKey,
+    String,
+    Text,
+    cast,
+    collate,
+    event,
+    func,
+    select,
+    type_coerce,
+)
 from sqlalchemy.orm import (
+    Bundle,
     DeclarativeBase,
     Mapped,
     Session,
+    aliased,
     deferred,
     joinedload,
     mapped_column,
@@ -46,7 +59,7 @@ from flask_dbkit import (
 )
 from flask_dbkit.lists.current import declared_listings
 from flask_dbkit.models import BaseMixin
-from flask_dbkit.pagination import Links
+from flask_dbkit.pagination import Keyset, Links, Signer
 from tests.lists import catalog
 
 
@@ -998,3 +1011,72 @@ def test_placed_nulls_are_walked_with_real_cursors(app: Flask) -> None:
         if cursor is None:
             break
     assert seen == [*sorted((n for n in range(1, 46) if n % 5), reverse=True), *[None] * 9]
+
+
+@quick
+def test_private_columns_leave_by_no_door(app: Flask) -> None:
+    """Hidden in every form in which the value is the column's; what is computed of it is shown."""
+    once = aliased(Note)
+    columns: tuple[Any, ...] = (
+        Note.secret,
+        Note.secret.label("other"),
+        once.secret,
+        cast(Note.secret, Text),
+        type_coerce(Note.secret, Text),
+        collate(Note.secret, "NOCASE").label("secret"),
+        select(once.secret).where(once.id == Note.id).scalar_subquery(),
+        Bundle("b", Note.title, Note.secret),
+        Bundle("b", Note.title, Bundle("c", Note.rank, Note.secret)),
+    )
+    for column in columns:
+        sort = SortAllowlist({"id": Note.id}, default="id", tiebreaker=Note.id)
+        statement = select(Note.id, column).limit(50)
+        if column is once.secret:
+            statement = select(Note.id, column).join(once, once.id == Note.id)
+        for page in (
+            paginate(statement, sort=sort, args={}),
+            paginate_keyset(statement, sort=sort, args={}),
+        ):
+            assert "hidden" not in str(page.to_dict()["items"]), column
+    computed = paginate(select(Note.id, func.upper(Note.secret).label("up")), args={})
+    assert computed.to_dict()["items"][0]["up"] == "HIDDEN"
+
+
+@quick
+def test_headers_fit_what_proxies_take(app: Flask) -> None:
+    """An allowed request is never a 502: links that would not fit are in the body only."""
+    long = "&".join(f"tag={number:0>36}" for number in range(100))
+    for path in (f"/notes?page=2&{long}", f"/stream?{long}", f"/notes?x={'%C3%A9' * 1000}"):
+        response = app.test_client().get(path)
+        assert response.status_code == 200
+        assert sum(len(name) + len(value) + 4 for name, value in response.headers) < 4096
+        for link in filter(None, response.headers.get("Link", "").split(", ")):
+            assert link.startswith("<")
+            assert ">; rel=" in link
+        assert app.test_client().get("/notes?page=2").headers["Link"].count("rel=") == 4
+
+
+@quick
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"SECRET_KEY_FALLBACKS": [""]},
+        {"SECRET_KEY_FALLBACKS": [None]},
+        {"SECRET_KEY_FALLBACKS": ["good", " "]},
+        {"SECRET_KEY_FALLBACKS": "old"},
+        {"SECRET_KEY_FALLBACKS": {"old": 1}},
+        {"SECRET_KEY": "   "},
+        {"SECRET_KEY": 5},
+    ],
+)
+def test_a_key_that_anybody_could_sign_with_is_refused_at_start(
+    app: Flask, make_app: Callable[..., Flask], config: dict[str, Any]
+) -> None:
+    """And what is put there later verifies nothing, and breaks no page."""
+    with pytest.raises(ConfigError, match=next(iter(config))):
+        DBKit(make_app(**{"SECRET_KEY": "k", **config}), db=SQLAlchemy(model_class=Base))
+    forged = Signer([""]).dumps(Keyset((1, 1)), "mark")
+    if "SECRET_KEY" not in config:
+        app.config.update(config)
+        assert app.test_client().get("/stream").status_code == 200
+        assert codes(app.test_client().get(f"/stream?cursor={forged}")) == ["cursor_signature"]

@@ -9,28 +9,35 @@ without the column type's conversions.
 from __future__ import annotations
 
 import base64
-import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, Double, cast, literal_column, type_coerce
 from sqlalchemy import types as sqltypes
 from sqlalchemy.engine import Dialect
-from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.sql.visitors import iterate
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from .exceptions import PlanError
 
-__all__ = ["RAW", "Value", "decode", "encode", "raw_key", "type_name"]
+__all__ = [
+    "RAW",
+    "Value",
+    "carried_by",
+    "decode",
+    "encode",
+    "implementation",
+    "is_float",
+    "is_interval",
+    "is_read_as_sent",
+    "refuse_type",
+    "type_name",
+]
 
 Value = object
 """One key value: a Python scalar as the driver returns it, or ``None``."""
 
-_MYSQL = frozenset({"mysql", "mariadb"})
 _KNOWN = (
     sqltypes.Integer,
     sqltypes.Enum,
@@ -46,6 +53,22 @@ _KNOWN = (
     sqltypes.LargeBinary,
     sqltypes.VARBINARY,
     sqltypes.BINARY,
+)
+
+
+_NUMBERS = (int, float, Decimal)
+_BYTES = (bytes, bytearray, memoryview)
+_ANY = (bool, *_NUMBERS, str, date, time, timedelta, UUID, *_BYTES)
+_CARRIED: tuple[tuple[Any, tuple[type, ...], tuple[type, ...]], ...] = (
+    (sqltypes.Boolean, (bool, int), (bool, *_NUMBERS)),
+    ((sqltypes.Integer, sqltypes.Numeric, sqltypes.Float), (int, Decimal), _NUMBERS),
+    (sqltypes.Enum, (str, *_NUMBERS), (str, *_NUMBERS)),
+    (sqltypes.Interval, (timedelta, datetime, str), (timedelta, datetime, str)),
+    ((sqltypes.DateTime, sqltypes.Date), (date,), (date, str)),
+    (sqltypes.Time, (time, timedelta), (time, timedelta, str)),
+    (sqltypes.Uuid, (UUID, str), (UUID, str)),
+    ((sqltypes.LargeBinary, sqltypes.VARBINARY, sqltypes.BINARY), _BYTES, _BYTES),
+    (sqltypes.String, (str,), (bool, str, *_NUMBERS)),
 )
 
 
@@ -68,106 +91,81 @@ def implementation(type_: TypeEngine[Any], dialect: Dialect) -> TypeEngine[Any]:
     return found
 
 
-def raw_key(expression: ColumnElement[Any], dialect: Dialect) -> ColumnElement[Any]:
-    """Return the expression to read and compare in place of a key.
+def refuse_type(type_: TypeEngine[Any], dialect: Dialect) -> None:
+    """Refuse a type that has no order which a cursor could carry.
 
     Args:
-        expression: The key over the statement.
+        type_: The type of a key.
         dialect: The database it goes to.
 
     Raises:
-        PlanError: The type has no order that a cursor could carry.
+        PlanError: It has none.
     """
-    found = implementation(expression.type, dialect)
-    expression = _bare(expression)
+    found = implementation(type_, dialect)
     # Some types of other databases derive from none of ours, as MariaDB's UUID on SQLAlchemy 2.1
     # does; the declared type tells then.
-    if found._isnull:  # noqa: SLF001 - the type of what has no type
-        # What the database makes of it comes back as it is, unless it may be a 32-bit float.
-        if any(
-            isinstance(getattr(part, "type", None), sqltypes.Float) for part in iterate(expression)
-        ):
-            raise PlanError(
-                "Its type is not known, and it is computed from a float. Name the type:"
-                " type_coerce(expression, Float)."
-            )
-    elif not (isinstance(found, _KNOWN) or isinstance(expression.type, _KNOWN)):
-        raise PlanError(f"The type {expression.type!r} cannot be a key of an order.")
-    if dialect.name in _MYSQL:
-        if _is_mysqls(found, "ENUM", "SET"):
-            # Sorted by position, so compared by position: as text, rows are lost.
-            # https://mariadb.com/docs/server/reference/data-types/string-data-types/enum
-            return _plus(expression, "0")
-        if _is_float(expression.type, found):
-            # The driver is sent six digits of a FLOAT. The sum with a double has all of them,
-            # and unlike CAST(… AS DOUBLE) it is known to every version.
-            return _plus(expression, "0e0")
-    if dialect.name == "postgresql" and _is_float(expression.type, found):
-        # real and double precision compare exactly, in an index too; the text of a real
-        # taken for a double does not.
-        # https://www.postgresql.org/docs/current/btree.html#BTREE-BEHAVIOR
-        return type_coerce(cast(expression, Double()), RAW)
-    return type_coerce(expression, RAW)
+    unknown = found._isnull  # noqa: SLF001 - the type of what has no type
+    if not (unknown or isinstance(found, _KNOWN) or isinstance(type_, _KNOWN)):
+        raise PlanError(f"The type {type_!r} cannot be a key of an order.")
 
 
-def _is_mysqls(found: object, *names: str) -> bool:
-    # Whoever made such a type has imported its module; for all others that would be in vain.
-    module = sys.modules.get("sqlalchemy.dialects.mysql")
-    return module is not None and isinstance(found, tuple(getattr(module, n) for n in names))
-
-
-def _bare(expression: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column of the table, which brings no FROM of its mapped class with it.
-
-    As a column of a subclass, it would join the tables of that a second time.
-    """
-    if isinstance(expression, Column):
-        return expression._deannotate()  # noqa: SLF001 - there is no public way
-    return expression
-
-
-def compared_key(
-    expression: ColumnElement[Any], raw: ColumnElement[Any], dialect: Dialect
-) -> ColumnElement[Any]:
-    """Return what is compared with a key value: the bare key where that is as exact.
+def carried_by(type_: TypeEngine[Any], dialect: Dialect, *, declared: bool) -> tuple[type, ...]:
+    """Return the Python types that the values of a key can have.
 
     Args:
-        expression: The key over the statement.
-        raw: What :func:`raw_key` made of it.
+        type_: The type of the key.
         dialect: The database.
+        declared: The key is a column of a server's table: what it was declared as is what it is.
+            Elsewhere the database decides: a sum of whole numbers may be a ``Decimal``, and on
+            SQLite all but numbers and bytes is text.
     """
-    found = implementation(expression.type, dialect)
-    if _is_mysqls(found, "ENUM") or _is_float(expression.type, found):
-        return type_coerce(expression, RAW)
-    return raw
+    found = implementation(type_, dialect)
+    for known, exactly, otherwise in _CARRIED:
+        if isinstance(found, known) or isinstance(type_, known):
+            return exactly if declared and not is_float(type_, dialect) else otherwise
+    return _ANY
 
 
-def is_read_as_sent(expression: ColumnElement[Any], dialect: Dialect) -> bool:
+def is_read_as_sent(type_: TypeEngine[Any], dialect: Dialect) -> bool:
     """Tell whether an attribute of this type has what the driver returned: a whole number.
 
     Args:
-        expression: The key over the statement.
+        type_: The type of the key.
         dialect: The database.
     """
-    whole = isinstance(implementation(expression.type, dialect), sqltypes.Integer)
-    return whole and expression.type.dialect_impl(dialect).result_processor(dialect, None) is None
+    whole = isinstance(implementation(type_, dialect), sqltypes.Integer)
+    return whole and type_.dialect_impl(dialect).result_processor(dialect, None) is None
 
 
-def type_name(expression: ColumnElement[Any], dialect: Dialect) -> str:
+def type_name(type_: TypeEngine[Any], dialect: Dialect) -> str:
     """Name a key's type, so that a cursor from before a migration is not taken for one after."""
-    return type(implementation(expression.type, dialect)).__name__
+    return type(implementation(type_, dialect)).__name__
 
 
-def _is_float(declared: TypeEngine[Any], found: TypeEngine[Any]) -> bool:
+def is_float(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Tell whether a type is declared as a float.
+
+    Args:
+        type_: The type.
+        dialect: The database.
+    """
+    found, declared = implementation(type_, dialect), type_
     # What SQLAlchemy 2.0 makes of a float on PostgreSQL does not derive from Float.
     while isinstance(declared, TypeDecorator):
         declared = declared.impl_instance
     return isinstance(found, sqltypes.Float) or isinstance(declared, sqltypes.Float)
 
 
-def _plus(expression: ColumnElement[Any], zero: str) -> ColumnElement[Any]:
-    number = type_coerce(expression, sqltypes.Float())
-    return type_coerce(number.op("+")(literal_column(zero)), RAW)
+def is_interval(type_: TypeEngine[Any], dialect: Dialect) -> bool:
+    """Tell whether a type is declared as a span of time.
+
+    Args:
+        type_: The type.
+        dialect: The database.
+    """
+    return isinstance(type_, sqltypes.Interval) or isinstance(
+        implementation(type_, dialect), sqltypes.Interval
+    )
 
 
 def _duration(value: timedelta) -> str:
@@ -220,5 +218,20 @@ def encode(value: Value) -> bool | int | str | None:
 
 
 def decode(text: bool | int | str | None) -> Value:
-    """Turn what :func:`encode` made back into the key value."""
-    return _DECODERS[text[0]](text[1:]) if isinstance(text, str) else text
+    """Turn what :func:`encode` made back into the key value.
+
+    Raises:
+        ValueError: It made nothing of the kind, or a value that no database takes.
+    """
+    value: Any = _decoded(text)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ValueError("no database has such a number")
+    return value
+
+
+def _decoded(text: object) -> Value:
+    if text is None or type(text) in (bool, int):
+        return text
+    if not isinstance(text, str):
+        raise ValueError(f"A {type(text).__name__} is no key value.")  # noqa: TRY004 - a broken text
+    return _DECODERS[text[0]](text[1:])

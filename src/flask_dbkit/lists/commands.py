@@ -42,4 +42,6 @@ def _own_listings() -> list[Listing[Any]]:
 
 def _index_line(finding: IndexFinding) -> str:
     about = finding.index or finding.create or finding.reason or ""
+    if finding.create and finding.reason:
+        about = f"{finding.create}  -- {finding.reason}"
     return f"{finding.status:<9}  {finding.listing} ?sort={finding.sort}  {about}"

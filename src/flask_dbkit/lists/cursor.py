@@ -2,10 +2,12 @@
 
 .. code-block:: text
 
-    base64url( version 1 | key id 1 | HMAC-SHA256, first 16 bytes | payload )
+    base64url( version 2 | key id 1 | HMAC-SHA256, first 16 bytes | sealed payload )
     payload = JSON [fingerprint, direction, expiry, [values], tie depth]
 
-Signed, not encrypted: whoever holds a cursor can read the values of the sort keys in it.
+Signed and sealed: nothing in a cursor can be read, a primary key that is nobody's business
+included. The key stream is made of a secret and the signature, as in RFC 5297: the same payload
+makes the same cursor, and another one has another key stream.
 """
 
 from __future__ import annotations
@@ -18,18 +20,21 @@ import time
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .codecs import Value, decode, encode
 from .exceptions import QueryError, mistake
 
 __all__ = ["Direction", "Keyset", "Signer", "fingerprint"]
 
-_VERSION = 1
+_VERSION = 2
 _MAC_SIZE = 16
 _HEAD_SIZE = 2 + _MAC_SIZE
 # A request line has to fit the server's buffer, often 8 KiB; a little more never gets here.
 _LIMIT = 16_384
+# With a path and some filters it has to fit a request line of 4,094 bytes, which is what common
+# servers take. https://docs.gunicorn.org/en/stable/settings.html#limit-request-line
+_MOST_MADE = 3_000
 _PARAMETER = "cursor"
 # Done in one step each, for every page makes three of them.
 _TO_URL = bytes.maketrans(b"+/", b"-_")
@@ -85,13 +90,34 @@ def fingerprint(*parts: object) -> str:
     return _b64encode(digest[:6])
 
 
+class _Key(NamedTuple):
+    number: int
+    signing: hmac.HMAC
+    sealing: Any
+
+    def mac(self, head: bytes, payload: bytes) -> bytes:
+        made = self.signing.copy()
+        made.update(head + payload)
+        return made.digest()[:_MAC_SIZE]
+
+    def sealed(self, mac: bytes, payload: bytes) -> bytes:
+        """Seal a payload, or open a sealed one."""
+        stream = self.sealing.copy()
+        stream.update(mac)
+        size = len(payload)
+        mixed = int.from_bytes(payload) ^ int.from_bytes(stream.digest(size))
+        return mixed.to_bytes(size)
+
+
 @lru_cache(maxsize=32)
-def _derive(secret: str | bytes) -> tuple[hmac.HMAC, int]:
+def _derive(secret: str | bytes) -> _Key:
     raw = secret.encode() if isinstance(secret, str) else secret
-    # A key of its own: a signature made here means nothing to the session cookie, or back.
+    # Keys of their own: a signature made here means nothing to the session cookie, or back.
     key = hmac.digest(raw, b"flask-dbkit cursor v1", "sha256")
+    seal = hmac.digest(raw, b"flask-dbkit cursor seal", "sha256")
     # A copy of one that has read its key is made in half the time of another one.
-    return hmac.new(key, digestmod="sha256"), hashlib.sha256(key).digest()[0]
+    number = hashlib.sha256(key).digest()[0]
+    return _Key(number, hmac.new(key, digestmod="sha256"), hashlib.shake_256(seal))
 
 
 class Signer:
@@ -129,10 +155,11 @@ class Signer:
         until = "null" if expiry is None else expiry
         text = f"[{_as_json(mark)},{keyset.direction:d},{until},[{values}],{keyset.ties}]"
         payload = text.encode("utf-8", "surrogatepass")
-        key, key_id = self._keys[0]
-        head = bytes((_VERSION, key_id))
-        token = _b64encode(head + self._mac(key, head, payload) + payload)
-        if len(token) > _LIMIT:
+        key = self._keys[0]
+        head = bytes((_VERSION, key.number))
+        mac = key.mac(head, payload)
+        token = _b64encode(head + mac + key.sealed(mac, payload))
+        if len(token) > _MOST_MADE:
             raise ValueError(
                 f"A sort key value makes a cursor of {len(token)} characters, more than a URL"
                 " can hold. Sort by a shorter expression, for example func.left(column, 200)."
@@ -151,14 +178,30 @@ class Signer:
             QueryError: It is not ours, was changed, belongs to another list or is too old.
         """
         payload = self.verify(token)
-        # Signed by us, so it is as we wrote it.
-        text = payload.decode("utf-8", "surrogatepass")
-        (found, direction, expiry, values, ties), _ = _from_json(text)
+        try:
+            (found, direction, expiry, values, ties), end = _from_json(
+                text := payload.decode("utf-8", "surrogatepass")
+            )
+            keyset = Keyset(tuple([decode(one) for one in values]), _DIRECTIONS[direction], ties)
+            right = (
+                end == len(text)
+                and isinstance(found, str)
+                and isinstance(values, list)
+                and (expiry is None or type(expiry) is int)
+                and type(direction) is type(ties) is int
+                and direction >= 0
+                and ties >= 0
+            )
+        except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
+            right = False
+        # Signed with a secret of ours, and not written by us: something else signs with it.
+        if not right:
+            raise _refused("cursor_malformed", token)
         if found != mark or len(values) not in (0, width):
             raise _refused("cursor_mismatch", token)
         if expiry is not None and self._clock() >= expiry:
             raise _refused("cursor_expired", token)
-        return Keyset(tuple([decode(value) for value in values]), _DIRECTIONS[direction], ties)
+        return keyset
 
     def verify(self, token: str) -> bytes:
         """Check that a cursor is ours and unchanged.
@@ -175,22 +218,18 @@ class Signer:
         raw = _b64decode(token) if len(token) <= _LIMIT else None
         if raw is None or len(raw) <= _HEAD_SIZE:
             raise _refused("cursor_malformed", token)
-        head, mac, payload = raw[:2], raw[2:_HEAD_SIZE], raw[_HEAD_SIZE:]
+        head, mac, sealed = raw[:2], raw[2:_HEAD_SIZE], raw[_HEAD_SIZE:]
         if head[0] != _VERSION:
             raise _refused("cursor_version", token)
-        for key, key_id in self._keys:
-            if key_id == head[1] and hmac.compare_digest(mac, self._mac(key, head, payload)):
-                return payload
+        for key in self._keys:
+            if key.number == head[1]:
+                payload = key.sealed(mac, sealed)
+                if hmac.compare_digest(mac, key.mac(head, payload)):
+                    return payload
         raise _refused("cursor_signature", token)
 
     def _clock(self) -> float:
         return time.time() if self._now is None else self._now
-
-    @staticmethod
-    def _mac(key: hmac.HMAC, head: bytes, payload: bytes) -> bytes:
-        made = key.copy()
-        made.update(head + payload)
-        return made.digest()[:_MAC_SIZE]
 
 
 def _refused(code: str, token: str) -> QueryError:

@@ -223,7 +223,9 @@ class FilterAllowlist:
                 "A union takes no criteria. Filter its parts, select from its subquery(), or give"
                 " it to a Listing."
             )
-        return cast("S", add_conditions(statement, self.parse(args), live=True)[0])
+        conditions = self.parse(args)
+        added = add_conditions(statement, conditions, live=True)
+        return cast("S", call_functions(added, conditions))
 
     def parameter(self, name: str, op: str) -> str:
         """Return the name of the parameter for an operator."""
@@ -325,38 +327,47 @@ def add_conditions(
     adapt: Callable[[ColumnElement[Any]], ColumnElement[Any]] = lambda expression: expression,
     *,
     live: bool = False,
-) -> tuple[Any, dict[str, Any]]:
-    """Add conditions to a statement, aggregates in HAVING and all else in WHERE.
+) -> Any:
+    """Add the conditions on expressions to a statement, aggregates in HAVING, else in WHERE.
 
     Args:
         statement: A ``select()``.
-        conditions: What :meth:`FilterAllowlist.parse` returned.
+        conditions: What :meth:`FilterAllowlist.parse` returned. Those of functions are left out.
         adapt: Turns an entry's expression into one over the statement.
-        live: Put the values into the statement. Otherwise they are returned, to be bound when it
-            runs, so that the statement serves every request of the same form.
-
-    Returns:
-        The statement, and the values to bind.
+        live: Put the values into the statement. Otherwise they are bound when it runs, so that
+            the statement serves every request of the same form.
     """
-    values: dict[str, Any] = {}
     rows: list[ColumnElement[bool]] = []
     groups: list[ColumnElement[bool]] = []
-    functions: list[Condition] = []
     for place, condition in enumerate(conditions):
         entry = condition.entry
         if entry.expression is None:
-            functions.append(condition)
             continue
         target = adapt(entry.expression)
         one = criterion(target, condition.op, condition.value, None if live else place)
         grouped = entry.is_aggregate and (target is entry.expression or is_aggregate(target))
         (groups if grouped else rows).append(one)
-        if not live:
-            values.update(condition.bound(place))
     if rows:
         statement = statement.where(*rows)
-    if groups:
-        statement = statement.having(*groups)
-    for condition in functions:
-        statement = cast("Any", condition.entry.target)(statement, condition.value)
-    return statement, values
+    return statement.having(*groups) if groups else statement
+
+
+def call_functions(statement: Any, conditions: Iterable[Condition]) -> Any:
+    """Hand a statement through the functions of its conditions.
+
+    Args:
+        statement: A ``select()``.
+        conditions: What :meth:`FilterAllowlist.parse` returned. Those on expressions are left out.
+
+    Raises:
+        PlanError: A function returned no statement.
+    """
+    for condition in conditions:
+        if condition.entry.is_function:
+            statement = cast("Any", condition.entry.target)(statement, condition.value)
+            if not isinstance(statement, GenerativeSelect):
+                raise PlanError(
+                    f"The function returned {statement!r}. Return the statement with the filter.",
+                    key=condition.name,
+                )
+    return statement

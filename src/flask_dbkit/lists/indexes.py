@@ -7,21 +7,23 @@ database and says which ``CREATE INDEX`` is missing, with the directions of the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import Column, Index, MetaData, Table, inspect, text
+from sqlalchemy import Column, Index, MetaData, Table, inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex
 
+from ..databases import Database, database_of
+from .database import ListDatabase, LiveIndex
 from .exceptions import PlanError
 from .planner import Planner
+from .probing import database_for
 from .sorting import SortAllowlist, SortTerm, nullable
 from .statement import ListedStatement
 
 __all__ = ["IndexFinding", "examine_indexes"]
 
-_MYSQL = frozenset({"mysql", "mariadb"})
 _NAME_LIMIT = 63
 
 
@@ -36,7 +38,7 @@ class IndexFinding:
             tell) or ``"error"`` (the list cannot be planned).
         index: The name of the index that serves it, if one does.
         create: The statement that makes the missing one.
-        reason: Why it was not checked.
+        reason: Why it was not checked, or why an index that looks right does not serve.
     """
 
     listing: str
@@ -56,15 +58,6 @@ class IndexFinding:
             "create": self.create,
             "reason": self.reason,
         }
-
-
-@dataclass(frozen=True)
-class _Live:
-    """An index of the database: its name, its columns, and which of them descend."""
-
-    name: str
-    columns: tuple[tuple[str, bool], ...]
-    nulls: tuple[str | None, ...] = ()
 
 
 def examine_indexes(
@@ -92,7 +85,7 @@ def examine_indexes(
     orders = {sort.default: sort.default_terms}
     for key in sort.entries:
         orders.setdefault(key, sort.parse(key))
-    live: dict[Table, list[_Live]] = {}
+    live: dict[Table, list[LiveIndex]] = {}
     for label, terms in orders.items():
         try:
             full = sort.complete(terms, listed)
@@ -102,22 +95,28 @@ def examine_indexes(
         yield _examine(connection, name, label, full, listed, live)
 
 
-def _examine(  # noqa: PLR0917 - one finding is of all of them
+def _examine(  # noqa: PLR0911, PLR0917 - one finding is of all of them
     connection: Connection,
     name: str,
     label: str,
     terms: Sequence[SortTerm],
     listed: ListedStatement,
-    live: dict[Table, list[_Live]],
+    live: dict[Table, list[LiveIndex]],
 ) -> IndexFinding:
+    database, known = database_for(connection.dialect), database_of(connection)
     keys: list[tuple[Column[Any], SortTerm]] = []
     for term in terms:
-        expression = term.key.element
+        expression = listed.adapt(term.key.element)
+        called = term.name or "the tie-breaker"
         if not isinstance(expression, Column) or not isinstance(expression.table, Table):
-            return IndexFinding(name, label, "unchecked", reason=f"{term.name} is computed")
+            return IndexFinding(name, label, "unchecked", reason=f"{called} is computed")
+        facts = database.declared(expression, connection.dialect)
+        if len(database.forms(expression, facts, connection.dialect)) > 1:
+            reason = f"{called} is a long text, which is sorted in pieces: no index serves that"
+            return IndexFinding(name, label, "unchecked", reason=reason)
         if term.key.nulls and nullable(term, expression, listed):
-            natural = _natural_nulls(connection, descending=term.descending)
-            if natural != term.key.nulls and connection.dialect.name != "postgresql":
+            natural = _natural_nulls(known, descending=term.descending)
+            if natural != term.key.nulls and not known.indexes_place_nulls:
                 reason = f"no index has NULLs {term.key.nulls} for {term.text}"
                 return IndexFinding(name, label, "unchecked", reason=reason)
         keys.append((expression, term))
@@ -130,13 +129,16 @@ def _examine(  # noqa: PLR0917 - one finding is of all of them
     if table not in live:
         if not inspect(connection).has_table(table.name, schema=table.schema):
             return IndexFinding(name, label, "unchecked", reason=f"no table {table.name}")
-        live[table] = list(_live_indexes(connection, table))
+        live[table] = list(_live_indexes(connection, database, table))
     # What comes after a unique key orders nothing any more.
     wanted = _up_to_unique(keys, table)
-    for index in live[table]:
-        if _serves(connection, index, wanted):
+    serving = [index for index in live[table] if _serves(known, index, wanted)]
+    for index in serving:
+        if index.unfit is None:
             return IndexFinding(name, label, "ok", index=index.name)
-    return IndexFinding(name, label, "missing", create=_create(connection, table, wanted))
+    unfit = "; ".join(f"{index.name}: {index.unfit}" for index in serving)
+    create = _create(connection, known, table, wanted)
+    return IndexFinding(name, label, "missing", create=create, reason=unfit or None)
 
 
 def _up_to_unique(
@@ -151,14 +153,14 @@ def _up_to_unique(
     return found
 
 
-def _natural_nulls(connection: Connection, *, descending: bool) -> str:
-    largest = connection.dialect.name == "postgresql"
-    return "first" if largest is descending else "last"
+def _natural_nulls(known: Database, *, descending: bool) -> str:
+    return "first" if known.nulls_are_largest is descending else "last"
 
 
 def _serves(
-    connection: Connection, index: _Live, wanted: Sequence[tuple[Column[Any], SortTerm]]
+    known: Database, index: LiveIndex, wanted: Sequence[tuple[Column[Any], SortTerm]]
 ) -> bool:
+    """Tell whether the columns of an index have the order, read from its start or its end."""
     if len(index.columns) < len(wanted):
         return False
     flipped: set[bool] = set()
@@ -168,10 +170,10 @@ def _serves(
             return False
         flip = descending is not term.descending
         flipped.add(flip)
-        if term.key.nulls and column.nullable and connection.dialect.name == "postgresql":
+        if column.nullable and known.indexes_place_nulls:
             given = index.nulls[place] if index.nulls else None
-            given = given or _natural_nulls(connection, descending=descending)
-            asked = term.key.nulls
+            given = given or _natural_nulls(known, descending=descending)
+            asked = term.key.nulls or _natural_nulls(known, descending=term.descending)
             if flip:
                 asked = "last" if asked == "first" else "first"
             if given != asked:
@@ -179,75 +181,33 @@ def _serves(
     return len(flipped) == 1
 
 
-def _live_indexes(connection: Connection, table: Table) -> Iterator[_Live]:
+def _live_indexes(
+    connection: Connection, database: ListDatabase, table: Table
+) -> Iterator[LiveIndex]:
     primary = [column.name for column in table.primary_key.columns]
-    reader = {"sqlite": _of_sqlite, "mysql": _of_mysql, "mariadb": _of_mysql}.get(
-        connection.dialect.name, _of_others
-    )
+    hidden = _hidden_key(database_of(connection), primary)
+    if primary:
+        yield LiveIndex("PRIMARY KEY", tuple((name, False) for name in primary))
+    for index in database.live_indexes(connection, table):
+        have = {name for name, _ in index.columns}
+        tail = tuple((name, False) for name in hidden if name not in have)
+        nulls = index.nulls and (*index.nulls, *(None for _ in tail))
+        yield replace(index, columns=index.columns + tail, nulls=nulls)
+
+
+def _hidden_key(known: Database, primary: list[str]) -> Sequence[str]:
     # Every index of InnoDB and of a SQLite table ends in the row's key, ascending.
     # https://mariadb.com/docs/server/server-usage/storage-engines/innodb
     # https://www.sqlite.org/queryplanner.html#_searching_and_sorting
-    rowid = len(primary) == 1 and connection.dialect.name == "sqlite"
-    hidden = primary if rowid or connection.dialect.name in _MYSQL else []
-    if primary:
-        yield _Live("PRIMARY KEY", tuple((name, False) for name in primary))
-    for index in reader(connection, table):
-        have = {name for name, _ in index.columns}
-        tail = tuple((name, False) for name in hidden if name not in have)
-        yield _Live(index.name, index.columns + tail, index.nulls)
-
-
-def _of_sqlite(connection: Connection, table: Table) -> Iterator[_Live]:
-    # The inspector does not tell directions. https://www.sqlite.org/pragma.html#pragma_index_xinfo
-    names = text("SELECT name FROM pragma_index_list(:table) WHERE NOT partial")
-    parts = text('SELECT name, "desc" FROM pragma_index_xinfo(:index) WHERE key ORDER BY seqno')
-    for (name,) in connection.execute(names, {"table": table.name}).all():
-        columns = connection.execute(parts, {"index": name}).all()
-        if all(column is not None for column, _ in columns):
-            yield _Live(name, tuple((column, bool(desc)) for column, desc in columns))
-
-
-def _of_mysql(connection: Connection, table: Table) -> Iterator[_Live]:
-    # The inspector does not tell directions there either.
-    parts = text(
-        "SELECT index_name, column_name, collation FROM information_schema.statistics"
-        " WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
-        " AND sub_part IS NULL AND column_name IS NOT NULL ORDER BY index_name, seq_in_index"
-    )
-    found: dict[str, list[tuple[str, bool]]] = {}
-    for name, column, collation in connection.execute(
-        parts, {"schema": table.schema, "table": table.name}
-    ).all():
-        found.setdefault(name, []).append((column, collation == "D"))
-    for name, columns in found.items():
-        if name != "PRIMARY":
-            yield _Live(name, tuple(columns))
-
-
-def _of_others(connection: Connection, table: Table) -> Iterator[_Live]:
-    inspector = inspect(connection)
-    for index in inspector.get_indexes(table.name, schema=table.schema):
-        options = index.get("dialect_options", {})
-        names = index["column_names"]
-        if any(key.endswith("_where") and value for key, value in options.items()):
-            continue
-        if any(name is None for name in names):
-            continue
-        sorting = index.get("column_sorting", {})
-        columns = tuple((str(name), "desc" in sorting.get(str(name), ())) for name in names)
-        nulls = tuple(_nulls_of(sorting.get(str(name), ())) for name in names)
-        yield _Live(str(index["name"]), columns, nulls)
-    for constraint in inspector.get_unique_constraints(table.name, schema=table.schema):
-        columns = tuple((name, False) for name in constraint["column_names"])
-        yield _Live(str(constraint["name"]), columns)
-
-
-def _nulls_of(words: Iterable[str]) -> str | None:
-    return next((word.removeprefix("nulls_") for word in words if word.startswith("nulls_")), None)
+    rowid = known.rowid_is_key and len(primary) == 1
+    return primary if rowid or known.indexes_end_in_key else ()
 
 
 def _create(
-    connection: Connection, table: Table, wanted: Sequence[tuple[Column[Any], SortTerm]]
+    connection: Connection,
+    known: Database,
+    table: Table,
+    wanted: Sequence[tuple[Column[Any], SortTerm]],
 ) -> str:
     # A table of its own: an Index belongs to the table of its columns for good.
     copy = Table(table.name, MetaData(), schema=table.schema)
@@ -263,10 +223,10 @@ def _create(
         part = part.desc() if descending else part
         words += [column.name, "desc"] if descending else [column.name]
         nulls = term.key.nulls
-        if nulls and column.nullable and connection.dialect.name == "postgresql":
+        if nulls and column.nullable and known.indexes_place_nulls:
             if backward:
                 nulls = "last" if nulls == "first" else "first"
-            if nulls != _natural_nulls(connection, descending=descending):
+            if nulls != _natural_nulls(known, descending=descending):
                 part = part.nulls_first() if nulls == "first" else part.nulls_last()
                 words.append(f"nulls_{nulls}")
         parts.append(part)

@@ -14,137 +14,44 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, and_, bindparam, false, func, literal_column, or_, select, tuple_
+from sqlalchemy import (
+    Column,
+    Select,
+    and_,
+    bindparam,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 
-from .codecs import RAW, compared_key, is_read_as_sent, raw_key, type_name
-from .cursor import Direction, Keyset, tie_depth
+from ..databases import database_of
+from .cursor import Direction, Keyset, fingerprint, tie_depth
+from .database import ListDatabase
+from .encoding import encoder_of
+from .keys import Key, Segment
+from .plans import Plans
+from .probing import database_for
 from .rows import Rows
-from .sorting import SortTerm
 from .statement import ListedStatement, criteria_for, without_locks
+from .statement.expressions import is_aggregate, own_parts
 
-__all__ = ["Key", "KeysetPlan", "KeysetRows", "keys_for"]
+__all__ = ["KeysetPlan", "KeysetRows"]
 
 _LIMIT = "dbkit_limit"
 _VALUES = tuple(f"dbkit_k{place}" for place in range(64))
-_GUARD_ONLY = frozenset({"mysql", "mariadb"})
-_NULLS_LARGEST = frozenset({"postgresql", "oracle"})
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One index range of a page.
-
-    Attributes:
-        criterion: The rows in it.
-        fixed: How many leading keys have one value in it.
-    """
-
-    criterion: ColumnElement[Any]
-    fixed: int = 0
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of a total order, ready for one database.
-
-    Attributes:
-        expression: For ORDER BY.
-        term: Its direction and NULL placement.
-        raw: What is read beside each row.
-        compared: What is compared with a value.
-        nullable: NULLs can come.
-        nulls_first: Where they come, in the direction of the term.
-        kind: The name of its type.
-        identity: Its place in the primary key of the listed object, which tells its value as the
-            database sent it. ``None`` if it has to be read beside the row.
-    """
-
-    expression: ColumnElement[Any]
-    term: SortTerm
-    raw: ColumnElement[Any]
-    compared: ColumnElement[Any]
-    nullable: bool
-    nulls_first: bool
-    kind: str
-    identity: int | None = None
-
-    def reversed(self) -> Key:
-        """Return the key of the opposite order."""
-        return replace(self, term=self.term.reversed(), nulls_first=not self.nulls_first)
-
-    @property
-    def signature(self) -> tuple[object, ...]:
-        """What a cursor has to agree with."""
-        return (self.term.name, self.term.descending, self.term.key.nulls, self.kind)
-
-    def order(self) -> ColumnElement[Any]:
-        """Return the element for ORDER BY."""
-        return self.term.order(self.expression, nullable=self.nullable)
-
-    def equals(self, value: BindParameter[Any] | None) -> ColumnElement[Any]:
-        """Return the criterion for rows with this value."""
-        return self.compared.is_(None) if value is None else self.compared == value
-
-    def beyond(self, value: BindParameter[Any] | None) -> list[ColumnElement[Any]]:
-        """Return the index ranges that come after a value, in order."""
-        if value is None:
-            return [self.compared.is_not(None)] if self.nulls_first else []
-        further = self.compared < value if self.term.descending else self.compared > value
-        if self.nullable and not self.nulls_first:
-            return [further, self.compared.is_(None)]
-        return [further]
-
-    def segments_beyond(self, value: BindParameter[Any] | None) -> list[Segment]:
-        """Return the same ranges, each telling whether the key has one value in it."""
-        # Behind the first range only NULLs can come.
-        return [Segment(one, min(place, 1)) for place, one in enumerate(self.beyond(value))]
-
-    def guard(self, value: BindParameter[Any]) -> ColumnElement[Any]:
-        """Return the one range that has the value and all that comes after it."""
-        return self.compared <= value if self.term.descending else self.compared >= value
-
-
-def keys_for(
-    terms: Iterable[SortTerm],
-    expressions: Iterable[ColumnElement[Any]],
-    nullables: Iterable[bool],
-    dialect: Dialect,
-    identity: Sequence[ColumnElement[Any]] = (),
-) -> tuple[Key, ...]:
-    """Prepare the keys of an order for one database.
-
-    Args:
-        terms: The order.
-        expressions: The key of each term, over the statement.
-        nullables: Whether each can be NULL.
-        dialect: The database.
-        identity: The primary key of the listed objects, if the rows are such.
-
-    Raises:
-        PlanError: A key has a type that no cursor can carry.
-    """
-    keys = []
-    for term, expression, nullable in zip(terms, expressions, nullables, strict=True):
-        raw = raw_key(expression, dialect)
-        if term.key.nulls is None:
-            # NULL is more than everything on PostgreSQL, less than everything elsewhere.
-            nulls_first = (dialect.name in _NULLS_LARGEST) is term.descending
-        else:
-            nulls_first = term.key.nulls == "first"
-        compared = compared_key(expression, raw, dialect)
-        kind = type_name(expression, dialect)
-        same = (n for n, one in enumerate(identity) if one is expression or one.compare(expression))
-        place = next(same, None) if is_read_as_sent(expression, dialect) else None
-        keys.append(Key(expression, term, raw, compared, nullable, nulls_first, kind, place))
-    return tuple(keys)
+# By the keys of SQLAlchemy's own cache: to compile an order costs more than to read a page of it.
+_texts: Plans[object, str] = Plans()
 
 
 class KeysetRows(NamedTuple):
@@ -174,7 +81,7 @@ class KeysetPlan:
         statement: With its criteria, without an order.
         keys: The total order.
         having: Criteria on keys go into HAVING.
-        dialect: The name of the database.
+        dialect: The database.
         marks: What its cursors belong to, per list. Kept by the caller.
     """
 
@@ -182,19 +89,54 @@ class KeysetPlan:
     statement: Any
     keys: tuple[Key, ...]
     having: bool
-    dialect: str
+    dialect: Dialect
     marks: dict[str, str] = field(default_factory=dict)
     _segments: dict[tuple[object, ...], tuple[Any, ...]] = field(default_factory=dict)
 
     @cached_property
+    def _database(self) -> ListDatabase:
+        return database_for(self.dialect)
+
+    @cached_property
     def signature(self) -> tuple[object, ...]:
-        """What a cursor of this order has to agree with."""
-        family = "mysql" if self.dialect in _GUARD_ONLY else self.dialect
-        return (family, *(key.signature for key in self.keys))
+        """What a cursor of this order has to agree with: what it compiles to, and its types."""
+        keys = tuple(key.signature for key in self.keys)
+        return (database_of(self.dialect).name, fingerprint(self._text()), keys)
+
+    def _text(self) -> str:
+        keys = [key.form.read.label(f"dbkit_key{place}") for place, key in enumerate(self.keys)]
+        asked = without_locks(self.statement)
+        if not self.listed.distinct or self.listed.whole:
+            asked = asked.with_only_columns(*keys, maintain_column_froms=True)
+        asked = asked.order_by(*(key.order() for key in self.keys))
+        form = asked._generate_cache_key()  # noqa: SLF001 - no public one
+        known = None if form is None else (self.dialect.name, form.key)
+        found = None if known is None else _texts.get(known)
+        if found is None:
+            found = str(asked.compile(dialect=self.dialect))
+            if known is not None:
+                _texts.keep(known, found)
+        return found
+
+    def accepts(self, at: Keyset) -> bool:
+        """Tell whether a place can be one of this order.
+
+        Args:
+            at: A place that somebody sent back.
+        """
+        if not at.values:
+            return at.direction is Direction.BEFORE
+        pairs = zip(self.keys, at.values, strict=True)
+        return at.ties < len(self.keys) and all(key.fits(value) for key, value in pairs)
 
     @cached_property
     def _places(self) -> tuple[int | None, ...]:
         return tuple(key.identity for key in self.keys)
+
+    @cached_property
+    def encode(self) -> Callable[[Any], Any]:
+        """What turns a row into what JSON has."""
+        return encoder_of(self.listed)
 
     def fetch(
         self,
@@ -274,7 +216,7 @@ class KeysetPlan:
         backward = at is not None and at.direction.backward
         keys = [key.reversed() for key in self.keys] if backward else list(self.keys)
         beside = (key for key in self.keys if key.identity is None)
-        columns = [key.raw.label(f"dbkit_key{n}") for n, key in enumerate(beside)]
+        columns = [key.form.read.label(f"dbkit_key{n}") for n, key in enumerate(beside)]
         if probing:
             assert at is not None
             columns.append(self._probe(at).label("dbkit_behind"))
@@ -305,7 +247,9 @@ class KeysetPlan:
         # PostgreSQL wants the keys of a DISTINCT order among the columns. MariaDB takes a column
         # in HAVING that is not among them for one of the outer statement.
         inside = self.listed.distinct or self.having
-        columns = [key.expression for key in keys] if inside else [one]
+        columns = [key.form.ordered for key in keys] if inside else [one]
+        if self.having:
+            columns += _columns_in(columns)
         rows = without_locks(self.statement)
         bare: Select[Any] = rows.with_only_columns(*columns, maintain_column_froms=True)
         found = []
@@ -332,24 +276,36 @@ class KeysetPlan:
     ) -> list[Segment]:
         """Return the criteria for the rows after a keyset, one index range each, in order."""
         values = [
-            None if value is None else bindparam(_VALUES[n], type_=RAW, required=True)
-            for n, value in enumerate(at.values)
+            None if value is None else key.bound(_VALUES[n])
+            for n, (key, value) in enumerate(zip(keys, at.values, strict=True))
         ]
         plain = not any(key.nullable for key in keys) and all(v is not None for v in values)
         same_way = len({key.term.descending for key in keys}) == 1
-        # SQLite uses the first column of a row value only, so not within a run of ties.
-        rows = self.dialect == "postgresql" or (self.dialect == "sqlite" and not ties)
+        known = database_of(self.dialect)
+        # A row value of which only the first column is looked up is no range within ties.
+        rows = known.row_values_use_index and not (ties and known.row_values_use_first_column)
         if len(keys) > 1 and plain and same_way and rows:
             return [Segment(_row_value(keys, values, inclusive=inclusive))]
-        if self.dialect in _GUARD_ONLY:
+        if self._database.reads_guards_in_ties:
             ties = 0
         return _segments(keys, values, inclusive=inclusive, ties=ties)
 
 
+def _columns_in(expressions: Sequence[ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    """Return the columns that computed keys are made of, each once."""
+    found: list[ColumnElement[Any]] = []
+    for expression in expressions:
+        if not isinstance(expression, Column) and not is_aggregate(expression):
+            for part in own_parts(expression):
+                if isinstance(part, Column) and not any(part is other for other in found):
+                    found.append(part)
+    return found
+
+
 def _row_value(
-    keys: Sequence[Key], values: Sequence[BindParameter[Any] | None], *, inclusive: bool
+    keys: Sequence[Key], values: Sequence[ColumnElement[Any] | None], *, inclusive: bool
 ) -> ColumnElement[Any]:
-    left = tuple_(*(key.compared for key in keys))
+    left = tuple_(*(key.form.compared for key in keys))
     right = tuple_(*(value for value in values if value is not None))
     if keys[0].term.descending:
         return left <= right if inclusive else left < right
@@ -358,7 +314,7 @@ def _row_value(
 
 def _segments(
     keys: Sequence[Key],
-    values: Sequence[BindParameter[Any] | None],
+    values: Sequence[ColumnElement[Any] | None],
     *,
     inclusive: bool,
     ties: int,
@@ -386,7 +342,7 @@ def _segments(
 
 
 def _expanded(
-    keys: Sequence[Key], values: Sequence[BindParameter[Any] | None], *, inclusive: bool
+    keys: Sequence[Key], values: Sequence[ColumnElement[Any] | None], *, inclusive: bool
 ) -> ColumnElement[Any]:
     """Return one criterion for the rows after a keyset, NULLs included."""
     key, value = keys[0], values[0]

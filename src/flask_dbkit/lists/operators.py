@@ -16,6 +16,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
+from ..databases import MYSQL, SQLITE
+from .statement.expressions import in_brackets
+
 __all__ = ["OPERATORS", "Operator", "criterion"]
 
 _ESCAPE = "/"
@@ -53,7 +56,7 @@ def _compile_like(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
 
 # The column's collation decides there, and most ignore case; a binary pattern does not.
 # https://mariadb.com/docs/server/reference/sql-functions/string-functions/like
-@compiles(_Like, "mysql", "mariadb")
+@compiles(_Like, *MYSQL.names)
 def _compile_like_mysql(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
     text, pattern, _ = list(element.clauses)
     process = compiler.process
@@ -62,7 +65,7 @@ def _compile_like_mysql(element: _Like, compiler: SQLCompiler, **kwargs: Any) ->
 
 # LIKE ignores the case of ASCII letters there, whatever the collation.
 # https://www.sqlite.org/lang_expr.html#the_like_glob_regexp_match_and_extract_operators
-@compiles(_Like, "sqlite")
+@compiles(_Like, *SQLITE.names)
 def _compile_like_sqlite(element: _Like, compiler: SQLCompiler, **kwargs: Any) -> str:
     text, _, value = list(element.clauses)
     # Each place in the text takes a parameter of its own, so each is rendered by itself.
@@ -182,7 +185,9 @@ def criterion(
         place: The number of the condition in a statement whose values are bound when it runs;
             ``None`` puts the values into the criterion.
     """
-    return OPERATORS[op].build(target, _Bind(OPERATORS[op], value, place, _bind_type(target.type)))
+    return OPERATORS[op].build(
+        in_brackets(target), _Bind(OPERATORS[op], value, place, _bind_type(target.type))
+    )
 
 
 class _Bind:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, time, timedelta
-from decimal import Decimal
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
-from uuid import UUID
-
-from sqlalchemy import Row, inspect
-from sqlalchemy.orm import InstanceState
 
 from ..support.calls import explained_methods
+from .encoding import as_json
 from .query import Pairs
 
 if TYPE_CHECKING:
     from .views import Response
 
-__all__ = ["KeysetPage", "Links", "OffsetPage", "as_json"]
+__all__ = ["KeysetPage", "Links", "OffsetPage"]
 
 T = TypeVar("T")
+
+_MOST_IN_HEADER = 3_000
 
 Item = Callable[[Any], Any]
 Respond: TypeAlias = "Callable[[Mapping[str, Any], Mapping[str, str]], Response]"
@@ -73,6 +68,24 @@ def answer(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Response:
     return respond(payload, headers)
 
 
+def _link_header(links: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the header with the links that fit, those first that are followed most.
+
+    Each repeats the query string. Proxies take 4 KiB of headers, and answer more with a 502.
+    https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_buffer_size
+    """
+    named: dict[str, str] = {}
+    left = _MOST_IN_HEADER
+    for name in ("next", "prev", "first", "last"):
+        link = links[name]
+        text = f'<{link}>; rel="{name}"'
+        if link is not None and len(text) + 2 <= left:
+            named[name] = text
+            left -= len(text) + 2
+    ordered = [named[name] for name in ("first", "prev", "next", "last") if name in named]
+    return {"Link": ", ".join(ordered)} if ordered else {}
+
+
 @explained_methods()
 @dataclass(frozen=True, eq=False)
 class _Page(Generic[T]):
@@ -82,7 +95,7 @@ class _Page(Generic[T]):
     has_prev: bool
     _links: Links = field(default_factory=Links, repr=False)
     _respond: Respond = field(default=answer, repr=False)
-    _hidden: frozenset[int] = field(default=frozenset(), repr=False)
+    _encode: Item = field(default=as_json, repr=False)
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)
@@ -98,7 +111,7 @@ class _Page(Generic[T]):
                 column attributes, or of the columns of a row; never relationships, deferred
                 columns or those with ``info={"dbkit": {"private": True}}``.
         """
-        render = item if item is not None else (lambda one: as_json(one, hidden=self._hidden))
+        render = item if item is not None else self._encode
         return {
             "items": [render(one) for one in self.items],
             "pagination": self._pagination(),
@@ -108,16 +121,14 @@ class _Page(Generic[T]):
     def to_response(self, item: Item | None = None) -> Response:
         """Return :meth:`to_dict` as a JSON response with an RFC 8288 ``Link`` header.
 
+        Links that would make the headers longer than proxies take are left out of the header; the
+        body has all of them.
+
         Args:
             item: As in :meth:`to_dict`.
         """
-        links = self.links
-        named = [
-            f'<{links[name]}>; rel="{name}"'
-            for name in ("first", "prev", "next", "last")
-            if links[name] is not None
-        ]
-        return self._respond(self.to_dict(item), {"Link": ", ".join(named)} | self._headers())
+        body = self.to_dict(item)
+        return self._respond(body, _link_header(body["links"]) | self._headers())
 
     @property
     def links(self) -> dict[str, str | None]:
@@ -325,54 +336,3 @@ class KeysetPage(_Page[T]):
             "next_cursor": self.next_cursor,
             "prev_cursor": self.prev_cursor,
         }
-
-
-def as_json(value: Any, *, hidden: Iterable[int] = ()) -> Any:  # noqa: PLR0911 - one per type
-    """Turn a value, a row or a mapped object into what JSON has.
-
-    Nothing is loaded: attributes that are not there yet are left out.
-
-    Args:
-        value: Anything a page can list.
-        hidden: The places of a row to leave out.
-    """
-    if isinstance(value, Row):
-        places = set(hidden)
-        pairs = zip(value._fields, value, strict=True)
-        return {key: as_json(one) for n, (key, one) in enumerate(pairs) if n not in places}
-    if isinstance(value, Enum):
-        return value.name
-    if value is None or isinstance(value, (str, bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (date, time)):
-        return value.isoformat()
-    if isinstance(value, (Decimal, UUID)):
-        return str(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return base64.b64encode(bytes(value)).decode()
-    if isinstance(value, Mapping):
-        return {str(key): as_json(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [as_json(one) for one in value]
-    state = inspect(value, raiseerr=False)
-    return _attributes(state) if isinstance(state, InstanceState) else value
-
-
-def _attributes(state: InstanceState[Any]) -> dict[str, Any]:
-    return {
-        attribute.key: as_json(state.dict[attribute.key])
-        for attribute in state.mapper.column_attrs
-        if attribute.key in state.dict
-        and not attribute.deferred
-        and not any(is_private(column) for column in attribute.columns)
-    }
-
-
-def is_private(column: Any) -> bool:
-    """Tell whether a column is never to be shown: ``info={"dbkit": {"private": True}}``."""
-    about = getattr(column, "info", {}).get("dbkit")
-    return isinstance(about, Mapping) and bool(about.get("private"))

@@ -8,42 +8,69 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum
+from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Column, select
-from sqlalchemy.engine import Dialect
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import ColumnElement, Grouping, Label, UnaryExpression
-from sqlalchemy.sql.selectable import GenerativeSelect, SelectBase
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.selectable import CompoundSelect, GenerativeSelect, SelectBase
 
-from .codecs import raw_key
+from .database import Facts
 from .exceptions import PlanError
-from .filtering import Condition, FilterAllowlist, add_conditions
-from .keyset import KeysetPlan, keys_for
+from .filtering import Condition, FilterAllowlist, add_conditions, call_functions
+from .keys import keys_for, refuse_key
+from .keyset import KeysetPlan
 from .narrowing import Narrowed, narrow
 from .offset import OffsetPlan
-from .pages import is_private
 from .plans import Plans
+from .probing import database_for, facts_of_keys
 from .sorting import SortAllowlist, SortTerm, nullable
-from .statement import ListedStatement, Settled, read_statement, settle_groups
-from .statement.expressions import element_of, is_aggregate, is_volatile, is_window
+from .statement import ListedStatement, Settled, read_statement, settle
+from .statement.expressions import (
+    direction_of,
+    element_of,
+    is_aggregate,
+    is_volatile,
+    is_window,
+    own_order,
+    refuse_order,
+)
 
 __all__ = ["Planner"]
+
+
+_MOVES = (
+    "It has another value each time, or at another time, so no two pages agree on an order. Sort by"
+    " what is in the row."
+)
+_CONSTANT = (str, int, float, bytes, bool, Decimal, UUID, Enum, type(None))
 
 
 @dataclass(frozen=True)
 class _Ordered:
     """A statement with its criteria, and the total order it is to be read in."""
 
+    listed: ListedStatement
     settled: Settled
     terms: tuple[SortTerm, ...]
     nullables: Sequence[bool]
 
-    def clauses(self) -> list[ColumnElement[Any]]:
+    def clauses(
+        self, forms: Callable[[ColumnElement[Any]], Sequence[ColumnElement[Any]]]
+    ) -> list[ColumnElement[Any]]:
         keyed = zip(self.terms, self.settled.keys, self.nullables, strict=True)
-        return [term.order(key, nullable=nullable) for term, key, nullable in keyed]
+        return [
+            term.order(one, nullable=nullable)
+            for term, key, nullable in keyed
+            for one in forms(key)
+        ]
 
 
 class Planner:
@@ -82,9 +109,19 @@ class Planner:
             self._statement = source if isinstance(source, GenerativeSelect) else select(source)
         return self._statement
 
+    @cached_property
+    def constants(self) -> tuple[object, ...]:
+        """The values in the list's own statement, moments left out: those may be made at start."""
+        form = self.statement._generate_cache_key()  # noqa: SLF001 - no public one
+        values = [one.effective_value for one in form.bindparams] if form is not None else []
+        return tuple(value for value in values if isinstance(value, _CONSTANT))
+
     def entity(self) -> Any:
         """Return the mapped class or alias that is listed, if there is one."""
-        descriptions = getattr(self.statement, "column_descriptions", ())
+        statement = self.statement
+        while isinstance(statement, CompoundSelect):
+            statement = statement.selects[0]
+        descriptions = getattr(statement, "column_descriptions", ())
         found = (one["entity"] for one in descriptions if one.get("entity") is not None)
         return next(found, None)
 
@@ -132,15 +169,17 @@ class Planner:
         """
         listed = self.listed(source)
         dialect = dialect_of(session, listed)
-        form = (dialect.name, source.form if source is not None else "")
+        source = source if source is not None else self.source()
+        form = (dialect.name, source.form)
         if form not in self._typed:
-            self._check_types(listed, dialect)
-            if form[1] is not None:
+            self._check_types(session, listed, dialect, source)
+            if source.form is not None:
                 self._typed.add(form)
         return dialect
 
     def keyset(
         self,
+        session: Session,
         dialect: Dialect,
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition] = (),
@@ -149,6 +188,7 @@ class Planner:
         """Return the plan for keyset pages, and the values to bind.
 
         Args:
+            session: Reaches the database.
             dialect: The database, from :meth:`check`.
             terms: The order, without a tie-breaker.
             conditions: The filters.
@@ -156,14 +196,18 @@ class Planner:
         """
         source = source if source is not None else self.source()
 
-        def build() -> KeysetPlan:
-            listed = self.listed(source)
-            ordered = self._ordered(listed, terms, conditions)
-            settled = ordered.settled
+        def build(values: dict[str, Any]) -> KeysetPlan:
+            ordered = self._ordered(self.listed(source), terms, conditions)
+            listed, settled = ordered.listed, ordered.settled
+            identity = listed.identity if listed.plain else ()
+            facts = facts_of_keys(
+                _connection(session, listed), settled.statement, settled.keys, values
+            )
             with self._blaming(None):
-                identity = listed.identity if listed.plain else ()
-                keys = keys_for(ordered.terms, settled.keys, ordered.nullables, dialect, identity)
-            return KeysetPlan(listed, settled.statement, keys, settled.having, dialect.name)
+                keys = keys_for(
+                    ordered.terms, settled.keys, ordered.nullables, facts, dialect, identity
+                )
+            return KeysetPlan(listed, settled.statement, keys, settled.having, dialect)
 
         return self._kept("keyset", dialect, terms, conditions, source, build)
 
@@ -185,23 +229,26 @@ class Planner:
         source = source if source is not None else self.source()
         listed = self.listed(source)
 
-        def build() -> OffsetPlan:
-            if self.sort is None:
-                built, _ = add_conditions(listed.statement, conditions, listed.adapt)
-                return OffsetPlan(listed, built, self._own_order(source.statement, listed))
-            ordered = self._ordered(listed, terms, conditions)
-            return OffsetPlan(listed, ordered.settled.statement, ordered.clauses())
-
         dialect = dialect_of(session, listed)
-        return self._kept("offset", dialect, terms, conditions, source, build)
 
-    def hidden(self, listed: ListedStatement) -> frozenset[int]:
-        """Return the places of a row whose columns are private."""
-        if listed.scalar:
-            return frozenset()
-        columns = [one["expr"] for one in listed.statement.column_descriptions]
-        found = enumerate(getattr(c, "__clause_element__", lambda c=c: c)() for c in columns)
-        return frozenset(place for place, column in found if _shows_private(column))
+        def build(values: dict[str, Any]) -> OffsetPlan:
+            def forms(key: ColumnElement[Any]) -> Sequence[ColumnElement[Any]]:
+                if not database_for(dialect).sorts_starts_of_texts:
+                    return [key]
+                connection = _connection(session, ordered.listed)
+                (facts,) = facts_of_keys(connection, ordered.settled.statement, [key], values)
+                forms = database_for(dialect).forms(key, facts, dialect)
+                return [form.ordered for form in forms]
+
+            ordered = self._ordered(listed, terms, conditions)
+            order = (
+                self._own_order(source.statement, ordered.listed, forms)
+                if self.sort is None
+                else ordered.clauses(forms)
+            )
+            return OffsetPlan(ordered.listed, ordered.settled.statement, order)
+
+        return self._kept("offset", dialect, terms, conditions, source, build)
 
     def _kept(  # noqa: PLR0917 - all of them make the form
         self,
@@ -210,11 +257,11 @@ class Planner:
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition],
         source: Narrowed,
-        build: Callable[[], Any],
+        build: Callable[[dict[str, Any]], Any],
     ) -> tuple[Any, dict[str, Any]]:
         values = {**source.values, **values_of_conditions(conditions)}
         if source.form is None or any(one.entry.is_function for one in conditions):
-            return build(), values
+            return build(values), values
         form = (
             kind,
             dialect.name,
@@ -223,36 +270,80 @@ class Planner:
             source.form,
         )
         plan = self._plans.get(form)
-        return plan if plan is not None else self._plans.keep(form, build()), values
+        return plan if plan is not None else self._plans.keep(form, build(values)), values
 
     def _ordered(
         self, listed: ListedStatement, terms: Sequence[SortTerm], conditions: Sequence[Condition]
     ) -> _Ordered:
-        assert self.sort is not None
         with self._blaming(None):
-            full = self.sort.complete(terms, listed)
-            # A function of the application may have joined something: look again.
-            built, _ = add_conditions(listed.statement, conditions, listed.adapt)
+            built = add_conditions(listed.statement, conditions, listed.adapt)
             if any(condition.entry.is_function for condition in conditions):
-                read_statement(built, unique_by_caller=True)
-        keys = [
-            term.key.element
-            if term.name is None and not self.sort.tiebreaker
-            else listed.adapt(term.key.element)
-            for term in full
-        ]
-        nullables = [nullable(term, key, listed) for term, key in zip(full, keys, strict=True)]
-        return _Ordered(settle_groups(listed, built, keys), full, nullables)
+                listed = self._filtered(listed, built, conditions)
+                built = listed.statement
+            if self.sort is None:
+                return _Ordered(listed, Settled(built, ()), (), ())
+            full = self.sort.complete(terms, listed)
+            keys = [
+                term.key.element
+                if term.name is None and not self.sort.tiebreaker
+                else listed.adapt(term.key.element)
+                for term in full
+            ]
+            nullables = [nullable(term, key, listed) for term, key in zip(full, keys, strict=True)]
+            return _Ordered(listed, settle(listed, built, keys), full, nullables)
 
-    def _own_order(self, statement: Any, listed: ListedStatement) -> list[ColumnElement[Any]]:
-        given = [listed.adapt(clause) for clause in statement._order_by_clauses]  # noqa: SLF001 - no public getter
-        last = given[-1] if given else None
-        while isinstance(last, UnaryExpression) and last.modifier is not operators.desc_op:
-            last = last.element
-        descending = isinstance(last, UnaryExpression)
+    def _filtered(
+        self, listed: ListedStatement, statement: Any, conditions: Sequence[Condition]
+    ) -> ListedStatement:
+        """Read a statement again that functions of the application have been given."""
+        changed = call_functions(statement, conditions)
+        by_caller = self.sort is not None and bool(self.sort.tiebreaker)
+        names = ", ".join(one.name for one in conditions if one.entry.is_function)
+        with self._blaming(names):
+            if getattr(changed, "_has_row_limiting_clause", False):
+                raise PlanError(
+                    "The function adds LIMIT or OFFSET, and which rows are the first ones depends"
+                    " on the order that was asked for. Choose them in a subquery:"
+                    " where(Book.id.in_(select(...).limit(n)))."
+                )
+            again = read_statement(changed, unique=self._unique, unique_by_caller=by_caller)
+            if (again.names, again.scalar, again.entity) != (
+                listed.names,
+                listed.scalar,
+                listed.entity,
+            ):
+                raise PlanError(
+                    "The function selects something else. Return the same statement with criteria."
+                )
+            if not again.identity and not by_caller:
+                raise PlanError(str(again.reason))
+        inner, outer = listed.adapt, again.adapt
+        again = replace(again, adapt=lambda expression: outer(inner(expression)))
+        self._check_entries(again)
+        return again
+
+    def _own_order(
+        self,
+        statement: Any,
+        listed: ListedStatement,
+        forms: Callable[[ColumnElement[Any]], Sequence[ColumnElement[Any]]],
+    ) -> list[ColumnElement[Any]]:
         if not listed.identity:
             raise PlanError(str(listed.reason), listing=self._name())
-        return given + [key.desc() if descending else key.asc() for key in listed.identity]
+        found: list[ColumnElement[Any]] = []
+        descending = False
+        for clause in own_order(statement):
+            adapted = listed.adapt(clause)
+            if is_volatile(adapted):
+                with self._blaming(None):
+                    raise PlanError(_MOVES)
+            descending, element = direction_of(adapted)
+            pieces = forms(element) if element is not None else [adapted]
+            if len(pieces) > 1:
+                found += [one.desc() if descending else one.asc() for one in pieces]
+            else:
+                found.append(adapted)
+        return found + [key.desc() if descending else key.asc() for key in listed.identity]
 
     def _read(self, statement: Any) -> ListedStatement:
         by_caller = self.sort is not None and bool(self.sort.tiebreaker)
@@ -260,16 +351,7 @@ class Planner:
             listed = read_statement(statement, unique=self._unique, unique_by_caller=by_caller)
             if not listed.identity and not by_caller:
                 raise PlanError(str(listed.reason))
-        for name, expression in self._entries():
-            with self._blaming(name):
-                adapted = listed.adapt(element_of(expression))
-                if not listed.covers(adapted):
-                    raise PlanError(
-                        "Its table is not in the statement. Join it, or use a correlated subquery."
-                    )
-                if listed.distinct:
-                    _check_distinct(listed, adapted)
-                _check_computed(listed, adapted)
+        self._check_entries(listed)
         for name, entry in (self.filters.entries if self.filters else {}).items():
             with self._blaming(name):
                 _ = entry.converter
@@ -277,27 +359,63 @@ class Planner:
                     raise PlanError("A window function cannot be filtered by. Use a subquery.")
         return listed
 
-    def _check_types(self, listed: ListedStatement, dialect: Dialect) -> None:
-        for name, key in (self.sort.entries if self.sort else {}).items():
+    def _check_entries(self, listed: ListedStatement) -> None:
+        for name, expression, is_key in self._entries():
             with self._blaming(name):
-                adapted = listed.adapt(key.element)
+                adapted = listed.adapt(element_of(expression))
+                refuse_order(adapted)
+                if not listed.covers(adapted):
+                    raise PlanError(
+                        "Its table is not in the statement. Join it, or use a correlated subquery."
+                    )
+                if listed.distinct:
+                    _check_distinct(listed, adapted)
+                _check_computed(listed, adapted, is_key=is_key)
+
+    def _check_types(
+        self, session: Session, listed: ListedStatement, dialect: Dialect, source: Narrowed
+    ) -> None:
+        names: list[str] = []
+        keys: list[ColumnElement[Any]] = []
+        for name, expression in self._keys():
+            with self._blaming(name):
+                adapted = listed.adapt(element_of(expression))
                 if is_window(adapted):
                     raise PlanError(
                         "A window function is not known yet where the rows of a page are chosen."
                         " Put the statement into a subquery."
                     )
-                raw_key(adapted, dialect)
+                refuse_key(name, adapted.type, Facts(), dialect)
+            names.append(name)
+            keys.append(adapted)
+        settled = settle(listed, listed.statement, keys) if keys else Settled(None, ())
+        connection = _connection(session, listed)
+        facts = facts_of_keys(connection, settled.statement, settled.keys, dict(source.values))
+        for name, adapted, fact in zip(names, keys, facts, strict=True):
+            with self._blaming(name):
+                refuse_key(name, adapted.type, fact, dialect)
+        columns = [one for one in keys if isinstance(one, Column)]
+        refused = database_for(dialect).refused(connection, columns)
+        for name, adapted in zip(names, keys, strict=True):
+            reason = refused.get(str(adapted))
+            if reason is not None:
+                with self._blaming(name):
+                    raise PlanError(reason)
 
-    def _entries(self) -> Iterator[tuple[str, Any]]:
+    def _keys(self) -> Iterator[tuple[str, Any]]:
         if self.sort is not None:
             for name, key in self.sort.entries.items():
                 yield name, key.expr
             for expression in self.sort.tiebreaker:
                 yield "tiebreaker", expression
+
+    def _entries(self) -> Iterator[tuple[str, Any, bool]]:
+        for name, expression in self._keys():
+            yield name, expression, True
         if self.filters is not None:
             for name, entry in self.filters.entries.items():
                 if not entry.is_function:
-                    yield name, entry.target
+                    yield name, entry.target, False
 
     @contextmanager
     def _blaming(self, key: str | None) -> Iterator[None]:
@@ -307,17 +425,14 @@ class Planner:
             raise PlanError(error.reason, listing=self._name(), key=key or error.key) from None
 
 
+def _connection(session: Session, listed: ListedStatement) -> Connection:
+    bound = {"mapper": listed.mapper, "clause": listed.statement}
+    return session.connection(bind_arguments=bound)
+
+
 def dialect_of(session: Session, listed: ListedStatement) -> Dialect:
     """Return the database a statement of this form would run on."""
     return session.get_bind(mapper=listed.mapper, clause=listed.statement).dialect
-
-
-def _shows_private(column: Any) -> bool:
-    """Tell whether a column of a row, a label or a union of some shows a private one."""
-    while isinstance(column, (Label, Grouping)):
-        column = column.element
-    bases = getattr(column, "base_columns", ())
-    return is_private(column) or any(_shows_private(base) for base in bases if base is not column)
 
 
 def values_of_conditions(conditions: Sequence[Condition]) -> dict[str, Any]:
@@ -328,9 +443,11 @@ def values_of_conditions(conditions: Sequence[Condition]) -> dict[str, Any]:
     return values
 
 
-def _check_computed(listed: ListedStatement, expression: ColumnElement[Any]) -> None:
-    if is_volatile(expression):
-        raise PlanError("It has another value each time, so no two pages agree on an order.")
+def _check_computed(
+    listed: ListedStatement, expression: ColumnElement[Any], *, is_key: bool
+) -> None:
+    if is_key and is_volatile(expression):
+        raise PlanError(_MOVES)
     if is_aggregate(expression) and not (listed.grouped or is_window(expression)):
         raise PlanError("It is computed per group, but the statement has no GROUP BY.")
 

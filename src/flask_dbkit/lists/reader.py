@@ -16,6 +16,7 @@ from werkzeug.exceptions import NotFound
 
 from .counting import Count, check_count
 from .cursor import Direction, Keyset, Signer, fingerprint
+from .exceptions import PlanError, QueryError, mistake
 from .filtering import Condition
 from .keyset import KeysetPlan, KeysetRows
 from .pages import KeysetPage, Links, OffsetPage, Respond, answer
@@ -108,7 +109,7 @@ class PageReader:
             per_page=request.per_page,
         )
         plan, values = planner.offset(session, query.terms, query.conditions, source)
-        hidden = planner.hidden(plan.listed)
+        encode = plan.encode
         links = request.links()
 
         def fetch(number: int, must_have_rows: bool) -> OffsetPage[Any]:
@@ -126,7 +127,7 @@ class PageReader:
                 max_per_page=self._limits.max_per_page,
                 _links=links,
                 _respond=request.respond,
-                _hidden=hidden,
+                _encode=encode,
                 _fetch=fetch,
             )
 
@@ -157,23 +158,39 @@ class PageReader:
             cursor=request.cursor,
             check_cursor=signer.verify,
         )
-        plan, values = planner.keyset(dialect, query.terms, query.conditions, source)
-        mark = _mark(self._name, plan, query, request.bind)
-        at = None if query.cursor is None else signer.loads(query.cursor, mark, len(plan.keys))
+        plan, values = planner.keyset(
+            request.session, dialect, query.terms, query.conditions, source
+        )
+        cursors = _Cursors(signer, plan, self._mark(plan, query, request.bind), self._name)
+        at = None if query.cursor is None else cursors.read(query.cursor)
         rows = plan.fetch(request.session, query.per_page, at, values=values)
         return KeysetPage(
             items=rows.items,
             per_page=query.per_page,
             has_next=rows.has_next,
             has_prev=rows.has_prev,
-            next_cursor=None if rows.next is None else signer.dumps(rows.next, mark),
-            prev_cursor=None if rows.prev is None else signer.dumps(rows.prev, mark),
+            next_cursor=cursors.make(rows.next),
+            prev_cursor=cursors.make(rows.prev),
             _cursor=query.cursor,
-            _last_cursor=lambda: _last_cursor(rows, signer, mark),
+            _last_cursor=lambda: cursors.last(rows),
             _links=request.links(),
             _respond=request.respond,
-            _hidden=planner.hidden(plan.listed),
+            _encode=plan.encode,
         )
+
+    def _mark(self, plan: KeysetPlan, query: ListQuery[SortTerm, Condition], bind: object) -> str:
+        """Return what a cursor belongs to."""
+        if not query.conditions and bind is None:
+            # The same for every page of the order.
+            found = plan.marks.get(self._name)
+            if found is None:
+                found = plan.marks[self._name] = self._fingerprint(plan, (), None)
+            return found
+        asked = tuple((one.op, _written(one)) for one in query.conditions)
+        return self._fingerprint(plan, asked, bind)
+
+    def _fingerprint(self, plan: KeysetPlan, asked: object, bind: object) -> str:
+        return fingerprint(self._name, plan.signature, self._planner.constants, asked, bind)
 
     def batches(
         self,
@@ -195,7 +212,7 @@ class PageReader:
         """
         source = self._planner.source(statement)
         dialect = self._planner.check(session, source)
-        plan, values = self._planner.keyset(dialect, terms, (), source)
+        plan, values = self._planner.keyset(session, dialect, terms, (), source)
         return _batches(plan, session, size, values)
 
 
@@ -212,21 +229,44 @@ def _batches(
             return
 
 
-def _last_cursor(rows: KeysetRows, signer: Signer, mark: str) -> str | None:
-    if not (rows.items or rows.has_prev):
-        return None
-    return signer.dumps(Keyset((), Direction.BEFORE), mark)
+@dataclass(frozen=True)
+class _Cursors:
+    """Makes and reads the cursors of one order of one list."""
 
+    signer: Signer
+    plan: KeysetPlan
+    mark: str
+    name: str
 
-def _mark(name: str, plan: KeysetPlan, query: ListQuery[SortTerm, Condition], bind: object) -> str:
-    if not query.conditions and bind is None:
-        # The same for every page of the order.
-        found = plan.marks.get(name)
-        if found is None:
-            found = plan.marks[name] = fingerprint(name, plan.signature, (), None)
-        return found
-    asked = tuple((one.name, one.op, _written(one)) for one in query.conditions)
-    return fingerprint(name, plan.signature, asked, bind)
+    def read(self, token: str) -> Keyset:
+        at = self.signer.loads(token, self.mark, len(self.plan.keys))
+        if not self.plan.accepts(at):
+            raise QueryError([mistake("cursor", "cursor_malformed", token)])
+        return at
+
+    def make(self, at: Keyset | None) -> str | None:
+        if at is None:
+            return None
+        for key, value in zip(self.plan.keys, at.values, strict=False):
+            if not key.fits(value):
+                raise PlanError(
+                    f"A value came back as {value.__class__.__name__}, which the type {key.kind}"
+                    " is not sent as. Name the type the database has: type_coerce(expression,"
+                    " Float), for example.",
+                    listing=self.name,
+                    key=key.term.name or "tiebreaker",
+                )
+        try:
+            return self.signer.dumps(at, self.mark)
+        except (TypeError, ValueError) as error:
+            sizes = [len(str(value)) for value in at.values]
+            longest = self.plan.keys[sizes.index(max(sizes))].term.name or "tiebreaker"
+            raise PlanError(str(error), listing=self.name, key=longest) from None
+
+    def last(self, rows: KeysetRows) -> str | None:
+        if not (rows.items or rows.has_prev):
+            return None
+        return self.make(Keyset((), Direction.BEFORE))
 
 
 def _written(condition: Condition) -> str:

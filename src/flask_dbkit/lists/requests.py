@@ -15,6 +15,7 @@ from ..exceptions import ConfigError
 from .cursor import Signer
 from .query import Limits, Pairs, check_number, pairs_of
 from .settings import ListSettings
+from .signing_keys import is_signing_key
 
 __all__ = [
     "Secret",
@@ -132,14 +133,17 @@ def _signer(secrets: tuple[str | bytes, ...], max_age_s: int | None) -> Signer:
 def _secrets(given: Secret | None, app: Flask | None) -> tuple[str | bytes, ...]:
     if given is not None:
         found = (given,) if isinstance(given, (str, bytes)) else tuple(given)
-        if not found or not all(found):
+        if not found or not all(map(is_signing_key, found)):
             raise ValueError("secret is empty, so anybody could sign a cursor.")
         return found
     key = app.config.get("SECRET_KEY") if app is not None else None
-    if app is None or not key:
+    if app is None or not is_signing_key(key):
         raise ConfigError(
             "Cursors are signed with SECRET_KEY, which is not set. Set it in the configuration,"
             " or give secret= to paginate_keyset().",
             key="SECRET_KEY",
         )
-    return (key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
+    others = app.config.get("SECRET_KEY_FALLBACKS")
+    # Checked at start; what somebody has put there since verifies nothing.
+    usable = others if isinstance(others, (list, tuple)) else ()
+    return (key, *filter(is_signing_key, usable))

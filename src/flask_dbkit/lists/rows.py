@@ -66,9 +66,8 @@ class Rows:
         if self._listed.scalar:
             self.items += [row[0] for row in found]
         else:
-            names = list(result.keys())[: self._listed.width]
             self.items += IteratorResult(
-                SimpleResultMetaData(names), iter([tuple(row[:size]) for row in found])
+                SimpleResultMetaData(self._listed.names), iter([tuple(row[:size]) for row in found])
             ).all()
         return len(found[0]) > behind and found[0][behind] is not None
 

@@ -19,20 +19,19 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ColumnElement, UnaryExpression
 from sqlalchemy.sql.selectable import GenerativeSelect
 
+from ..databases import MYSQL
 from ..support.calls import explained_methods
 from .entries import entries_of
 from .exceptions import PlanError, QueryError, mistake
 from .plans import Plans
 from .query import check_number
 from .statement import ListedStatement, read_statement
-from .statement.expressions import element_of
+from .statement.expressions import element_of, in_brackets
 
 __all__ = ["SortAllowlist", "SortKey", "SortTerm"]
 
 Nulls = Literal["first", "last"]
 S = TypeVar("S", bound=GenerativeSelect)
-
-_MYSQL = ("mysql", "mariadb")
 
 
 @explained_methods()
@@ -93,8 +92,10 @@ class SortTerm:
             expression: The key over the statement it is for.
             nullable: Whether NULLs can come; without them a placement is not sent.
         """
-        directed = expression.desc() if self.descending else expression.asc()
-        if self.key.nulls is None or not nullable:
+        placed = self.key.nulls is not None and nullable
+        key = in_brackets(expression) if placed else expression
+        directed = key.desc() if self.descending else key.asc()
+        if self.key.nulls is None or not placed:
             return directed
         return _PlacedNulls.of(directed, self.key.nulls)
 
@@ -124,7 +125,7 @@ def _compile_placed(element: _PlacedNulls, compiler: SQLCompiler, **kwargs: Any)
     return str(cast("Any", compiler).visit_unary(element, **kwargs))
 
 
-@compiles(_PlacedNulls, *_MYSQL)
+@compiles(_PlacedNulls, *MYSQL.names)
 def _compile_placed_mysql(element: _PlacedNulls, compiler: SQLCompiler, **kwargs: Any) -> str:
     directed = cast("UnaryExpression[Any]", element.element)
     text = compiler.process(directed, **kwargs)

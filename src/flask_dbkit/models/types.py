@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Interval, event
+from sqlalchemy import BindParameter, Column, ColumnElement, DateTime, Interval, event
 from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ..databases import database_of
+from ..databases import MYSQL, database_of
 
 __all__ = ["UTCDateTime"]
 
@@ -64,6 +67,10 @@ class UTCDateTime(TypeDecorator[datetime]):
         """Treat a ``timedelta`` in an expression as an interval, all else as a point in time."""
         return Interval() if isinstance(value, timedelta) else self
 
+    def bind_expression(self, bindvalue: BindParameter[datetime]) -> ColumnElement[datetime]:
+        """Name the type of a value where the database would take it for text."""
+        return _Sent(bindvalue)
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> datetime | None:
         """Turn an aware datetime into what the driver stores.
 
@@ -94,10 +101,15 @@ class UTCDateTime(TypeDecorator[datetime]):
             ) from None
         return utc.replace(tzinfo=None) if database_of(dialect).drops_time_zones else utc
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+    def process_result_value(
+        self, value: datetime | str | None, dialect: Dialect
+    ) -> datetime | None:
         """Turn what the driver returns into an aware datetime in UTC."""
         if value is None:
             return None
+        if isinstance(value, str):
+            # MariaDB makes text of a moment beside a text, below a UNION for example.
+            value = datetime.fromisoformat(value)
         if value.tzinfo is None:
             return value.replace(tzinfo=UTC)
         return value.astimezone(UTC)
@@ -110,6 +122,30 @@ class UTCDateTime(TypeDecorator[datetime]):
             return "A UTCDateTime value"
         which = "The UTCDateTime column" if len(names) == 1 else "One of the UTCDateTime columns"
         return f"{which} {', '.join(sorted(names))}"
+
+
+class _Sent(ColumnElement[datetime]):
+    """A value on its way to the database."""
+
+    inherit_cache = True
+    _traverse_internals = [("value", InternalTraversal.dp_clauseelement)]  # noqa: RUF012 - SQLAlchemy's
+
+    def __init__(self, value: BindParameter[datetime]) -> None:
+        self.value, self.type = value, value.type
+
+
+@compiles(_Sent)
+def _compile_sent(element: _Sent, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return compiler.process(element.value, **kwargs)
+
+
+# Beside a function MariaDB takes '2026-01-01 12:00:00' for text, compares it as such, and returns
+# text. The VALUES of an INSERT have the type of their columns, and drivers look for bare
+# parameters there, to send many rows at once.
+@compiles(_Sent, *MYSQL.names)
+def _compile_sent_mysql(element: _Sent, compiler: SQLCompiler, **kwargs: Any) -> str:
+    sent = compiler.process(element.value, **kwargs)
+    return sent if compiler.isinsert else f"CAST({sent} AS DATETIME(6))"
 
 
 # Revisions name a type by its module. Those that were written stay right wherever the code is.

@@ -7,7 +7,7 @@ from .listed import (
     Settled,
     criteria_for,
     read_statement,
-    settle_groups,
+    settle,
     without_locks,
 )
 from .sources import check_source, name_of
@@ -19,6 +19,6 @@ __all__ = [
     "criteria_for",
     "name_of",
     "read_statement",
-    "settle_groups",
+    "settle",
     "without_locks",
 ]

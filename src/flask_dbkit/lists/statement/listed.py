@@ -19,6 +19,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
@@ -57,7 +58,7 @@ __all__ = [
     "Settled",
     "criteria_for",
     "read_statement",
-    "settle_groups",
+    "settle",
     "without_locks",
 ]
 
@@ -102,6 +103,19 @@ class ListedStatement:
         """The mapper of the entity, if there is one."""
         return inspect(self.entity).mapper if self.entity is not None else None
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The keys of a row: those of SQLAlchemy's result, each once."""
+        found: list[str] = []
+        for description in descriptions_of(self.statement):
+            name = description["name"] or inspect(description["entity"]).mapper.class_.__name__
+            number, unique = 0, name
+            while unique in found:
+                number += 1
+                unique = f"{name}_{number}"
+            found.append(unique)
+        return tuple(found)
+
     @property
     def lasting(self) -> bool:
         """Tell whether it fits every statement of the same form; aliases are made anew."""
@@ -139,7 +153,7 @@ def read_statement(
     Raises:
         PlanError: The statement can repeat its entity, or cannot be paged at all.
     """
-    statement, adapt = _normalise(statement)
+    statement, adapt = _normalise(_with_explicit_joins(statement))
     froms = froms_of(statement)
     descriptions = descriptions_of(statement)
     entities = entities_of(descriptions)
@@ -190,28 +204,89 @@ class Settled:
     having: bool = False
 
 
-def settle_groups(
-    listed: ListedStatement, statement: Any, keys: Sequence[ColumnElement[Any]]
-) -> Settled:
-    """Put grouped rows into a subquery, so that a key is a column of it.
+def settle(listed: ListedStatement, statement: Any, keys: Sequence[ColumnElement[Any]]) -> Settled:
+    """Put a statement with its criteria into a form that may be ordered by its keys.
 
     Args:
         listed: The statement before its criteria.
         statement: The statement with its criteria.
         keys: The expressions to sort by.
 
-    Returns:
-        The statement and the keys over it. Rows that hold entities stay as they are: a subquery
-        would cost them their loader options.
+    Raises:
+        PlanError: No form may.
     """
-    if not listed.grouped or listed.whole:
-        return Settled(statement, keys, having=listed.grouped)
+    if listed.grouped:
+        return _settle_groups(listed, statement, keys)
+    if listed.distinct:
+        return _settle_distinct(listed, statement, keys)
+    return Settled(statement, keys)
+
+
+def _settle_groups(
+    listed: ListedStatement, statement: Any, keys: Sequence[ColumnElement[Any]]
+) -> Settled:
+    # Rows that hold entities stay as they are: a subquery would cost them their loader options.
+    if listed.whole:
+        return Settled(statement, keys, having=True)
     missing = [key for key in keys if statement.selected_columns.corresponding_column(key) is None]
     labels = {key: key.label(f"dbkit_g{number}") for number, key in enumerate(missing)}
     sub = statement.add_columns(*labels.values()).subquery()
     columns = _columns_of(sub)[: len(statement.selected_columns)]
     adapted = [sub.corresponding_column(labels.get(key, key)) for key in keys]
     return Settled(criteria_for(select(*columns), statement), adapted)
+
+
+def _settle_distinct(
+    listed: ListedStatement, statement: Any, keys: Sequence[ColumnElement[Any]]
+) -> Settled:
+    """Take DISTINCT out of the way of a key that is computed.
+
+    ``ORDER BY`` of a DISTINCT statement may only have what is selected, and what is selected in
+    addition tells rows apart that are equal.
+    """
+    selected = statement.selected_columns
+    if all(selected.corresponding_column(key) is not None for key in keys):
+        return Settled(statement, keys)
+    if listed.whole and listed.scalar:
+        return Settled(_once(listed.entity, statement), keys)
+    if listed.whole:
+        raise PlanError(
+            "The statement is DISTINCT and does not select the expression it is sorted by. Select"
+            " it, or leave DISTINCT out."
+        )
+    outer, adapt = _wrap(statement)
+    return Settled(outer, [adapt(key) for key in keys])
+
+
+def _with_explicit_joins(statement: Any) -> Any:
+    """Write out the joins that SQLAlchemy finds by what is selected.
+
+    A count or a look behind the page selects something else, and it would not find them.
+    """
+    if not isinstance(statement, Select):
+        return statement
+    try:
+        froms_of(statement)
+    except SQLAlchemyError:
+        pass
+    else:
+        return statement
+    entities = entities_of(descriptions_of(statement))
+    columns = [key for entity in entities for key in primary_key(entity)]
+    columns = columns or list(statement.selected_columns)
+    bare = statement.with_only_columns(*columns, maintain_column_froms=True)
+    try:
+        froms = bare.group_by(None).order_by(None).get_final_froms()
+    except SQLAlchemyError as error:
+        raise PlanError(
+            f"Its joins cannot be read: {' '.join(str(error).split())} Write each with its ON:"
+            " .join(target, onclause)."
+        ) from None
+    explicit: Select[Any] = statement._generate()
+    explicit._setup_joins = ()
+    explicit._from_obj = tuple(froms)
+    froms_of(explicit)
+    return explicit
 
 
 def _normalise(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
@@ -270,28 +345,33 @@ def _limited(statement: Select[Any]) -> Select[Any]:
 
 def _each_once(listed: ListedStatement) -> ListedStatement:
     """List each entity once: those whose key is among the keys of the given statement."""
-    statement, keys = listed.statement, primary_key(listed.entity)
-    if any(_reads_joins(option) for option in statement._with_options):
-        raise PlanError(
-            "contains_eager() reads from the joins of the statement, which unique=True leaves out."
-            " Use selectinload() or joinedload()."
-        )
-    inner = statement.with_only_columns(*keys, maintain_column_froms=True).correlate(None)
-    key = keys[0] if len(keys) == 1 else tuple_(*keys)
-    # Loader options have no public getter.
-    outer = select(listed.entity).where(key.in_(inner)).options(*statement._with_options)
-    outer = outer.execution_options(**statement.get_execution_options())
+    outer = _once(listed.entity, listed.statement)
     froms = froms_of(outer)
     return replace(
         listed,
         statement=outer,
-        identity=tuple(keys),
+        identity=tuple(primary_key(listed.entity)),
         reason=None,
         tables=frozenset(froms.leaves),
         optional=frozenset(froms.optional),
         plain=True,
         distinct=False,
     )
+
+
+def _once(entity: Any, statement: Any) -> Any:
+    keys = primary_key(entity)
+    if any(_reads_joins(option) for option in statement._with_options):
+        raise PlanError(
+            "contains_eager() reads from the joins of the statement, which listing each entity once"
+            " leaves out. Use selectinload() or joinedload()."
+        )
+    inner = statement.with_only_columns(*keys, maintain_column_froms=True).correlate(None)
+    inner = inner.order_by(None)
+    key = keys[0] if len(keys) == 1 else tuple_(*keys)
+    # Loader options have no public getter.
+    outer = select(entity).where(key.in_(inner)).options(*statement._with_options)
+    return outer.execution_options(**statement.get_execution_options())
 
 
 def _reads_joins(option: Any) -> bool:

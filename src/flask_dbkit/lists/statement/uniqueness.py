@@ -18,6 +18,7 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
     BinaryExpression,
     BooleanClauseList,
+    ClauseList,
     ColumnElement,
     Grouping,
     _label_reference,
@@ -155,7 +156,7 @@ def identify(  # noqa: PLR0911 - one per kind of statement
             fixed = _determined(froms, primary_key(entities[0]))
             if not all(tables_of(group) <= fixed for group in groups):
                 return RowIdentity((), _repeats(entities[0], froms, fixed), may_repeat=True)
-        return RowIdentity(groups)
+        return RowIdentity(_shortest(groups))
     distinct = _distinct_columns(statement, whole=whole)
     if distinct:
         return RowIdentity(distinct)
@@ -294,13 +295,33 @@ def primary_key(entity: Any) -> list[ColumnElement[Any]]:
 
 
 def groups_of(statement: Any) -> tuple[ColumnElement[Any], ...]:
-    """Return the expressions of GROUP BY."""
-    found = []
+    """Return the expressions of GROUP BY; of an entity, its columns."""
+    found: list[ColumnElement[Any]] = []
     for clause in getattr(statement, "_group_by_clauses", ()):
         if isinstance(clause, _textual_label_reference):
             found.append(statement.selected_columns[clause.element])
+        elif isinstance(clause, ClauseList):
+            found += clause.clauses
+        elif isinstance(clause, FromClause):
+            found += clause.c
         else:
             found.append(clause.element if isinstance(clause, _label_reference) else clause)
+    return tuple(found)
+
+
+def _shortest(groups: Sequence[ColumnElement[Any]]) -> tuple[ColumnElement[Any], ...]:
+    """Leave out the columns of a table whose primary key is among the groups."""
+    found: list[ColumnElement[Any]] = []
+    for group in groups:
+        table = group.table if isinstance(group, Column) else None
+        base = base_of(table) if table is not None else None
+        if isinstance(base, Table) and base.primary_key.columns and table is not None:
+            keys = [table.c[column.key] for column in base.primary_key.columns]
+            grouped = [one for one in groups if isinstance(one, Column) and one.table is table]
+            names = {one.key for one in grouped}
+            if names >= {key.key for key in keys} and group.key not in {k.key for k in keys}:
+                continue
+        found.append(group)
     return tuple(found)
 
 
