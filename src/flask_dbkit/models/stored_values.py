@@ -34,6 +34,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import NULLTYPE, TypeEngine
 
 from ..databases import database_of
+from .types import UTCDateTime
 
 __all__ = ["StoredValues"]
 
@@ -108,7 +109,8 @@ def _without_decorators(
     while isinstance(kind, TypeDecorator) and not (
         _is_standard(kind)
         or _overrides(kind, "bind_processor", TypeDecorator)
-        or _overrides(kind, "bind_expression", TypeDecorator)
+        # What UTCDateTime writes around a value names its type, and changes nothing.
+        or (_overrides(kind, "bind_expression", TypeDecorator) and type(kind) is not UTCDateTime)
     ):
         if _overrides(kind, "process_bind_param", TypeDecorator):
             converters.append(kind.process_bind_param)

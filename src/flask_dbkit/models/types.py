@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import BindParameter, Column, ColumnElement, DateTime, Interval, event
+from sqlalchemy import (
+    BinaryExpression,
+    BindParameter,
+    Column,
+    ColumnElement,
+    DateTime,
+    Interval,
+    and_,
+    event,
+    or_,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import Grouping
 from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.sql.visitors import InternalTraversal
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from ..databases import MYSQL, database_of
+from ..databases import MYSQL, SQLITE, database_of
 
 __all__ = ["UTCDateTime"]
 
@@ -62,6 +76,26 @@ class UTCDateTime(TypeDecorator[datetime]):
 
             return dialect.type_descriptor(DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=True))
+
+    class Comparator(TypeDecorator.Comparator[datetime]):
+        """Compares moments where SQL wrote some of them, and not this type."""
+
+        def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+            """Compare, so that SQLite takes every text of a moment for the same."""
+            if op is operators.between_op and not kwargs.get("symmetric"):
+                low, high = other
+                return and_(self.operate(operators.ge, low), self.operate(operators.le, high))
+            if op is operators.not_between_op and not kwargs.get("symmetric"):
+                low, high = other
+                return or_(self.operate(operators.lt, low), self.operate(operators.gt, high))
+            made = cast("ColumnElement[Any]", super().operate(op, *other, **kwargs))
+            form = _FORMS.get(op)
+            if form is None or not isinstance(made, BinaryExpression):
+                return made
+            # What is no value is compared as it is: another column, a function.
+            return _Compared.of(made, form) if _is_value(made.right) else made
+
+    comparator_factory = Comparator
 
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Treat a ``timedelta`` in an expression as an interval, all else as a point in time."""
@@ -132,6 +166,59 @@ class _Sent(ColumnElement[datetime]):
 
     def __init__(self, value: BindParameter[datetime]) -> None:
         self.value, self.type = value, value.type
+
+
+class _Compared(BinaryExpression[bool]):
+    """A comparison of a moment with a value."""
+
+    inherit_cache = True
+    form = ""
+
+    @classmethod
+    def of(cls, made: BinaryExpression[Any], form: str) -> _Compared:
+        found = cls.__new__(cls)
+        found.__dict__.update(made.__dict__)
+        found.form = form
+        return found
+
+
+def _is_value(right: Any) -> bool:
+    while isinstance(right, Grouping):
+        right = right.element
+    return isinstance(right, BindParameter)
+
+
+# The type sends six digits of fraction, CURRENT_TIMESTAMP writes none, strftime('%f') three: texts
+# of one moment, which differ as texts. The least of them has no zeros at its end, the greatest six
+# digits; between the two lies nothing else. So a plain index serves.
+# https://www.sqlite.org/lang_datefunc.html
+_LEAST = "rtrim(rtrim({value}, '0'), '.')"
+_WHOLE = "substr({column} || substr('.000000', 1 + max(0, length({column}) - 19)), 1, 26)"
+_FORMS: Mapping[OperatorType, str] = {
+    operators.eq: f"{{column}} BETWEEN {_LEAST} AND {{value}}",
+    operators.ne: f"{{column}} NOT BETWEEN {_LEAST} AND {{value}}",
+    operators.lt: f"{{column}} < {_LEAST}",
+    operators.ge: f"{{column}} >= {_LEAST}",
+    operators.in_op: f"{_WHOLE} IN {{value}}",
+    operators.not_in_op: f"{_WHOLE} NOT IN {{value}}",
+}
+
+
+@compiles(_Compared)
+def _compile_compared(element: _Compared, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return cast("Any", compiler).visit_binary(element, **kwargs)  # type: ignore[no-any-return]
+
+
+@compiles(_Compared, *SQLITE.names)
+def _compile_compared_sqlite(element: _Compared, compiler: SQLCompiler, **kwargs: Any) -> str:
+    # Each place of the value takes a parameter of its own, so each is rendered by itself.
+    return re.sub(
+        r"\{(column|value)\}",
+        lambda match: compiler.process(
+            element.left if match[1] == "column" else element.right, **kwargs
+        ),
+        element.form,
+    )
 
 
 @compiles(_Sent)
