@@ -219,7 +219,10 @@ def _book_keys() -> dict[str, Any]:
         "added": Book.added,
         "lower": func.lower(Book.title),
         "high": ~(Book.shelf > 1),
-        "tags": select(func.count()).where(Book.tags.any()).correlate(Book).scalar_subquery(),
+        "read": select(func.count(Reading.reader))
+        .where(Reading.book_id == Book.id)
+        .correlate(Book)
+        .scalar_subquery(),
         "tagged": Book.tags.any(),
     }
 

@@ -77,26 +77,6 @@ class UTCDateTime(TypeDecorator[datetime]):
             return dialect.type_descriptor(DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=True))
 
-    class Comparator(TypeDecorator.Comparator[datetime]):
-        """Compares moments where SQL wrote some of them, and not this type."""
-
-        def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
-            """Compare, so that SQLite takes every text of a moment for the same."""
-            if op is operators.between_op and not kwargs.get("symmetric"):
-                low, high = other
-                return and_(self.operate(operators.ge, low), self.operate(operators.le, high))
-            if op is operators.not_between_op and not kwargs.get("symmetric"):
-                low, high = other
-                return or_(self.operate(operators.lt, low), self.operate(operators.gt, high))
-            made = cast("ColumnElement[Any]", super().operate(op, *other, **kwargs))
-            form = _FORMS.get(op)
-            if form is None or not isinstance(made, BinaryExpression):
-                return made
-            # What is no value is compared as it is: another column, a function.
-            return _Compared.of(made, form) if _is_value(made.right) else made
-
-    comparator_factory = Comparator
-
     def coerce_compared_value(self, op: OperatorType | None, value: Any) -> TypeEngine[Any]:
         """Treat a ``timedelta`` in an expression as an interval, all else as a point in time."""
         return Interval() if isinstance(value, timedelta) else self
@@ -166,6 +146,29 @@ class _Sent(ColumnElement[datetime]):
 
     def __init__(self, value: BindParameter[datetime]) -> None:
         self.value, self.type = value, value.type
+
+
+# It adds and subtracts as the type below does.
+class _Moments(TypeDecorator.Comparator[datetime], DateTime.Comparator[datetime]):
+    """Compares moments where SQL wrote some of them, and not this type."""
+
+    def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
+        """Compare, so that SQLite takes every text of a moment for the same."""
+        if op is operators.between_op and not kwargs.get("symmetric"):
+            low, high = other
+            return and_(self.operate(operators.ge, low), self.operate(operators.le, high))
+        if op is operators.not_between_op and not kwargs.get("symmetric"):
+            low, high = other
+            return or_(self.operate(operators.lt, low), self.operate(operators.gt, high))
+        made: ColumnElement[Any] = cast("Any", super()).operate(op, *other, **kwargs)
+        form = _FORMS.get(op)
+        if form is None or not isinstance(made, BinaryExpression):
+            return made
+        # What is no value is compared as it is: another column, a function.
+        return _Compared.of(made, form) if _is_value(made.right) else made
+
+
+UTCDateTime.comparator_factory = _Moments  # type: ignore[method-assign, assignment]
 
 
 class _Compared(BinaryExpression[bool]):
