@@ -49,6 +49,29 @@ PAGE = """
 {# end template #}
 """
 
+TABLE = """
+{# start headers #}
+{% from "flask_dbkit/pager.html" import render_pager, render_sort_header %}
+
+<table>
+  <thead>
+    <tr>{{ render_sort_header(page, "at", "When") }}<th scope="col">What</th></tr>
+  </thead>
+  <tbody>
+    {% for event in page %}
+    <tr><td>{{ event.at.isoformat() }}</td><td>{{ event.text }}</td></tr>
+    {% endfor %}
+  </tbody>
+</table>
+{{ render_pager(page, sizes=(20, 50, 100)) }}
+{# end headers #}
+"""
+
+
+@app.get("/events/table")
+def table() -> str:
+    return render_template_string(TABLE, page=EVENTS.paginate())
+
 
 # start routes
 @app.get("/events")

@@ -1082,3 +1082,79 @@ def test_a_key_that_anybody_could_sign_with_is_refused_at_start(
         app.config.update(config)
         assert app.test_client().get("/stream").status_code == 200
         assert codes(app.test_client().get(f"/stream?cursor={forged}")) == ["cursor_signature"]
+
+
+@quick
+def test_sort_links_lead_to_both_orders_of_every_name(app: Flask) -> None:
+    """Followed twice, each published name gives both orders, equal to the unpaged query."""
+    columns = {"title": Note.title, "rank": Note.rank, "owner": Owner.name}
+    start = "/notes?rank__gte=4&tag=a&tag=b&per_page=3&page=2"
+    for read in (NOTES.paginate, NOTES.paginate_keyset):
+        for name, column in columns.items():
+            path = start if read == NOTES.paginate else start.replace("&page=2", "")
+            seen = []
+            for _ in range(3):
+                first_page = "page=2" not in path
+                with app.test_request_context(path):
+                    page = read()
+                    state, path = page.sort_state(name), page.sort_url(name)
+                assert path.startswith("/notes?rank__gte=4&tag=a&tag=b&per_page=3&sort=")
+                assert "page=2" not in path
+                seen.append(state)
+                if state is not None and first_page:
+                    down = state == "descending"
+                    order = (column.desc(), Note.id.desc()) if down else (column, Note.id)
+                    wanted = select(Note.id).join(Note.owner).where(Note.rank >= 4).order_by(*order)
+                    session = app.extensions["sqlalchemy"].session
+                    assert [note.id for note in page] == list(session.scalars(wanted.limit(3)))
+            assert {"ascending", "descending"} <= set(seen)
+
+
+@quick
+def test_sort_links_understand_every_way_to_say_an_order(app: Flask) -> None:
+    """Several names, the pair sort and direction, nothing at all, and no request."""
+
+    def page(query: str) -> Any:
+        with app.test_request_context(f"/notes{query}"):
+            found = NOTES.paginate()
+            return found.sort_state("title"), found.sort_url("title")
+
+    assert page("") == ("ascending", "/notes?sort=-title")
+    assert page("?sort=-title,rank") == ("descending", "/notes?sort=title")
+    assert page("?sort=rank,title") == (None, "/notes?sort=title")
+    assert page("?sort=title&direction=desc") == ("descending", "/notes?sort=title")
+    outside = NOTES.paginate(args={"rank__gte": "4"})
+    assert outside.sort_url("rank") == "?rank__gte=4&sort=rank"
+    for ask in (outside.sort_url, outside.sort_state):
+        with pytest.raises(ValueError, match=r"'titel'.*Did you mean 'title'"):
+            ask("titel")
+    with pytest.raises(ValueError, match="nothing"):
+        paginate(select(Note), args={}).sort_url("title")
+
+
+HEADERS = """{% from "flask_dbkit/pager.html" import render_pager, render_sort_header -%}
+{{ render_sort_header(page, "title", "<Title>") }}{{ render_sort_header(page, "rank", "Rank") }}
+{{ render_pager(page, sizes=(10, 25)) }}"""
+
+
+@quick
+def test_the_macros_tell_order_range_and_size(app: Flask) -> None:
+    """One header says how the table is sorted; labels are escaped, numbers are grouped."""
+    with app.test_request_context("/notes?page=2&sort=-title&x=%22%3E"):
+        html = render_template_string(HEADERS, page=NOTES.paginate())
+        assert html.count("aria-sort=") == 1
+        assert '<th scope="col" aria-sort="descending">' in html
+        assert "&lt;Title&gt;, descending, sort ascending" in " ".join(html.split())
+        assert 'href="/notes?x=%22%3E&amp;sort=title"' in html
+        assert "11–20 of 45" in html
+        assert 'aria-current="true">10</a>' in html
+        assert 'href="/notes?sort=-title&amp;x=%22%3E&amp;per_page=25"' in html
+        keyset = render_template_string(HEADERS, page=NOTES.paginate_keyset(args={}))
+        assert "dbkit-pager-range" not in keyset
+        assert keyset.count("aria-sort=") == 1
+    many = OffsetPage(
+        items=[None] * 25, per_page=25, has_next=True, has_prev=True, page=1001, total=234_908
+    )
+    html = render_template_string(PAGER, page=many)
+    assert "25,001–25,025 of 234,908 or more" in html
+    assert ">1,001</a>" in html

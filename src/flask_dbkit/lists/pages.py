@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
+from ..exceptions import closest
 from ..support.calls import explained_methods
 from .encoding import as_json
 from .query import Pairs
@@ -15,7 +16,7 @@ from .query import Pairs
 if TYPE_CHECKING:
     from .views import Response
 
-__all__ = ["KeysetPage", "Links", "OffsetPage"]
+__all__ = ["KeysetPage", "Links", "OffsetPage", "Order"]
 
 T = TypeVar("T")
 
@@ -86,6 +87,33 @@ def _link_header(links: Mapping[str, str | None]) -> dict[str, str]:
     return {"Link": ", ".join(ordered)} if ordered else {}
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a page is sorted by, and what it could be.
+
+    Attributes:
+        names: What clients may sort by.
+        first: The published name it is sorted by first, if it is.
+        descending: The direction of that.
+    """
+
+    names: tuple[str, ...] = ()
+    first: str | None = None
+    descending: bool = False
+
+    def check(self, name: str) -> None:
+        """Refuse a name that clients cannot sort by.
+
+        Raises:
+            ValueError: It is not published.
+        """
+        if name not in self.names:
+            near = closest(name, self.names)
+            hint = f" Did you mean {near!r}?" if near else ""
+            known = ", ".join(self.names) or "nothing: the list has no sort="
+            raise ValueError(f"The page cannot be sorted by {name!r}. Use one of: {known}.{hint}")
+
+
 @explained_methods()
 @dataclass(frozen=True, eq=False)
 class _Page(Generic[T]):
@@ -96,6 +124,7 @@ class _Page(Generic[T]):
     _links: Links = field(default_factory=Links, repr=False)
     _respond: Respond = field(default=answer, repr=False)
     _encode: Item = field(default=as_json, repr=False)
+    _order: Order = field(default_factory=Order, repr=False)
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)
@@ -129,6 +158,53 @@ class _Page(Generic[T]):
         """
         body = self.to_dict(item)
         return self._respond(body, _link_header(body["links"]) | self._headers())
+
+    def sort_state(self, name: str) -> str | None:
+        """Tell how the page is sorted by a name, in the words of ``aria-sort``.
+
+        Args:
+            name: A published name of its :class:`SortAllowlist`.
+
+        Returns:
+            ``"ascending"`` or ``"descending"`` if it is sorted by that name first, else ``None``.
+
+        Raises:
+            ValueError: The name is not published.
+
+        .. versionadded:: 0.1
+        """
+        self._order.check(name)
+        if self._order.first != name:
+            return None
+        return "descending" if self._order.descending else "ascending"
+
+    def sort_url(self, name: str) -> str:
+        """Return the address of the list in the order of a name.
+
+        Every other parameter is kept, but for the place in the list: the first page of the new
+        order follows. When the page is sorted by that name already, the order is turned round.
+
+        Args:
+            name: A published name of its :class:`SortAllowlist`.
+
+        Raises:
+            ValueError: The name is not published.
+
+        .. versionadded:: 0.1
+        """
+        turned = self.sort_state(name) == "ascending"
+        order = f"-{name}" if turned else name
+        return self._links.url(sort=order, direction=None, page=None, cursor=None)
+
+    def size_url(self, per_page: int) -> str:
+        """Return the address of the first page with another number of rows on each.
+
+        Args:
+            per_page: Rows per page.
+
+        .. versionadded:: 0.1
+        """
+        return self._links.url(per_page=per_page, page=None, cursor=None)
 
     @property
     def links(self) -> dict[str, str | None]:

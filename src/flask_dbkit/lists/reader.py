@@ -19,7 +19,7 @@ from .cursor import Direction, Keyset, Signer, fingerprint
 from .exceptions import PlanError, QueryError, mistake
 from .filtering import Condition
 from .keyset import KeysetPlan, KeysetRows
-from .pages import KeysetPage, Links, OffsetPage, Respond, answer
+from .pages import KeysetPage, Links, OffsetPage, Order, Respond, answer
 from .planner import Planner
 from .query import Limits, ListQuery, NoText, Pairs, read_query
 from .sorting import SortTerm
@@ -110,7 +110,7 @@ class PageReader:
         )
         plan, values = planner.offset(session, query.terms, query.conditions, source)
         encode = plan.encode
-        links = request.links()
+        links, order = request.links(), _order(planner, query.terms)
 
         def fetch(number: int, must_have_rows: bool) -> OffsetPage[Any]:
             rows = plan.fetch(session, number, query.per_page, count=request.count, values=values)
@@ -128,6 +128,7 @@ class PageReader:
                 _links=links,
                 _respond=request.respond,
                 _encode=encode,
+                _order=order,
                 _fetch=fetch,
             )
 
@@ -176,6 +177,7 @@ class PageReader:
             _links=request.links(),
             _respond=request.respond,
             _encode=plan.encode,
+            _order=_order(planner, query.terms),
         )
 
     def _mark(self, plan: KeysetPlan, query: ListQuery[SortTerm, Condition], bind: object) -> str:
@@ -227,6 +229,11 @@ def _batches(
         at = rows.next
         if at is None:
             return
+
+
+def _order(planner: Planner, terms: tuple[SortTerm, ...]) -> Order:
+    names = tuple(planner.sort.entries) if planner.sort is not None else ()
+    return Order(names, terms[0].name, terms[0].descending) if terms else Order(names)
 
 
 @dataclass(frozen=True)
