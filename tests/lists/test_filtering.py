@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,7 +22,8 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy import types as sqltypes
-from sqlalchemy.orm import Session
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from werkzeug.datastructures import MultiDict
 
 from flask_dbkit import (
@@ -457,3 +460,91 @@ def test_the_operators_are_those_of_the_documentation() -> None:
         "eq ne lt lte gt gte in not_in contains icontains startswith istartswith endswith"
         " iendswith isnull"
     )
+
+
+class Numbers(DeclarativeBase):
+    pass
+
+
+class Count(Numbers):
+    __tablename__ = "counted"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    plain: Mapped[int]
+    small: Mapped[int] = mapped_column(SmallInteger)
+    large: Mapped[int] = mapped_column(BigInteger)
+    unsigned: Mapped[int] = mapped_column(
+        BigInteger().with_variant(mysql.INTEGER(unsigned=True), "mysql", "mariadb")
+    )
+
+
+COUNTS = Listing(
+    Count,
+    sort=SortAllowlist({"id": Count.id}, default="id"),
+    filter=FilterAllowlist(
+        {name: Filter(getattr(Count, name), ops="eq lt in") for name in ("plain", "small", "large")}
+        | {"unsigned": Filter(Count.unsigned, ops="eq lt in")}
+    ),
+)
+
+
+@pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
+def test_a_number_is_taken_if_the_column_holds_it_on_that_database(session: Session) -> None:
+    """SQLite has 64 bits in every column, MariaDB columns without a sign."""
+    Numbers.metadata.create_all(session.connection())
+    name = session.connection().dialect.name
+    wide = name == "sqlite"
+    limits = {
+        "plain": (-(2**63), 2**63 - 1) if wide else (-(2**31), 2**31 - 1),
+        "small": (-(2**63), 2**63 - 1) if wide else (-(2**15), 2**15 - 1),
+        "large": (-(2**63), 2**63 - 1),
+        "unsigned": (0, 2**32 - 1) if name == "mysql" else (-(2**63), 2**63 - 1),
+    }
+    for number in (0, 1):
+        values = {column: limit[number] for column, limit in limits.items()}
+        session.add(Count(id=number + 1, **values))
+    session.commit()
+    for column, (low, high) in limits.items():
+        for number, value in ((1, low), (2, high)):
+            for op in ("", "__in"):
+                args = {f"{column}{op}": str(value)}
+                found = COUNTS.paginate(args=args, session=session).items
+                assert [one.id for one in found] == [number], args
+        for value in (low - 1, high + 1):
+            with pytest.raises(QueryError, match="bad_value"):
+                COUNTS.paginate(args={column: str(value)}, session=session)
+
+
+def _fits(schema: dict[str, Any], text: str) -> bool:
+    """Validate a text as a query parameter, formats included."""
+    if "anyOf" in schema:
+        return any(_fits(one, text) for one in schema["anyOf"])
+    words = ["true", "false", "1", "0"] if schema["type"] == "boolean" else [text]
+    right = text in schema.get("enum", words) and len(text) <= schema.get("maxLength", 10**6)
+    right &= re.search(schema.get("pattern", ""), text) is not None
+    if schema["type"] == "integer":
+        whole = re.fullmatch("-?[0-9]+", text, re.ASCII) is not None
+        return whole and schema["minimum"] <= int(text) <= schema["maximum"]
+    if schema.get("format") == "date":
+        with contextlib.suppress(ValueError):
+            return len(text) == len("2026-01-31") and bool(date.fromisoformat(text))
+        return False
+    return right
+
+
+@pytest.mark.parametrize(
+    "type_", [bool, date, datetime, sqltypes.DateTime(), time, Decimal, Mood, SmallInteger()]
+)
+def test_the_documented_texts_are_those_that_are_taken(type_: Any) -> None:
+    """A client that validates by the schema is told nothing else than the endpoint says."""
+    converter = converter_for(type_)
+    for text in (
+        *("true", "false", "1", "0", "yes", "", "2026-01-31", "2026-01-31T12:00:00", "12:30:00"),
+        *("2026-01-31T12:00:00Z", "2026-01-31 12:00:00.5+02:00", "12:30", "1.5", "-1", ".5", "x"),
+        *("happy", "h", "40000", "32767", "2026-01-31T12:00:00+0000", "1e5", "12:30:00.1234567"),
+    ):
+        try:
+            converter.convert(text)
+        except BadValue:
+            assert not _fits(converter.schema, text), (type_, text)
+        else:
+            assert _fits(converter.schema, text), (type_, text)

@@ -31,7 +31,16 @@ from sqlalchemy import (
     type_coerce,
     union_all,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, relationship
+from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    composite,
+    mapped_column,
+    relationship,
+)
 
 from flask_dbkit import (
     Filter,
@@ -42,6 +51,7 @@ from flask_dbkit import (
     SortAllowlist,
     UTCDateTime,
     paginate,
+    paginate_keyset,
 )
 from flask_dbkit.lists.cursor import Keyset, Signer
 
@@ -198,6 +208,43 @@ def test_an_entry_says_which_value_and_nothing_more(notes: Session, entry: Any) 
     for ask in (lambda: read(listing, notes), lambda: listing.paginate(args={}, session=notes)):
         with pytest.raises(PlanError, match="entry 'odd'"):
             ask()
+
+
+class Span(Base):
+    __tablename__ = "span"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    low: Mapped[int]
+    high: Mapped[int]
+    both: Mapped[Any] = composite(lambda low, high: (low, high), "low", "high")
+    note_id: Mapped[int | None] = mapped_column(ForeignKey("note.id"))
+    note: Mapped[Note | None] = relationship()
+    code: AssociationProxy[str] = association_proxy("note", "code")
+
+
+@pytest.mark.backends("sqlite-file")
+def test_attributes_that_are_no_column_are_refused_by_their_entry(notes: Session) -> None:
+    """A composite or a proxy as an entry is a mistake that is said, without an address."""
+    for entry in (Span.both, Span.code):
+        listing = Listing(Span, sort=SortAllowlist({"odd": entry}, default=""), name="Spans")
+        with pytest.raises(PlanError, match="Listing 'Spans', entry 'odd'") as caught:
+            read(listing, notes)
+        assert " at 0x" not in str(caught.value)
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_legacy_query_is_refused_in_words_that_help(notes: Session) -> None:
+    """``Model.query`` is no statement, and its ``.statement`` is one."""
+    query: Any = notes.query(Note)
+    sort = SortAllowlist({"id": Note.id}, default="id")
+    for ask in (
+        lambda: paginate(query, args={}, session=notes),
+        lambda: paginate_keyset(query, sort=sort, args={}, session=notes, secret=SECRET),
+        lambda: Listing(query, sort=sort),
+        lambda: Listing(Note, sort=sort).paginate(query, args={}, session=notes),
+    ):
+        with pytest.raises(TypeError, match=r"query\.statement"):
+            ask()
+    assert len(paginate(query.statement, args={}, session=notes).items) == 12
 
 
 @pytest.mark.backends("postgresql")

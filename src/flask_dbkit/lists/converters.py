@@ -24,12 +24,13 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from ..models.types import UTCDateTime
 from .exceptions import PlanError
 
-__all__ = ["BadValue", "Converter", "converter_for"]
+__all__ = ["BOOLEAN_SCHEMA", "BadValue", "Converter", "Range", "converter_for", "declared_range"]
 
-_INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
+_INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:[0-9]{1,100}(?:\.[0-9]{0,100})?|\.[0-9]{1,100})", re.ASCII)
 _FLOAT = re.compile(_NUMBER.pattern + r"(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_DATE = re.compile(_DAY, re.ASCII)
 _TIME = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
 _CLOCK = re.compile(_TIME, re.ASCII)
 _POINT = re.compile(rf"{_DATE.pattern}[T ]{_TIME}(Z|[-+][0-9]{{2}}:[0-9]{{2}})?", re.ASCII)
@@ -42,6 +43,10 @@ _MAX_DIGITS = 65
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as SQLAlchemy's Interval counts
 
 _BITS: Mapping[type, int] = {sqltypes.SmallInteger: 16, sqltypes.BigInteger: 64}
+
+
+BOOLEAN_SCHEMA: Mapping[str, Any] = {"type": "boolean"}
+"""In a query string: ``true`` and ``false``, and what forms send for them, ``1`` and ``0``."""
 
 
 class BadValue(ValueError):
@@ -71,12 +76,23 @@ class Converter:
         self.convert, self.schema, self.is_text = convert, dict(schema), is_text
 
 
-def converter_for(type_: Any) -> Converter:
+Range = Callable[[TypeEngine[Any]], "tuple[int, int]"]
+"""Tells the least and the greatest number that an integer column holds."""
+
+
+def declared_range(type_: TypeEngine[Any]) -> tuple[int, int]:
+    """Return what an integer column holds by its declaration, on a database we do not know."""
+    bits = next((bits for cls, bits in _BITS.items() if isinstance(type_, cls)), 32)
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def converter_for(type_: Any, range_of: Range = declared_range) -> Converter:
     """Choose the converter for a column type, a Python type or a function.
 
     Args:
         type_: A SQLAlchemy type, one of the Python types columns have, an ``Enum`` class, or any
             function of a text that raises ``ValueError``.
+        range_of: What an integer column holds on the database it is for.
 
     Raises:
         PlanError: There is none.
@@ -84,7 +100,7 @@ def converter_for(type_: Any) -> Converter:
     if isinstance(type_, type) and issubclass(type_, TypeEngine):
         type_ = type_()
     if isinstance(type_, TypeEngine):
-        return _for_column_type(type_)
+        return _for_column_type(type_, range_of)
     if isinstance(type_, type) and issubclass(type_, Enum):
         return _enum({member.name: member for member in type_})
     if isinstance(type_, type) and type_ in _BY_PYTHON_TYPE:
@@ -95,14 +111,14 @@ def converter_for(type_: Any) -> Converter:
 
 
 def _for_column_type(  # noqa: C901, PLR0911, PLR0912 - one per type
-    type_: TypeEngine[Any],
+    type_: TypeEngine[Any], range_of: Range
 ) -> Converter:
     if isinstance(type_, UTCDateTime):
         return _datetime(aware=True)
     if isinstance(type_, sqltypes.Interval):  # a decorator of a point in time
         return _timedelta()
     if isinstance(type_, TypeDecorator):
-        return _for_column_type(type_.impl_instance)
+        return _for_column_type(type_.impl_instance, range_of)
     if isinstance(type_, sqltypes.Enum):
         if type_.enum_class is not None:
             members = type_.enum_class.__members__
@@ -111,8 +127,7 @@ def _for_column_type(  # noqa: C901, PLR0911, PLR0912 - one per type
             )
         return _enum({name: name for name in type_.enums})
     if isinstance(type_, sqltypes.Integer):
-        bits = next((bits for cls, bits in _BITS.items() if isinstance(type_, cls)), 32)
-        return _integer(bits)
+        return _integer(*range_of(type_))
     if isinstance(type_, sqltypes.Boolean):
         return _boolean()
     if isinstance(type_, sqltypes.Float) or (
@@ -163,11 +178,10 @@ def _text() -> Converter:
 
 
 def _boolean() -> Converter:
-    return Converter(boolean_of, {"type": "boolean"})
+    return Converter(boolean_of, BOOLEAN_SCHEMA)
 
 
-def _integer(bits: int = 64) -> Converter:
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+def _integer(low: int = -(2**63), high: int = 2**63 - 1) -> Converter:
     allowed = f"a whole number from {low} to {high}"
 
     def convert(text: str) -> int:
@@ -185,7 +199,9 @@ def _decimal() -> Converter:
             raise BadValue(f"a decimal number of at most {_MAX_DIGITS} digits")
         return Decimal(text)
 
-    return Converter(convert, {"type": "string", "format": "decimal"})
+    return Converter(
+        convert, {"type": "string", "format": "decimal", "pattern": f"^{_NUMBER.pattern}$"}
+    )
 
 
 def _float() -> Converter:
@@ -226,7 +242,14 @@ def _datetime(*, aware: bool) -> Converter:
             pass
         raise BadValue(allowed)
 
-    return Converter(convert, {"type": "string", "format": "date-time" if aware else "date"})
+    date_alone = {"type": "string", "format": "date"}
+    # What format: date-time means has an offset. https://www.rfc-editor.org/rfc/rfc3339#section-5.6
+    with_time = (
+        {"type": "string", "pattern": f"^{_DAY}[T ]{_TIME}(Z|[-+][0-9]{{2}}:[0-9]{{2}})$"}
+        if aware
+        else {"type": "string", "pattern": f"^{_DAY}[T ]{_TIME}$"}
+    )
+    return Converter(convert, {"anyOf": [date_alone, with_time]})
 
 
 def _time() -> Converter:
@@ -238,7 +261,7 @@ def _time() -> Converter:
             pass
         raise BadValue("a time of day such as 12:30:00")
 
-    return Converter(convert, {"type": "string", "format": "time"})
+    return Converter(convert, {"type": "string", "pattern": f"^{_TIME}$"})
 
 
 def _timedelta() -> Converter:

@@ -39,7 +39,8 @@ from .filtering import FilterAllowlist
 from .indexes import IndexFinding, examine_indexes
 from .openapi import parameters
 from .pages import KeysetPage, OffsetPage
-from .planner import Planner
+from .planner import Planner, dialect_of
+from .probing import range_on
 from .query import Limits, check_number
 from .reader import PageReader, PageRequest
 from .requests import (
@@ -333,7 +334,12 @@ class Listing(Generic[T]):
         References:
             https://spec.openapis.org/oas/v3.1.0#parameter-object
         """
-        return parameters(self.sort, self.filter, self._limits(application()))
+        app = application()
+        limits = self._limits(app)
+        if app is None or "dbkit" not in app.extensions:
+            return parameters(self.sort, self.filter, limits)
+        dialect = dialect_of(session_of(app), self._planner.listed())
+        return parameters(self.sort, self.filter, limits, range_on(dialect))
 
     @property
     def metadata(self) -> MetaData | None:

@@ -12,6 +12,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeEngine
 
 from .codecs import RAW
+from .converters import declared_range
 from .statement.expressions import in_brackets, without_entity
 
 __all__ = ["Facts", "KeyForm", "ListDatabase", "LiveIndex", "plainly"]
@@ -112,6 +113,14 @@ class ListDatabase:
             dialect: The database.
         """
         return Facts()
+
+    def range_of(self, type_: TypeEngine[Any]) -> tuple[int, int]:
+        """Return the least and the greatest number that a column of an integer type holds.
+
+        Args:
+            type_: The type.
+        """
+        return declared_range(type_)
 
     def sorted_bytes(self, connection: Connection) -> int | None:
         """Return how many bytes of a text a sort looks at; ``None`` for all of them."""

@@ -23,7 +23,14 @@ from sqlalchemy.sql.selectable import GenerativeSelect
 
 from ..support.calls import explained_methods
 from ..support.words import did_you_mean
-from .converters import BadValue, Converter, boolean_of, converter_for
+from .converters import (
+    BadValue,
+    Converter,
+    Range,
+    boolean_of,
+    converter_for,
+    declared_range,
+)
 from .entries import entries_of
 from .exceptions import PlanError, QueryError, mistake
 from .operators import OPERATORS, criterion
@@ -90,7 +97,7 @@ class Filter:
             check_number("max_values", max_values)
         self.target, self.ops = target, tuple(dict.fromkeys(words))
         self.type, self.max_values = type, max_values
-        self._converter: Converter | None = None
+        self._converters: dict[Range, Converter] = {}
 
     @property
     def converter(self) -> Converter:
@@ -100,14 +107,26 @@ class Filter:
             PlanError: Nothing converts text to the column's type, or the type is no text and an
                 operator needs it to be.
         """
-        if self._converter is None:
+        return self.converter_on(declared_range)
+
+    def converter_on(self, range_of: Range) -> Converter:
+        """Return how text becomes a value on one database.
+
+        Args:
+            range_of: What an integer column holds there.
+
+        Raises:
+            PlanError: As :attr:`converter`.
+        """
+        found = self._converters.get(range_of)
+        if found is None:
             type_ = self.type if self.type is not None else element_of(self.target).type
-            found = converter_for(type_)
+            found = converter_for(type_, range_of)
             wrong = [op for op in self.ops if OPERATORS[op].text and not found.is_text]
             if wrong:
                 raise PlanError(f"The operators {', '.join(wrong)} need a text column.")
-            self._converter = found
-        return self._converter
+            self._converters[range_of] = found
+        return found
 
     @cached_property
     def expression(self) -> ColumnElement[Any] | None:
@@ -233,11 +252,14 @@ class FilterAllowlist:
             return name
         return f"{name}[{op}]" if self.syntax == "brackets" else f"{name}__{op}"
 
-    def read(self, pairs: Pairs) -> tuple[tuple[Condition, ...], list[dict[str, Any]]]:
+    def read(
+        self, pairs: Pairs, range_of: Range = declared_range
+    ) -> tuple[tuple[Condition, ...], list[dict[str, Any]]]:
         """Read the filters of a request as :meth:`parse` does, but return the mistakes.
 
         Args:
             pairs: Every parameter with its value.
+            range_of: What an integer column holds on the database it is for.
         """
         errors: list[dict[str, Any]] = []
         given: dict[tuple[str, str], list[tuple[str, str]]] = {}
@@ -260,7 +282,7 @@ class FilterAllowlist:
         for name in self.entries if given else ():
             for op in self.entries[name].ops:
                 if (name, op) in given:
-                    condition = self._convert(name, op, given[name, op], errors)
+                    condition = self._convert(name, op, given[name, op], errors, range_of)
                     if condition is not None:
                         conditions.append(condition)
         return tuple(conditions), errors[: self.max_filters]
@@ -275,7 +297,12 @@ class FilterAllowlist:
         return (name, op) if underscores else (parameter, "eq")
 
     def _convert(  # noqa: PLR0911 - one per mistake
-        self, name: str, op: str, given: Sequence[tuple[str, str]], errors: list[dict[str, Any]]
+        self,
+        name: str,
+        op: str,
+        given: Sequence[tuple[str, str]],
+        errors: list[dict[str, Any]],
+        range_of: Range,
     ) -> Condition | None:
         entry, operator = self.entries[name], OPERATORS[op]
         parameter, text = given[0]
@@ -290,7 +317,7 @@ class FilterAllowlist:
             if operator.flag:
                 return Condition(name, op, boolean_of(text), entry, text)
             if not operator.several:
-                return Condition(name, op, entry.converter.convert(text), entry, text)
+                return Condition(name, op, entry.converter_on(range_of).convert(text), entry, text)
             most = entry.max_values or self.max_values
             text = ",".join(value for _, value in given)
             if not text:
@@ -301,7 +328,8 @@ class FilterAllowlist:
             if len(words) > most:
                 errors.append(mistake(parameter, "too_many_values", text, most))
                 return None
-            values = [entry.converter.convert(word) for word in words]
+            convert = entry.converter_on(range_of).convert
+            values = [convert(word) for word in words]
             return Condition(name, op, values, entry, text)
         except BadValue as error:
             errors.append(mistake(parameter, "bad_value", text, error.allowed))

@@ -10,8 +10,11 @@ from sqlalchemy import Table, func, literal_column, text, type_coerce
 from sqlalchemy import types as sqltypes
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeEngine
 
+from ..databases import MYSQL
 from .codecs import RAW, implementation, is_float
+from .converters import declared_range
 from .database import Facts, KeyForm, ListDatabase, LiveIndex, plainly
 from .statement.expressions import in_brackets, without_entity
 
@@ -60,6 +63,21 @@ class MySQL(ListDatabase):
             if facts.characters is None or facts.characters > most:
                 return _pieces(bare, facts.characters, most)
         return [plainly(expression)]
+
+    def range_of(self, type_: TypeEngine[Any]) -> tuple[int, int]:
+        """Return what an integer column holds, small ones and those without a sign too.
+
+        References:
+            https://mariadb.com/docs/server/reference/data-types/numeric-data-types/numeric-data-type-overview
+        """
+        found: Any = type_
+        for variant in MYSQL.names:
+            found = getattr(type_, "_variant_mapping", {}).get(variant, found)
+        low, high = declared_range(found)
+        for name, bits in (("TINYINT", 8), ("MEDIUMINT", 24)):
+            if _is_mysqls(found, name):
+                low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        return (0, high * 2 + 1) if getattr(found, "unsigned", False) else (low, high)
 
     def sorted_bytes(self, connection: Connection) -> int | None:
         """Return how many bytes of a text a sort looks at."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Column, Table, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.types import TypeEngine
 
 from .database import ListDatabase, LiveIndex
 
@@ -16,6 +17,14 @@ __all__ = ["SQLite"]
 
 class SQLite(ListDatabase):
     """SQLite, as lists see it."""
+
+    def range_of(self, type_: TypeEngine[Any]) -> tuple[int, int]:
+        """Return what 64 bits hold: every integer column has as many.
+
+        References:
+            https://www.sqlite.org/datatype3.html#storage_classes_and_datatypes
+        """
+        return -(2**63), 2**63 - 1
 
     def refused(self, connection: Connection, columns: Sequence[Column[Any]]) -> dict[str, str]:
         """Tell which columns are hidden ones of virtual tables.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .converters import BOOLEAN_SCHEMA, Range, declared_range
 from .filtering import FilterAllowlist
 from .operators import OPERATORS
 from .query import Limits
@@ -13,7 +14,10 @@ __all__ = ["parameters"]
 
 
 def parameters(
-    sort: SortAllowlist, filters: FilterAllowlist | None, limits: Limits
+    sort: SortAllowlist,
+    filters: FilterAllowlist | None,
+    limits: Limits,
+    range_of: Range = declared_range,
 ) -> list[dict[str, Any]]:
     """Return one parameter object per parameter a client may send.
 
@@ -21,6 +25,7 @@ def parameters(
         sort: What the list may be sorted by.
         filters: What it may be filtered by.
         limits: How much may be asked for.
+        range_of: What an integer column holds on the database of the list.
 
     References:
         https://spec.openapis.org/oas/v3.1.0#parameter-object
@@ -29,7 +34,8 @@ def parameters(
     pattern = "|".join(_escaped(name) for name in names)
     order: dict[str, Any] = {"type": "string"}
     if names:
-        order["pattern"] = f"^-?({pattern})(,-?({pattern})){{0,{sort.max_keys - 1}}}$"
+        # An empty one is the default order.
+        order["pattern"] = f"^(-?({pattern})(,-?({pattern})){{0,{sort.max_keys - 1}}})?$"
     if sort.default:
         order["default"] = sort.default
     found = [
@@ -64,10 +70,10 @@ def parameters(
     for name, entry in (filters.entries if filters is not None else {}).items():
         assert filters is not None
         for op in entry.ops:
-            schema: dict[str, Any] = dict(entry.converter.schema)
+            schema: dict[str, Any] = dict(entry.converter_on(range_of).schema)
             operator = OPERATORS[op]
             if operator.flag:
-                schema = {"type": "boolean"}
+                schema = dict(BOOLEAN_SCHEMA)
             one = _parameter(filters.parameter(name, op), f"{name}: {operator.words}.", schema)
             if operator.several:
                 most = entry.max_values or filters.max_values

@@ -214,6 +214,9 @@ def _bind_type(type_: TypeEngine[Any]) -> TypeEngine[Any] | None:
     # what the client asked for, or fail where that does not fit.
     if type(type_) in (sqltypes.Numeric, sqltypes.DECIMAL, sqltypes.NUMERIC):
         return sqltypes.Numeric(asdecimal=type_.asdecimal)  # type: ignore[attr-defined]
+    # What fits the column may be more than the type by its name: 64 bits on SQLite.
+    if type(type_) in (sqltypes.Integer, sqltypes.SmallInteger):
+        return sqltypes.BigInteger()
     if isinstance(type_, sqltypes.Float):
         return sqltypes.Double()
     return None if isinstance(type_, sqltypes.NullType) else type_

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.sql.elements import ColumnElement
 
 from ..databases import MYSQL, POSTGRESQL, SQLITE, database_of
+from .converters import Range, declared_range
 from .database import Facts, ListDatabase
 from .on_mysql import MySQL
 from .on_postgresql import PostgreSQL
@@ -19,7 +20,7 @@ from .plans import Plans
 from .statement import without_locks
 from .statement.expressions import is_plain_column
 
-__all__ = ["database_for", "facts_of_keys"]
+__all__ = ["database_for", "facts_of_keys", "range_on"]
 
 _BY_DATABASE = {SQLITE: SQLite(), POSTGRESQL: PostgreSQL(), MYSQL: MySQL()}
 _OTHERS = ListDatabase()
@@ -30,6 +31,14 @@ _known: WeakKeyDictionary[Engine, Plans[object, Facts]] = WeakKeyDictionary()
 def database_for(dialect: Dialect) -> ListDatabase:
     """Return what a database means for lists."""
     return _BY_DATABASE.get(database_of(dialect), _OTHERS)
+
+
+_RANGES = {known: kind.range_of for known, kind in _BY_DATABASE.items()}
+
+
+def range_on(dialect: Dialect) -> Range:
+    """Return what tells the range of an integer column on a database: the same each time."""
+    return _RANGES.get(database_of(dialect), declared_range)
 
 
 def facts_of_keys(

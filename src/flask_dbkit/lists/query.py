@@ -179,7 +179,9 @@ class _Orders(Protocol[TermT_co]):
 class _Criteria(Protocol[ConditionT_co]):
     """What reads filters: a ``FilterAllowlist``."""
 
-    def read(self, pairs: Pairs) -> tuple[tuple[ConditionT_co, ...], list[dict[str, Any]]]: ...
+    def read(
+        self, pairs: Pairs, range_of: Any = ...
+    ) -> tuple[tuple[ConditionT_co, ...], list[dict[str, Any]]]: ...
 
 
 def read_query(
@@ -193,6 +195,7 @@ def read_query(
     per_page: int | None = None,
     cursor: str | None = None,
     check_cursor: Callable[[str], object] | None = None,
+    range_of: Callable[[Any], tuple[int, int]] | None = None,
 ) -> ListQuery[TermT, ConditionT]:
     """Read a query string.
 
@@ -206,6 +209,7 @@ def read_query(
         per_page: In place of the parameter.
         cursor: In place of the parameter.
         check_cursor: Raises for a cursor that cannot be ours, whatever the other parameters.
+        range_of: What an integer column holds on the database of the list, if that is known.
 
     Raises:
         QueryError: With every mistake of the request.
@@ -224,7 +228,8 @@ def read_query(
         errors += wrong
     conditions: tuple[ConditionT, ...] = ()
     if filters is not None:
-        conditions, wrong = filters.read(pairs)
+        given = (pairs,) if range_of is None else (pairs, range_of)
+        conditions, wrong = filters.read(*given)
         errors += wrong
     size = _per_page(one, limits, per_page)
     given_cursor = one.read("cursor", "cursor_malformed") if cursor is None else cursor

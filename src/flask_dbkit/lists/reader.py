@@ -20,7 +20,8 @@ from .exceptions import PlanError, QueryError, mistake
 from .filtering import Condition
 from .keyset import KeysetPlan, KeysetRows
 from .pages import KeysetPage, Links, OffsetPage, Order, Respond, answer
-from .planner import Planner
+from .planner import Planner, dialect_of
+from .probing import range_on
 from .query import Limits, ListQuery, NoText, Pairs, read_query
 from .sorting import SortTerm
 
@@ -98,13 +99,15 @@ class PageReader:
         """
         planner, session = self._planner, request.session
         source = planner.source(request.statement)
-        planner.listed(source)  # before the client's mistakes: this one is the developer's
+        # Before the client's mistakes: this one is the developer's.
+        dialect = dialect_of(session, planner.listed(source))
         query = read_query(
             request.args,
             planner.sort,
             planner.filters,
             self._limits,
             kind="offset",
+            range_of=range_on(dialect),
             page=request.page,
             per_page=request.per_page,
         )
@@ -155,6 +158,7 @@ class PageReader:
             planner.filters,
             self._limits,
             kind="keyset",
+            range_of=range_on(dialect),
             per_page=request.per_page,
             cursor=request.cursor,
             check_cursor=signer.verify,

@@ -26,7 +26,7 @@ from .exceptions import PlanError, QueryError, mistake
 from .plans import Plans
 from .query import check_number
 from .statement import ListedStatement, read_statement
-from .statement.expressions import element_of, in_brackets
+from .statement.expressions import element_of, in_brackets, is_association_proxy
 
 __all__ = ["SortAllowlist", "SortKey", "SortTerm"]
 
@@ -349,7 +349,7 @@ def _check_expression(what: str, expression: object) -> None:
     known = isinstance(expression, (ColumnElement, SortKey)) or hasattr(
         expression, "__clause_element__"
     )
-    if not known:
+    if not (known or is_association_proxy(expression)):
         raise TypeError(
             f"{what} is {expression!r}. Use a column, a hybrid, a label or an SQL expression."
         )

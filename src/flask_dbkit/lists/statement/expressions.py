@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Column, Table
 from sqlalchemy import types as sqltypes
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import RelationshipProperty
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import (
@@ -49,6 +51,7 @@ __all__ = [
     "element_of",
     "in_brackets",
     "is_aggregate",
+    "is_association_proxy",
     "is_plain_column",
     "is_volatile",
     "is_window",
@@ -115,14 +118,31 @@ _CLOSED = (
 )
 
 
+def is_association_proxy(given: object) -> bool:
+    """Tell whether something is an association proxy of a class."""
+    # Whoever made one has imported its module; for all others that would be in vain.
+    module = sys.modules.get("sqlalchemy.ext.associationproxy")
+    return module is not None and isinstance(given, module.AssociationProxyInstance)
+
+
 def element_of(expression: Any) -> ColumnElement[Any]:
     """Return the column expression behind an attribute, a hybrid or an expression."""
     if isinstance(getattr(expression, "prop", None), RelationshipProperty):
         raise PlanError("It is a relationship. Take a column of the class it leads to.")
-    while not isinstance(expression, ColumnElement) and hasattr(expression, "__clause_element__"):
-        expression = expression.__clause_element__()
+    if is_association_proxy(expression):
+        raise PlanError(
+            "It is an association proxy. Join the class it leads to and take its column, or use a"
+            " correlated subquery."
+        )
+    try:
+        while not isinstance(expression, ColumnElement) and hasattr(
+            expression, "__clause_element__"
+        ):
+            expression = expression.__clause_element__()
+    except (NotImplementedError, SQLAlchemyError):
+        expression = None
     if not isinstance(expression, ColumnElement):
-        raise PlanError(f"{expression!r} is no column expression.")
+        raise PlanError("It is no single column expression: take one column of it.")
     return expression
 
 

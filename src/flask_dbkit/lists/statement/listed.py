@@ -20,7 +20,7 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, Query
 from sqlalchemy.orm.util import LoaderCriteriaOption
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import (
@@ -293,6 +293,8 @@ def _normalise(statement: Any) -> tuple[Any, Callable[[Any], Any]]:
     """Turn a statement that takes no further WHERE into one that does."""
     if isinstance(statement, CompoundSelect):
         return _wrap(statement)
+    if isinstance(statement, Query):
+        raise PlanError("It is a Query, whose statement is a select(): give query.statement.")
     if not isinstance(statement, Select):
         raise PlanError(
             f"Use a select() or a union() of some; {type(statement).__name__} cannot be paged."

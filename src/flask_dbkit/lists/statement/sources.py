@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Table, inspect
+from sqlalchemy.orm import Query
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
@@ -32,6 +33,11 @@ def check_source(source: Any) -> None:
     Raises:
         TypeError: It is no class, alias or statement.
     """
+    if isinstance(source, Query):
+        raise TypeError(
+            "A list was made of a Query. Its statement is a select(): give query.statement, or"
+            " write select(Model)."
+        )
     if not isinstance(source, (type, GenerativeSelect, AliasedClass, Table)):
         raise TypeError(
             f"A list was made of {source!r}. Use a mapped class, an alias or a select()."
