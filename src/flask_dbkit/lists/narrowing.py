@@ -7,6 +7,7 @@ bound by name when the plan of the form runs.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,10 +18,12 @@ from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.selectable import AliasedReturnsRows
 
+from .plans import Plans
+
 # ruff: noqa: SLF001 - the key of SQLAlchemy's own cache and the criteria of a statement have no
 # public getter.
 
-__all__ = ["Narrowed", "narrow"]
+__all__ = ["Narrowed", "Narrower"]
 
 
 @dataclass(frozen=True)
@@ -61,35 +64,53 @@ class Narrowed:
         return named
 
 
-def narrow(own: Any, statement: Any) -> Narrowed:
-    """Take the values out of the criteria that a statement has beyond a list's own.
+class Narrower:
+    """Takes the values out of the criteria that a statement has beyond a list's own.
 
     Args:
         own: The statement of the list.
-        statement: The same with more ``where()``, or any other.
     """
-    if not (isinstance(own, Select) and isinstance(statement, Select)):
-        return Narrowed(statement)
-    shared = own._where_criteria
-    start, further = (
-        statement._where_criteria[: len(shared)],
-        statement._where_criteria[len(shared) :],
-    )
-    if len(start) < len(shared) or any(a is not b for a, b in zip(start, shared, strict=True)):
-        return Narrowed(statement)
-    # Not part of the key; hooks of the session may read them.
-    if statement.get_execution_options() != own.get_execution_options():
-        return Narrowed(statement)
-    mine, given = own._generate_cache_key(), statement._generate_cache_key()
-    if mine is None or given is None or not all(map(_is_self_contained, further)):
-        return Narrowed(statement)
-    constant = {id(one) for one in mine.bindparams}
-    fresh = [one for one in given.bindparams if id(one) not in constant]
-    if {id(one) for one in fresh} != {id(one) for one in _parameters(further)}:
-        return Narrowed(statement)
-    names = {one.key: f"dbkit_n{place}" for place, one in enumerate(fresh)}
-    values = {names[one.key]: one.effective_value for one in fresh}
-    return Narrowed(statement, given.key, values, names)
+
+    def __init__(self, own: Any) -> None:
+        self._own = own
+        form = own._generate_cache_key() if isinstance(own, Select) else None
+        self._constant = None if form is None else frozenset(id(one) for one in form.bindparams)
+        self._kept = form  # the parameters stay, so that their ids are those of nothing else
+        # A key is long. Looked up once, it is a number to all that is kept by it.
+        self._forms: Plans[object, int] = Plans()
+        self._count = itertools.count(1)
+
+    def narrow(self, statement: Any) -> Narrowed:
+        """Return a statement as a form with values.
+
+        Args:
+            statement: The list's own with more ``where()``, or any other.
+        """
+        own, constant = self._own, self._constant
+        if constant is None or not isinstance(statement, Select):
+            return Narrowed(statement)
+        shared = own._where_criteria
+        start, further = (
+            statement._where_criteria[: len(shared)],
+            statement._where_criteria[len(shared) :],
+        )
+        if len(start) < len(shared) or any(a is not b for a, b in zip(start, shared, strict=True)):
+            return Narrowed(statement)
+        # Not part of the key; hooks of the session may read them.
+        if statement.get_execution_options() != own.get_execution_options():
+            return Narrowed(statement)
+        given = statement._generate_cache_key()
+        if given is None or not all(map(_is_self_contained, further)):
+            return Narrowed(statement)
+        fresh = [one for one in given.bindparams if id(one) not in constant]
+        if {id(one) for one in fresh} != {id(one) for one in _parameters(further)}:
+            return Narrowed(statement)
+        names = {one.key: f"dbkit_n{place}" for place, one in enumerate(fresh)}
+        values = {names[one.key]: one.effective_value for one in fresh}
+        form = self._forms.get(given.key)
+        if form is None:
+            form = self._forms.keep(given.key, next(self._count))
+        return Narrowed(statement, form, values, names)
 
 
 def _parameters(criteria: Sequence[Any]) -> Iterator[BindParameter[Any]]:

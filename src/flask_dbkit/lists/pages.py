@@ -38,6 +38,8 @@ class Links:
 
     path: str | None = None
     pairs: Pairs = ()
+    # The five addresses of a page differ in one parameter.
+    _starts: dict[tuple[str, ...], str] = field(default_factory=dict, repr=False, compare=False)
 
     def url(self, **changes: object) -> str:
         """Return a path-absolute URL with some parameters set or, with ``None``, left out.
@@ -45,16 +47,25 @@ class Links:
         Args:
             changes: Parameter → new value. All others stay, repeated ones too.
         """
-        kept = [(name, value) for name, value in self.pairs if name not in changes]
-        new = [(name, str(value)) for name, value in changes.items() if value is not None]
-        query = urlencode(kept + new, encoding="utf-8", errors="replace")
-        if self.path is None:
-            return f"?{query}"
-        path = quote(self.path, safe="/:@!$&'()*+,;=~-._", errors="replace")
+        start = self._starts.get(names := tuple(changes))
+        if start is None:
+            start = self._starts[names] = self._start(names)
+        new = {name: value for name, value in changes.items() if value is not None}
+        query = urlencode(new, encoding="utf-8", errors="replace") if new else ""
+        if query:
+            return start + query
+        # What is left of the query, or a path alone, ends in nothing.
+        return start[:-1] if self.path is not None or start != "?" else start
+
+    def _start(self, names: tuple[str, ...]) -> str:
+        """Return the address up to the parameters that change, the sign before them included."""
+        kept = [(name, value) for name, value in self.pairs if name not in names]
+        query = urlencode(kept, encoding="utf-8", errors="replace")
+        path = quote(self.path or "", safe="/:@!$&'()*+,;=~-._", errors="replace")
         if path.startswith("//"):
             # Two slashes begin a host name. https://url.spec.whatwg.org/#url-serializing
             path = f"/.{path}"
-        return f"{path}?{query}" if query else path
+        return f"{path}?{query}&" if query else f"{path}?"
 
 
 def answer(payload: Mapping[str, Any], headers: Mapping[str, str]) -> Response:

@@ -27,7 +27,7 @@ from .exceptions import PlanError
 from .filtering import Condition, FilterAllowlist, add_conditions, call_functions
 from .keys import keys_for, refuse_key
 from .keyset import KeysetPlan
-from .narrowing import Narrowed, narrow
+from .narrowing import Narrowed, Narrower
 from .offset import OffsetPlan
 from .plans import Plans
 from .probing import database_for, facts_of_keys
@@ -97,7 +97,8 @@ class Planner:
         self._source, self._unique, self._name = source, unique, name
         self._statement: Any = None
         self._own: Narrowed | None = None
-        self._typed: set[tuple[str, object]] = set()
+        self._narrower: Narrower | None = None
+        self._typed: Plans[tuple[str, object], bool] = Plans()
         self._plans: Plans[tuple[object, ...], Any] = Plans()
         self._listed: Plans[object, ListedStatement] = Plans()
 
@@ -133,9 +134,11 @@ class Planner:
         """
         if statement is None or statement is self.statement:
             if self._own is None:
-                self._own = Narrowed(self.statement, form="")
+                self._own = Narrowed(self.statement, form=0)
             return self._own
-        return narrow(self.statement, statement)
+        if self._narrower is None:
+            self._narrower = Narrower(self.statement)
+        return self._narrower.narrow(statement)
 
     def listed(self, source: Narrowed | None = None) -> ListedStatement:
         """Read a statement and check every entry of the allowlists against it.
@@ -171,10 +174,10 @@ class Planner:
         dialect = dialect_of(session, listed)
         source = source if source is not None else self.source()
         form = (dialect.name, source.form)
-        if form not in self._typed:
+        if not self._typed.get(form):
             self._check_types(session, listed, dialect, source)
             if source.form is not None:
-                self._typed.add(form)
+                self._typed.keep(form, True)
         return dialect
 
     def keyset(
