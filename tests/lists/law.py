@@ -22,6 +22,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     String,
     and_,
     case,
@@ -142,7 +143,7 @@ def _computed_samples() -> dict[str, Any]:
         "is_null": s.text_or_null.is_(None),
         "in": s.integer.in_([0, 7]),
         "literal": literal_column("sample.integer > 0"),
-        "minus": -s.integer / 2,
+        "minus": -cast(s.integer, BigInteger) / 2,
         "lower": func.lower(s.text),
         "untyped": func.coalesce(s.real_or_null, s.real),
         "real_case": case((s.boolean, s.real), else_=s.float),

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, assert_type
 
-from flask import Flask
+from flask import Flask, Response
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, String, select
 from sqlalchemy.orm import (
@@ -31,12 +31,19 @@ from flask_dbkit import (
     NAMING_CONVENTION,
     Base,
     DBKit,
+    Filter,
+    FilterAllowlist,
+    KeysetPage,
+    Listing,
+    OffsetPage,
+    SortAllowlist,
     Timestamps,
     UTCDateTime,
     UUIDPrimaryKey,
     Versioned,
     declarative_base,
     get_or_create,
+    paginate,
     upsert,
 )
 from flask_dbkit.models import BaseMixin
@@ -111,11 +118,49 @@ class Shelf(db.Model, Versioned):  # type: ignore[name-defined,misc]
 # --- Using them ------------------------------------------------------------------------
 
 
+BOOKS = Listing(
+    Book,
+    sort=SortAllowlist({"title": Book.title, "made": Book.created_at}, default="title"),
+    filter=FilterAllowlist({"title": Filter(Book.title, ops="eq icontains")}),
+)
+
+
+def add_lists(app: Flask) -> None:
+    """Answer with lists, each helper without a cast."""
+
+    @app.get("/books")
+    def books() -> Response:
+        return BOOKS.paginate().to_response()
+
+    @app.get("/feed")
+    def feed() -> Response:
+        narrowed = BOOKS.statement.where(Book.title != "")
+        return BOOKS.paginate_keyset(narrowed, bind=1).to_response(lambda book: book.title)
+
+    @app.get("/spot")
+    def spot() -> Response:
+        page = paginate(select(Book).order_by(Book.title), count="none")
+        assert_type(page, OffsetPage[Book])
+        return page.to_response()
+
+    @app.get("/titles")
+    def titles() -> list[str]:
+        page = BOOKS.paginate_keyset()
+        assert_type(page, KeysetPage[Book])
+        links: dict[str, str | None] = page.links
+        shown = [page.sort_url("title"), page.sort_state("title") or "", links["self"] or ""]
+        for batch in BOOKS.iterate(batch=10):
+            assert_type(batch, list[Book])
+            shown += [book.slug for book in batch]
+        return shown
+
+
 def create_app(url: str) -> Flask:
     """Make the application."""
     app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config.update(SQLALCHEMY_DATABASE_URI=url, SECRET_KEY="of the tests")
     dbkit.init_app(app)
+    add_lists(app)
     return app
 
 

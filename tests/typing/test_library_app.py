@@ -23,6 +23,13 @@ def test_the_typed_application_runs(database: Database) -> None:
         assert (sea.title, sea.author.name, sea.version) == ("Sea", "Ann", 2)
         assert sea.created_at.tzinfo is UTC
         db.session.remove()
+        for path in ("/books", "/feed", "/spot"):
+            items = app.test_client().get(path).get_json()["items"]
+            shown = {one if isinstance(one, str) else one["title"] for one in items}
+            assert "Sea" in shown
+        titles = app.test_client().get("/titles").get_json()
+        assert titles[:2] == ["/titles?sort=-title", "ascending"]
+        db.session.remove()
         db.drop_all()
         db.engine.dispose()
     assert library_app.Note.metadata is library_app.other_db.metadata
