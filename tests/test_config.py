@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from flask import Flask
@@ -132,6 +135,39 @@ def test_an_unknown_key_is_refused_with_the_nearest_one() -> None:
     assert caught.value.allowed is not None
     for setting in SETTINGS:
         assert setting.key in caught.value.allowed
+
+
+UNITS = ("_MS", "_S")
+
+
+def misspelt(key: str) -> Iterator[str]:
+    """Yield what people write for a key."""
+    stem = next((key.removesuffix(unit) for unit in UNITS if key.endswith(unit)), key)
+    if stem != key:
+        yield from (stem, f"{stem}_SECONDS", f"{stem}_MIN")
+        yield stem[:-1]
+    yield key.lower()
+    yield key[:-2] + key[-1] + key[-2]
+    yield key + "S"
+    shorter = key.rpartition("_")[0]
+    if [each.key for each in SETTINGS if each.key.startswith(f"{shorter}_")] == [key]:
+        yield shorter
+
+
+def test_every_key_is_named_to_who_misspells_it() -> None:
+    """Without its unit, with another, in small letters, with a letter changed; in any source."""
+    known = {setting.key for setting in SETTINGS}
+    for key in known:
+        for name in set(misspelt(key)) - known:
+            with pytest.raises(ConfigError) as caught:
+                Config.from_mapping({name: 1})
+            assert caught.value.nearest == key, name
+            assert key in str(caught.value)
+    app = Flask("typo")
+    with mock.patch.dict(os.environ, {"FLASK_DBKIT_SQLITE_BUSY_TIMEOUT": "5000"}):
+        app.config.from_prefixed_env()
+    with pytest.raises(ConfigError, match="Did you mean DBKIT_SQLITE_BUSY_TIMEOUT_MS"):
+        DBKit(app)
 
 
 @pytest.mark.parametrize(

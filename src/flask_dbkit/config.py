@@ -7,7 +7,7 @@ from dataclasses import make_dataclass
 from typing import Any, Self
 
 from .databases.sqlite.pragmas import PRAGMAS
-from .exceptions import ConfigError, shorten
+from .exceptions import ConfigError, closest_key, shorten
 from .feature import Feature
 from .features import FEATURES
 from .settings import Setting, settings_in
@@ -47,7 +47,7 @@ class Config(_Rooms):  # type: ignore[misc] # its bases are made from the list o
         """
         by_key = {setting.key: setting for setting in settings_in(cls)}
         parsed: dict[str, Any] = {}
-        found = [key for key in mapping if isinstance(key, str) and key.startswith("DBKIT_")]
+        found = [key for key in mapping if isinstance(key, str) and _is_meant(key, by_key)]
         for key in found:
             setting = by_key.get(key)
             if setting is None:
@@ -55,6 +55,8 @@ class Config(_Rooms):  # type: ignore[misc] # its bases are made from the list o
             parsed[setting.attribute] = setting.parse(key, mapping[key])
         return cls(**parsed, given=frozenset(found))
 
+
+_PRAGMA = "DBKIT_SQLITE_"
 
 SETTINGS: tuple[Setting, ...] = tuple(settings_in(Config))
 """Every setting, in the order of the reference page."""
@@ -72,9 +74,22 @@ def config_class(features: Iterable[Feature]) -> type[Config]:
     return make_dataclass("Config", [], bases=(*further[::-1], Config), frozen=True)
 
 
+def _is_meant(key: str, known: Mapping[str, Setting]) -> bool:
+    """Tell whether a key is a setting of ours, or was to be one: in small letters, say."""
+    return key.startswith("DBKIT_") or key.upper() in known
+
+
 def _unknown(key: str, given: object, known: Mapping[str, Setting]) -> ConfigError:
-    pragma = key.removeprefix("DBKIT_SQLITE_").lower()
-    if key.startswith("DBKIT_SQLITE_") and pragma in PRAGMAS:
+    pragmas = {f"{_PRAGMA}{name.upper()}": name for name in PRAGMAS}
+    # A pragma that a setting stands for is no better answer than the setting.
+    pragmas = {
+        name: pragma
+        for name, pragma in pragmas.items()
+        if not any(key.startswith(f"{name}_") for key in known)
+    }
+    meant = closest_key(key, [*known, *pragmas])
+    if meant in pragmas:
+        pragma = pragmas[meant]
         place = f'DBKIT_SQLITE_PRAGMAS["{pragma}"]'
         return ConfigError(
             f"{key} (set to {shorten(given)}) is no setting of Flask-DBKit. Use {place}.",

@@ -13,11 +13,9 @@ from collections.abc import Iterable
 
 import click
 
-from .support.words import closest, shorten
+from .support.words import closest, closest_key, shorten
 
-_PREFIX = "DBKIT_"
-
-__all__ = ["ConfigError", "DBKitError", "closest", "shorten"]
+__all__ = ["ConfigError", "DBKitError", "closest", "closest_key", "shorten"]
 
 
 class DBKitError(Exception):
@@ -86,9 +84,7 @@ class ConfigError(DBKitError, click.ClickException):
             known: Every key there is.
         """
         names = sorted(known)
-        # What all keys begin with says nothing of which one was meant.
-        by_rest = {name.removeprefix(_PREFIX): name for name in names}
-        nearest = by_rest.get(closest(key.upper().removeprefix(_PREFIX), by_rest) or "")
+        nearest = closest_key(key, names)
         hint = f" Did you mean {nearest}?" if nearest is not None else ""
         allowed = "one of: " + ", ".join(names)
         return cls(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["closest", "did_you_mean", "shorten"]
+__all__ = ["closest", "closest_key", "did_you_mean", "shorten"]
+
+_UNITS = frozenset({"MS", "MILLIS", "MILLISECONDS", "S", "SEC", "SECS", "SECOND", "SECONDS"}) | {
+    *("M", "MIN", "MINUTES", "H", "HOURS", "D", "DAYS"),
+    *("B", "BYTES", "KB", "MB", "GB"),
+}
+_PREFIX = 2  # words that name a room: DBKIT_HEALTH is no key that lacks a word
 
 
 def closest(given: object, words: Iterable[str]) -> str | None:
@@ -19,6 +25,36 @@ def closest(given: object, words: Iterable[str]) -> str | None:
     # Of two letters that changed places in a short word difflib finds one only.
     letters = sorted(given.lower())
     return next((by_lower[word] for word in by_lower if sorted(word) == letters), None)
+
+
+def closest_key(given: str, keys: Iterable[str]) -> str | None:
+    """Return the key that was meant by another name, if any is near.
+
+    Beside a letter that is wrong it is often the last word that is missing, or the unit that is
+    another one; by the number of letters that is far away.
+
+    Args:
+        given: The name, words joined by underscores.
+        keys: Every key there is.
+    """
+    by_words = {tuple(key.upper().split("_")): key for key in keys}
+    words = tuple(given.upper().split("_"))
+    if words in by_words:
+        return by_words[words]
+    stem = _without_unit(words)
+    for candidate, key in by_words.items():
+        if _without_unit(candidate) == stem:
+            return key
+    longer = [key for candidate, key in by_words.items() if candidate[: len(stem)] == stem]
+    if longer and (len(longer) == 1 or len(stem) > _PREFIX):
+        return min(longer, key=len)
+    # What all keys begin with says nothing of which one was meant.
+    by_rest = {"_".join(candidate[1:]): key for candidate, key in by_words.items()}
+    return by_rest.get(closest("_".join(words[1:]), by_rest) or "")
+
+
+def _without_unit(words: tuple[str, ...]) -> tuple[str, ...]:
+    return words[:-1] if words[-1] in _UNITS else words
 
 
 def did_you_mean(given: object, words: Iterable[str]) -> str:
