@@ -32,6 +32,12 @@ def talking_nonsense(peer: socket.socket) -> None:
     peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 4)
 
 
+def greeting_by_half(peer: socket.socket) -> None:
+    """Begin as a MariaDB does, and stop in the middle of a packet that says it is whole."""
+    body = b"\x0a5.5.5-10.11\0\x01\x02\x03"
+    peer.sendall(len(body).to_bytes(3, "little") + b"\0" + body)
+
+
 @contextmanager
 def server(behaviour: Callable[[socket.socket], None]) -> Iterator[int]:
     """Listen on a port, and treat whoever comes in one way."""
@@ -59,7 +65,7 @@ def server(behaviour: Callable[[socket.socket], None]) -> Iterator[int]:
     thread.join(5)
 
 
-@pytest.mark.parametrize("behaviour", [silent, closing, talking_nonsense])
+@pytest.mark.parametrize("behaviour", [silent, closing, talking_nonsense, greeting_by_half])
 @pytest.mark.parametrize("driver", ["postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"])
 def test_a_server_that_cannot_be_spoken_to_is_unavailable(
     driver: str, behaviour: Callable[[socket.socket], None]

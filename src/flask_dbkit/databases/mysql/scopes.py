@@ -14,6 +14,7 @@ from ..limits import Timeouts
 from ..scopes import INTERNAL, READ_ONLY_KEY, RESTORE_KEY, DatabaseScopes, Effects, Loss, raw_of
 from ..statements import first_word
 from .errors import MySQLErrors
+from .handshake import recognise_broken_handshakes
 
 __all__ = ["MySQLScopes"]
 
@@ -60,6 +61,7 @@ class MySQLScopes(DatabaseScopes):
         SQLAlchemy resets it to that of the very first connection, before any listener of the
         application's set another.
         """
+        recognise_broken_handshakes(engine)
         dialect = engine.dialect
         plain = dialect.set_connection_execution_options
 
