@@ -13,6 +13,7 @@ from .binds import bind_title, suffix_of
 from .connecting import MigratingConnection
 from .exceptions import RowsLost
 from .on_sqlite import describe_losses, read_references, with_triggers
+from .rebuilding import keeping_definitions
 from .revisions import Direction, concerns, function_for, title_of
 
 __all__ = ["Steps"]
@@ -113,7 +114,8 @@ class Steps:
             return
         assert context.connection is not None
         before = read_references(context.connection)
-        function()
+        with keeping_definitions(title_of(step.revision)):
+            function()
         after = read_references(context.connection, also=before.rows)
         statements = with_triggers(context.connection, session.statements)
         losses = describe_losses(before, after, statements)
