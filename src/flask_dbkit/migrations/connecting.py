@@ -39,16 +39,32 @@ class MigratingConnection:
     Attributes:
         connection: The connection.
         statements: What changed something since :meth:`start`, in order.
+        permanent: How many of them were committed: a rollback does not undo them.
         is_external: Somebody else began its transaction, and will end it.
     """
 
     connection: Connection
     statements: list[str] = field(default_factory=list)
+    permanent: int = 0
     is_external: bool = False
 
     def start(self) -> None:
         """Forget what was sent: a revision begins."""
         self.statements.clear()
+        self.permanent = 0
+
+    def note(self, statement: str) -> None:
+        """Note a statement that was sent."""
+        if classify_statement(statement) is Kind.WRITE:
+            self.statements.append(statement)
+            # In an autocommit_block() of Alembic's each one is committed by itself.
+            options = self.connection.get_execution_options()
+            if options.get("isolation_level") == "AUTOCOMMIT":
+                self.permanent = len(self.statements)
+
+    def note_commit(self, _connection: Connection) -> None:
+        """Note that what was sent is committed."""
+        self.permanent = len(self.statements)
 
 
 @contextmanager
@@ -80,9 +96,13 @@ def migrating_connection(
                 _lift_timeouts(server, connection, limits)
                 patience = _Patience(server, session, limits)
                 stack.enter_context(_listening(connection, patience))
-        recorder = _Recorder(session.statements)
-        event.listen(connection, "after_cursor_execute", recorder)
-        stack.callback(event.remove, connection, "after_cursor_execute", recorder)
+        listeners: dict[str, Any] = {
+            "after_cursor_execute": lambda _connection, _cursor, sql, *_: session.note(sql),
+            "commit": session.note_commit,
+        }
+        for name, listener in listeners.items():
+            event.listen(connection, name, listener)
+            stack.callback(event.remove, connection, name, listener)
         yield session
 
 
@@ -103,15 +123,6 @@ def _discard(connection: Connection) -> None:
         if connection.in_transaction():
             connection.rollback()
         connection.invalidate()
-
-
-class _Recorder:
-    def __init__(self, statements: list[str]) -> None:
-        self._statements = statements
-
-    def __call__(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if classify_statement(statement) is Kind.WRITE:
-            self._statements.append(statement)
 
 
 def _lift_timeouts(server: Server, connection: Connection, limits: Limits) -> None:

@@ -272,7 +272,9 @@ class Migrator:
                 run()
             except (DBAPIError, sqlite3.OperationalError) as error:
                 if not self._may_retry(error, session):
-                    raise explained(error, session, steps.running, key) from error
+                    raise explained(
+                        error, session, steps.running, key, self.folder.metadata(key)
+                    ) from error
                 if steps.finished > before:
                     deadline, tries, before = (
                         time.monotonic() + self._limits.wait_s,
@@ -287,7 +289,7 @@ class Migrator:
                 # Full jitter, so that two upgrades or a busy table do not meet again and again.
                 time.sleep(random.uniform(0.05, min(1.0, 0.1 * 2**tries)))  # noqa: S311
             except Exception as error:
-                better = explained(error, session, steps.running, key)
+                better = explained(error, session, steps.running, key, self.folder.metadata(key))
                 if better is error:
                     raise
                 raise better from error
@@ -305,5 +307,6 @@ class Migrator:
         lost = getattr(error, "connection_invalidated", False)
         if not self._writes or session.is_external or lost:
             return False
-        applied = database_of(session.connection).ddl_commits and session.statements
+        database = database_of(session.connection)
+        applied = session.permanent or (database.ddl_commits and session.statements)
         return not applied and is_lock_timeout(error, session.connection)

@@ -46,3 +46,14 @@ class PostgreSQLServer(Server):
         # This one makes nobody wait, and would leave an invalid index behind: 0 is for ever.
         # https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
         return 0 if _CONCURRENTLY.search(waiting.statement) else limits.queue_s
+
+    def invalid_indexes(self) -> str:
+        """Ask for what a CREATE INDEX CONCURRENTLY has left that failed.
+
+        https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
+        """
+        return (
+            "SELECT i.indexrelid::regclass::text FROM pg_index i"
+            " JOIN pg_class c ON c.oid = i.indexrelid"
+            " WHERE NOT i.indisvalid AND c.relkind = 'i' ORDER BY 1"
+        )

@@ -67,6 +67,10 @@ class Server(ABC):
     def wait_for_locks(self, seconds: float) -> str:
         """Return the statement that sets how long later ones wait for a lock."""
 
+    def invalid_indexes(self) -> str | None:
+        """Return the query for indexes that were left half built; ``None`` if there are none."""
+        return None
+
     @abstractmethod
     def seconds_for_table(self, waiting: Waiting, limits: Limits) -> float:
         """Return how long a statement waits for a whole table."""

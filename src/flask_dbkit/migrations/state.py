@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from .binds import bind_title, sqlite_file
+from .connecting import server_of
 from .folder import Folder
 
 __all__ = ["BindState", "Pending", "compare", "examine", "read_current"]
@@ -42,6 +43,7 @@ class BindState:
         pending: What it lacks, in the order of an upgrade.
         unknown: Revisions it is at that the folder does not have.
         problem: Why it is unreachable.
+        invalid_indexes: Indexes that were left half built, on PostgreSQL.
     """
 
     bind: str
@@ -51,6 +53,12 @@ class BindState:
     pending: tuple[Pending, ...] = ()
     unknown: tuple[str, ...] = ()
     problem: str | None = None
+    invalid_indexes: tuple[str, ...] = ()
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether there is nothing to be done."""
+        return self.status == "current" and not self.invalid_indexes
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -88,10 +96,17 @@ def _examine(key: str | None, engine: Engine, folder: Folder, script: ScriptDire
     try:
         with engine.connect() as connection:
             current = read_current(connection, folder)
+            invalid = _invalid_indexes(connection)
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         return BindState(title, "unreachable", problem=reason)
-    return compare(title, current, script)
+    return replace(compare(title, current, script), invalid_indexes=invalid)
+
+
+def _invalid_indexes(connection: Connection) -> tuple[str, ...]:
+    server = server_of(connection)
+    query = None if server is None else server.invalid_indexes()
+    return () if query is None else tuple(map(str, connection.scalars(text(query))))
 
 
 def read_current(connection: Connection, folder: Folder) -> tuple[str, ...]:
