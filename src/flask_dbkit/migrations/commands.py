@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from .exceptions import MigrationError
 if TYPE_CHECKING:
     from ..migrations import BindState, Limits
     from .folder import Folder
+    from .lint import LintFinding
 
 __all__ = ["migrate"]
 
@@ -106,6 +107,7 @@ def new(
 ) -> None:
     """Write a revision from the differences between the models and the databases."""
     from .authoring import create_revision, merge_heads
+    from .lint import lint as lint_files
 
     folder = _folder(directory, x_arguments)
     with _failures():
@@ -113,8 +115,11 @@ def new(
             merged = merge_heads(folder, message)
             click.echo(f"Wrote {merged}" if merged else "There is one head only: nothing to join.")
             return
-        for path in create_revision(folder, message, empty=empty, report=click.echo):
+        written = create_revision(folder, message, empty=empty, report=click.echo)
+        for path in written:
             click.echo(f"Wrote {path}")
+        if written and not empty:
+            _print_findings(lint_files(folder, only=written), folder)
 
 
 @migrate.command("upgrade")
@@ -213,7 +218,7 @@ def status(context: click.Context, as_json: bool, exit_code: bool, directory: st
     else:
         _print_status(states)
     if any(state.status == "unreachable" for state in states) or (
-        exit_code and any(state.status != "current" for state in states)
+        exit_code and not all(state.is_fine for state in states)
     ):
         context.exit(FAILED)
 
@@ -286,10 +291,7 @@ def lint(
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
-        for finding in findings:
-            place = f"{finding.file.name}:{finding.line}" if finding.file else str(folder.path)
-            click.echo(f"{place}: {finding.rule} {finding.level}: {finding.message}")
-            click.echo(f"    {finding.fix}")
+        _print_findings(findings, folder)
         if not findings:
             click.echo("Nothing found.")
     if any(finding.level == "error" or fail_level == "warning" for finding in findings):
@@ -319,6 +321,13 @@ def adopt(yes: bool, directory: str | None) -> None:
     with _failures():
         for copy in replace(planned):
             click.echo(f"The old file is kept as {copy}.")
+
+
+def _print_findings(findings: Iterable[LintFinding], folder: Folder) -> None:
+    for finding in findings:
+        place = f"{finding.file.name}:{finding.line}" if finding.file else str(folder.path)
+        click.echo(f"{place}: {finding.rule} {finding.level}: {finding.message}")
+        click.echo(f"    {finding.fix}")
 
 
 def _folder(directory: str | None, x_arguments: tuple[str, ...] = ()) -> Folder:
@@ -393,5 +402,9 @@ def _print_status(states: Sequence[BindState]) -> None:
     for state in states:
         for one in state.pending:
             click.echo(f"{state.bind} lacks {one.revision}  {one.message}")
+        for index in state.invalid_indexes:
+            click.echo(
+                f"{state.bind}: the index {index} is invalid; DROP INDEX CONCURRENTLY {index}"
+            )
         if state.problem:
             click.echo(f"{state.bind}: {state.problem}")

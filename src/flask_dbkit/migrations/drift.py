@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sqlalchemy import DefaultClause, TextClause
 from sqlalchemy.schema import Constraint, Index
 
 from .authoring import autogenerate
 from .binds import bind_title, suffix_of
+from .defaults import bare_default
 from .folder import Folder
 from .state import BindState, examine
 from .upgrading import translated
@@ -88,11 +90,28 @@ def _flat(diffs: list[Any]) -> Iterator[tuple[Any, ...]]:
             yield diff
 
 
+def _shown(value: Any) -> str:
+    """Return a type, a default, a comment or a flag as people read it; never an address."""
+    if value is None or value is False:
+        return "none" if value is None else "no"
+    if value is True:
+        return "yes"
+    if isinstance(value, DefaultClause):
+        value = value.arg
+        if isinstance(value, str):
+            return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, TextClause):
+        return bare_default(value.text)
+    shown = " ".join(str(value).split())
+    return type(value).__name__ if " object at 0x" in shown else shown
+
+
 def _describe(bind: str, diff: tuple[Any, ...]) -> Difference:
     kind = str(diff[0])
     if kind.startswith("modify_"):
         _, _, table, column, *_, before, after = diff
-        return Difference(bind, kind, str(table), f"{column}: {before!r} -> {after!r}")
+        detail = f"{column}: {_shown(before)} -> {_shown(after)}"
+        return Difference(bind, kind, str(table), detail)
     if kind in ("add_column", "remove_column"):
         return Difference(bind, kind, str(diff[2]), str(diff[3].name))
     item = diff[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .binds import bind_title, suffix_of
+from .defaults import defaults_differ
 from .folder import Folder
 from .inclusion import own_tables_only
 from .rendering import rendering
@@ -35,12 +36,13 @@ def context_options(
         tell: Called with a sentence about what is left alone.
     """
     options: dict[str, Any] = {
-        "compare_server_default": True,
         "target_metadata": folder.metadata(key),
         **folder.options,
         **given,
         "transaction_per_migration": True,
     }
+    if options.get("compare_server_default", True) is True:
+        options["compare_server_default"] = defaults_differ
     # Alembic compares check constraints since 1.19.2, and only when it is asked to.
     # https://alembic.sqlalchemy.org/en/latest/autogenerate.html
     if find_spec(_CHECKS) is not None:

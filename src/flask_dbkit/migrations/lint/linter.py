@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def lint(
     *,
     since: str | None = None,
     dialects: Iterable[str] = (),
+    only: Collection[Path] | None = None,
 ) -> list[LintFinding]:
     """Lint the revisions of a folder. Connects to no database.
 
@@ -50,6 +51,7 @@ def lint(
         since: Only what came after: a revision of the folder, or a commit of git.
         dialects: Also read the revisions of the default database for these, such as
             ``postgresql`` for an application that runs on SQLite here and there on PostgreSQL.
+        only: Report what is in these files only.
 
     Returns:
         The findings by revision, in the order of an upgrade, and by line.
@@ -58,7 +60,11 @@ def lint(
         MigrationError: ``since`` is neither.
     """
     with translated(), readable_revisions(folder) as revisions:
-        return _lint(folder, revisions, since, dialects)
+        found = _lint(folder, revisions, since, dialects)
+    if only is None:
+        return found
+    files = {path.resolve() for path in only}
+    return [each for each in found if each.file is not None and each.file.resolve() in files]
 
 
 def _lint(

@@ -98,7 +98,8 @@ RULES = (
         "DM102",
         "NOT NULL column without a server default",
         "It fails on a table with rows, and code that runs meanwhile cannot insert any.",
-        "Give it a server_default, or add it nullable, fill it, and make it NOT NULL later.",
+        "Give it a server_default, in the model too, or add it nullable, fill it, and make it NOT"
+        " NULL later.",
         squawk=("adding-required-field", "adding-not-nullable-field"),
     ),
     Rule(
