@@ -229,9 +229,9 @@ RULES = (
     Rule(
         "DM403",
         "an index may be lost",
-        "The copy of a table has no indexes on expressions, and may lose the WHERE of a partial"
-        " one.",
-        "Drop the index before, and create it again in the same revision.",
+        "Alembic's copy of a table has no indexes on expressions, and may lose the WHERE of a"
+        " partial one. 'flask dbkit migrate upgrade' puts them back; an env.py of another kind does not.",
+        "Apply it with 'flask dbkit migrate upgrade' or an adopted env.py only.",
         dialects=_SQLITE,
     ),
     Rule(
