@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
+from flask_dbkit.health import AppHealth
 from tests.migrations.conftest import Project
 
 INDEX = """
@@ -45,6 +46,10 @@ def test_an_invalid_index_is_no_good_end(project: Project) -> None:
     with engine.connect() as connection, pytest.raises(sa.exc.IntegrityError):
         connection.exec_driver_sql("CREATE UNIQUE INDEX CONCURRENTLY ux ON shelf (n)")
     assert project.run("status", "--exit-code").exit_code == 1
+    project.app.extensions["dbkit"].part(AppHealth)._renew()
+    report = project.app.extensions["dbkit"].part(AppHealth).run("readiness").as_dict()
+    (found,) = report["checks"]["migrations:default"]
+    assert (found["status"], found["code"]) == ("warn", "migrations.index")
 
 
 def test_stamping_is_advised_only_when_everything_is_there(project: Project) -> None:

@@ -415,3 +415,44 @@ def test_several_databases_that_fall_behind_are_named_before_a_revision_is_writt
     assert result.exit_code == 1
     assert "Run 'flask dbkit migrate upgrade' first" in result.output
     assert len(revision_files(project)) == 1
+
+
+@pytest.mark.backends("sqlite-file")
+def test_adopting_keeps_what_the_old_file_leaves_out(
+    make_project: MakeProject, database: Database
+) -> None:
+    """An include_object of the application goes on being asked, with all that it needs."""
+    project = make_project(database.url, base=models(), init=False)
+    Migrate(project.app, project.db, directory=str(project.path))
+    with project.app.app_context():
+        flask_migrate.init()
+    env = project.path / "env.py"
+    rule = (
+        "import re\nFOREIGN = re.compile('geo_')\n\n\n"
+        "def ours(item, name, type_, reflected, compare_to):\n"
+        "    return FOREIGN.match(name or '') is None\n\n\n"
+        "def run_migrations_offline():"
+    )
+    old = env.read_text().replace("def run_migrations_offline():", rule)
+    env.write_text(old.replace("context.configure(", "context.configure(include_object=ours, "))
+    project.execute("CREATE TABLE geo_place (id INTEGER)")
+    assert "Your include_object is kept" in project.ok("adopt", "--yes")
+    assert "run_env(context, include_object=ours)" in env.read_text()
+    project.ok("new", "-m", "first")
+    project.ok("upgrade", "--no-backup")
+    assert project.ok("check") == "Models and databases agree.\n"
+    assert "geo_place" in project.tables()
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_revision_that_is_not_there_is_told_before_anything_is_done(project: Project) -> None:
+    """No backup is made for it."""
+    project.write("op.execute('CREATE TABLE shelf (id INTEGER)')")
+    project.ok("upgrade")
+    project.write("pass")
+    result = project.run("upgrade", "deadbeef")
+    assert result.exit_code == 1
+    assert "no revision 'deadbeef'" in result.output
+    assert "migrate status" in result.output
+    assert "backed up" not in result.output
+    project.ok("upgrade", "+1")

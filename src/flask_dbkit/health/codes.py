@@ -100,6 +100,12 @@ CODES: dict[str, Code] = {
         "The database is at a revision that the code does not have: it is newer.",
         "Was an older version deployed? See flask dbkit migrate status.",
     ),
+    "migrations.index": Code(
+        "migrations:<bind>",
+        "warn",
+        "PostgreSQL has an index that was left half built, and serves no query.",
+        "flask dbkit migrate status names it: DROP INDEX CONCURRENTLY, and build it again.",
+    ),
     "disk.low": Code(
         "disk:<bind>",
         "fail",

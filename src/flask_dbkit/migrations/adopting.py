@@ -14,8 +14,9 @@ from .authoring import template_text
 from .binds import suffix_of
 from .folder import Folder
 
-__all__ = ["Replacement", "adopt", "plan_adoption"]
+__all__ = ["Replacement", "adopt", "kept_rules", "plan_adoption"]
 
+_RULES = ("include_object", "include_name")
 _SUFFIX = ".before-dbkit"
 # In every script.py.mako of Flask-Migrate and of Alembic, and in those made from them by hand.
 _STOCK_MARKS = ("${upgrades if upgrades else", "bind_names = []")
@@ -56,9 +57,8 @@ def plan_adoption(folder: Folder) -> list[Replacement]:
     folder.config()  # says it when there is none
     planned = []
     if not folder.is_adopted:
-        planned.append(
-            Replacement(folder.path / "env.py", folder.environment, template_text("env.py"))
-        )
+        before = folder.environment
+        planned.append(Replacement(folder.path / "env.py", before, _with_own_rules(before)))
     planned += _without_replicas(folder)
     mako = folder.path / "script.py.mako"
     if mako.is_file():
@@ -66,6 +66,64 @@ def plan_adoption(folder: Folder) -> list[Replacement]:
         if any(mark in text for mark in _STOCK_MARKS):
             planned.append(Replacement(mako, text, template_text("script.py.mako")))
     return planned
+
+
+def _with_own_rules(before: str) -> str:
+    """Return the new ``env.py``, with what the old one says about which objects it is about."""
+    after = template_text("env.py")
+    kept = [name for name in _RULES if _keyword_of(before, name) is not None]
+    if not kept:
+        return after
+    tree = ast.parse(before)
+    wanted = {function for name in kept if (function := _keyword_of(before, name)) is not None}
+    sources = _sources_of(tree, before, wanted)
+    arguments = ", ".join(["context", *(f"{name}={_keyword_of(before, name)}" for name in kept)])
+    head, call = after.rsplit("run_env(context)", 1)
+    return f"{head}{sources}\n\n\nrun_env({arguments}){call}"
+
+
+def _keyword_of(text: str, name: str) -> str | None:
+    """Return the function that an ``env.py`` gives to ``context.configure()`` under a name."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.keyword) and node.arg == name and isinstance(node.value, ast.Name):
+            return node.value.id
+    return None
+
+
+def _sources_of(tree: ast.Module, text: str, wanted: set[str]) -> str:
+    """Return the statements that make these names, and what those need in turn."""
+    taken: set[ast.stmt] = set()
+    grows = True
+    while grows:
+        fresh = [node for node in tree.body if node not in taken and _names(node) & wanted]
+        taken |= set(fresh)
+        wanted |= {
+            each.id for node in fresh for each in ast.walk(node) if isinstance(each, ast.Name)
+        }
+        grows = bool(fresh)
+    ordered = [node for node in tree.body if node in taken]
+    return "\n\n".join(str(ast.get_source_segment(text, node)) for node in ordered)
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """Return the names that a statement makes."""
+    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {(each.asname or each.name).partition(".")[0] for each in node.names}
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return {each.id for each in targets if isinstance(each, ast.Name)}
+
+
+def kept_rules(planned: list[Replacement]) -> list[str]:
+    """Return what of an old ``env.py`` is kept: ``include_object`` and the like."""
+    return [
+        name
+        for each in planned
+        if each.path.name == "env.py"
+        for name in _RULES
+        if f"{name}=" in each.after
+    ]
 
 
 def _without_replicas(folder: Folder) -> Iterator[Replacement]:

@@ -307,7 +307,7 @@ def adopt(yes: bool, directory: str | None) -> None:
     Shows the difference first, and keeps a copy of each old file.
     """
     from .adopting import adopt as replace
-    from .adopting import plan_adoption
+    from .adopting import kept_rules, plan_adoption
 
     with _failures():
         planned = plan_adoption(_folder(directory))
@@ -316,6 +316,8 @@ def adopt(yes: bool, directory: str | None) -> None:
         return
     for replacement in planned:
         click.echo(replacement.diff())
+    for name in kept_rules(planned):
+        click.echo(f"Your {name} is kept: it is asked first.")
     if not yes:
         click.confirm("Write this?", abort=True)
     with _failures():

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Dialect, Engine, event
 
 from ..databases import MYSQL, POSTGRESQL, Database, database_of
 from ..databases.statements import Kind, classify_statement, first_word
@@ -26,7 +26,13 @@ from .on_postgresql import PostgreSQLServer
 from .on_sqlite import without_foreign_keys
 from .server import Limits, Server, Waiting
 
-__all__ = ["MigratingConnection", "is_lock_timeout", "migrating_connection", "server_of"]
+__all__ = [
+    "MigratingConnection",
+    "invalid_indexes_query",
+    "is_lock_timeout",
+    "migrating_connection",
+    "server_of",
+]
 
 _QUEUEING = frozenset({"ALTER", "CREATE", "DROP", "LOCK", "RENAME", "TRUNCATE", "REINDEX"})
 _SERVERS: dict[Database, Server] = {POSTGRESQL: PostgreSQLServer(), MYSQL: MySQLServer()}
@@ -109,6 +115,12 @@ def migrating_connection(
 def server_of(connection: Connection) -> Server | None:
     """Return what the server of a connection offers; ``None`` for a library, and if unknown."""
     return _SERVERS.get(database_of(connection))
+
+
+def invalid_indexes_query(what: Connection | Dialect) -> str | None:
+    """Return the query for indexes that were left half built; ``None`` where there are none."""
+    server = _SERVERS.get(database_of(what))
+    return None if server is None else server.invalid_indexes()
 
 
 def is_lock_timeout(error: BaseException, connection: Connection) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from ..databases import database_of
 from ..databases.statements import first_word
 from .binds import bind_title
-from .connecting import MigratingConnection, server_of
+from .connecting import MigratingConnection, invalid_indexes_query
 from .exceptions import MigrationError
 from .revisions import title_of
 from .server import Limits
@@ -126,8 +126,7 @@ def _is_all_there(engine: Engine, metadata: MetaData) -> bool:
 
 def _invalid_indexes(session: MigratingConnection) -> list[str]:
     """Ask for them on another connection: this one may be lost, or in a failed transaction."""
-    server = server_of(session.connection)
-    query = None if server is None else server.invalid_indexes()
+    query = invalid_indexes_query(session.connection)
     if query is None:
         return []
     try:

@@ -16,7 +16,7 @@ from typing import Any
 from ..feature import Bind
 from ..health.probe import Probe
 from ..health.registry import Check
-from ..health.report import FAIL, Result
+from ..health.report import FAIL, WARN, Result
 from ..health.runner import HealthRun, Outcome
 from .current import folder_if_there
 
@@ -102,7 +102,7 @@ def migration_check(bind: Bind, revisions: CodeRevisions, asked: Check) -> Check
     assert isinstance(probe, Probe)
     return Check(
         name,
-        _Watch(name, bind.key, probe, revisions),
+        _Watch(name, bind, probe, revisions),
         groups=asked.groups,
         critical=frozenset({"startup"}),
         component="datastore",
@@ -110,10 +110,8 @@ def migration_check(bind: Bind, revisions: CodeRevisions, asked: Check) -> Check
 
 
 class _Watch:
-    def __init__(
-        self, name: str, bind_key: str | None, probe: Probe, revisions: CodeRevisions
-    ) -> None:
-        self._name, self._bind_key = name, bind_key
+    def __init__(self, name: str, bind: Bind, probe: Probe, revisions: CodeRevisions) -> None:
+        self._name, self._bind_key, self._dialect = name, bind.key, bind.engine.dialect
         self._probe, self._revisions = probe, revisions
 
     def __call__(self, run: HealthRun) -> Outcome:
@@ -125,6 +123,13 @@ class _Watch:
             return {}  # it cannot be asked, and another check says so
         pending, unknown = known.compare(current)
         code = "migrations.unknown" if unknown else "migrations.pending" if pending else None
+        if code is None:
+            broken = self._invalid_indexes(run)
+            if broken:
+                result = Result(
+                    WARN, "migrations.index", len(broken), "indexes", component="datastore"
+                )
+                return {self._name: result}
         result = Result(
             FAIL if code else "pass",
             code,
@@ -134,6 +139,12 @@ class _Watch:
             duration_ms=run.elapsed_ms(),
         )
         return {self._name: result}
+
+    def _invalid_indexes(self, run: HealthRun) -> tuple[str, ...]:
+        from .connecting import invalid_indexes_query  # noqa: PLC0415 - Alembic is an extra
+
+        query = invalid_indexes_query(self._dialect)
+        return () if query is None else self._current(query, run) or ()
 
     def _current(self, statement: str, run: HealthRun) -> tuple[str, ...] | None:
         try:

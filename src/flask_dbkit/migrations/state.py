@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from .binds import bind_title, sqlite_file
-from .connecting import server_of
+from .connecting import invalid_indexes_query
 from .folder import Folder
 
 __all__ = ["BindState", "Pending", "compare", "examine", "read_current"]
@@ -104,8 +104,7 @@ def _examine(key: str | None, engine: Engine, folder: Folder, script: ScriptDire
 
 
 def _invalid_indexes(connection: Connection) -> tuple[str, ...]:
-    server = server_of(connection)
-    query = None if server is None else server.invalid_indexes()
+    query = invalid_indexes_query(connection)
     return () if query is None else tuple(map(str, connection.scalars(text(query))))
 
 

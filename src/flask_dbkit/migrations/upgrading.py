@@ -199,6 +199,7 @@ def refuse(
         The state of each database.
     """
     folder.refuse_replicas(script)
+    _refuse_unknown(folder, script, revision)
     heads = script.get_heads()
     if len(heads) > 1 and revision in ("head", "heads"):
         listed = ", ".join(title_of(script.get_revision(head)) for head in heads)
@@ -224,3 +225,19 @@ def refuse(
                 f"The database {state.bind!r} does not answer: {state.problem} Nothing was changed."
             )
     return states
+
+
+def _refuse_unknown(folder: Folder, script: ScriptDirectory, revision: str) -> None:
+    """Refuse a name that the folder does not have, before anything is backed up or connected to.
+
+    What Alembic works out from where a database is, such as ``+1``, is left to it.
+    """
+    if revision in ("head", "heads") or any(sign in revision for sign in "+-@:"):
+        return
+    try:
+        script.get_revisions(revision)
+    except CommandError as error:
+        raise MigrationError(
+            f"There is no revision {revision!r} in the folder {folder.path}, or several begin like"
+            " that. Nothing was changed. 'flask dbkit migrate status' shows what there is."
+        ) from error

@@ -230,7 +230,7 @@ RULES = (
         "DM403",
         "an index may be lost",
         "Alembic's copy of a table has no indexes on expressions, and may lose the WHERE of a"
-        " partial one. 'flask dbkit migrate upgrade' puts them back; an env.py of another kind does not.",
+        " partial one. 'flask dbkit migrate upgrade' puts them back, other ways do not.",
         "Apply it with 'flask dbkit migrate upgrade' or an adopted env.py only.",
         dialects=_SQLITE,
     ),
