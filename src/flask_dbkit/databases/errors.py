@@ -38,11 +38,16 @@ class Place:
         constraint: The database's own name of it.
         table: Without schema.
         columns: In the order of the constraint.
+        listed: Table and columns as the message has them, ``table.a, table.b``, where a name may
+            hold such signs itself.
+        maybe: What is the name of a constraint, or the text of one that has no name.
     """
 
     constraint: str | None = None
     table: str | None = None
     columns: tuple[str, ...] = ()
+    listed: str | None = None
+    maybe: str | None = None
 
 
 class ErrorCodes:

@@ -13,6 +13,7 @@ __all__ = [
     "Kind",
     "classify_statement",
     "first_word",
+    "unquoted",
     "written_columns",
     "written_table",
 ]
@@ -54,8 +55,9 @@ _QUOTED = re.compile(
     re.DOTALL,
 )
 _BODIES = frozenset({"CREATE", "ALTER", "DO"})
-_QUOTES = """["`]?"""
-_NAME = rf"(?:{_QUOTES}\w+{_QUOTES}\s*\.\s*)?{_QUOTES}(\w+){_QUOTES}"
+# A name in any of the quotes there are, or a bare one; the first may be that of a schema.
+_PART = r"""(?:"(?:[^"]|"")+"|`(?:[^`]|``)+`|\[[^\]]+\]|\w+)"""
+_NAME = rf"(?:{_PART}\s*\.\s*)?({_PART})"
 _WRITTEN_TABLE = (
     r"(?i)(?:INSERT(?:\s+OR\s+\w+|\s+IGNORE)?\s+INTO|REPLACE\s+INTO|UPDATE|DELETE\s+FROM)\s+"
     + _NAME
@@ -98,12 +100,21 @@ def written_table(statement: str) -> str | None:
     """Return the table that an INSERT, UPDATE or DELETE names, without its schema."""
     match = _FIRST_WORD.match(statement)
     found = re.match(_WRITTEN_TABLE, statement[match.start(1) :]) if match is not None else None
-    return found[1] if found is not None else None
+    return unquoted(found[1]) if found is not None else None
 
 
 def written_columns(statement: str) -> frozenset[str]:
     """Return the columns that an UPDATE sets, as far as a look at its text can tell."""
-    return frozenset(re.findall(_WRITTEN_COLUMN, statement.partition(" WHERE ")[0]))
+    found = re.findall(_WRITTEN_COLUMN, statement.partition(" WHERE ")[0])
+    return frozenset(map(unquoted, found))
+
+
+def unquoted(name: str) -> str:
+    """Return a name without the quotes that stand around it in SQL."""
+    quote = name[:1]
+    if quote == "[":
+        return name[1:-1]
+    return name[1:-1].replace(quote * 2, quote) if quote in ('"', "`") else name
 
 
 def _look(statement: str) -> Kind:

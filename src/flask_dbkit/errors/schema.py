@@ -80,6 +80,7 @@ class Schema:
             statement: The SQL, whose table is taken where the driver names none.
         """
         written = written_table(statement) if statement is not None else None
+        place = self._told(place, written)
         tables = self._named(place.table or written)
         target = SchemaPlace(code, place.constraint, place.table, place.columns)
         if code.startswith("conflict.reference") and place == Place():
@@ -95,7 +96,30 @@ class Schema:
         return target
 
     def _named(self, name: str | None) -> list[Table]:
-        return [table for table in self._tables if table.name == name]
+        # Drivers with %s for a parameter are sent a percent sign twice.
+        names = {name, (name or "").replace("%%", "%")}
+        return [table for table in self._tables if table.name in names]
+
+    def _told(self, place: Place, written: str | None) -> Place:
+        """Take a message apart by the names there are, where it does not say where one ends."""
+        if place.maybe is not None:
+            rules = (rule for table in self._tables for rule in _rules(table))
+            known = any(rule.name is not None and str(rule.name) == place.maybe for rule in rules)
+            return replace(place, constraint=place.maybe if known else None, maybe=None)
+        if place.listed is not None:
+            names = sorted({table.name for table in self._tables}, key=len, reverse=True)
+            for name in [*filter(None, [written]), *names]:
+                if place.listed.startswith(f"{name}."):
+                    columns = place.listed.removeprefix(f"{name}.").split(f", {name}.")
+                    return replace(place, table=name, columns=tuple(columns), listed=None)
+            return replace(place, listed=None)
+        if place.table is not None and place.constraint is not None:
+            # MariaDB names the constraint alone, and its name may hold a dot.
+            whole = f"{place.table}.{place.constraint}"
+            rules = (rule for table in self._tables for rule in _rules(table))
+            if any(rule.name is not None and str(rule.name) == whole for rule in rules):
+                return replace(place, table=None, constraint=whole)
+        return place
 
     def _rule(self, place: Place, code: str, tables: list[Table]) -> tuple[Rule, Table] | None:
         if place.constraint is not None:
@@ -121,7 +145,8 @@ class Schema:
         return None
 
     def _complete(self, target: SchemaPlace, rule: Rule, table: Table) -> SchemaPlace:
-        columns = target.columns or tuple(column.name for column in _columns(rule, table))
+        # The models know where a name ends; a message does not always say.
+        columns = tuple(column.name for column in _columns(rule, table)) or target.columns
         name = str(rule.name) if rule.name is not None else target.constraint
         found = replace(target, constraint=name, table=table.name, columns=columns)
         found = self._with_fields(found, table)

@@ -16,19 +16,20 @@ __all__ = ["MySQLErrors"]
 
 _DUPLICATE = frozenset({1062, 1586})
 # The value comes first and may hold anything, so the name is looked for from the end.
-_DUPLICATE_KEY = r"(?s).*for key '(?:([^'.]+)\.)?([^']+)'\Z"
+_DUPLICATE_KEY = r"(?s).*for key '(?:([^'.]+)\.)?(.+)'\Z"
+_NAME = r"(?:[^`]|``)+"
 _FOREIGN_KEY = (
-    r"\((?:`[^`]+`\.)?`(?P<table>[^`]+)`, CONSTRAINT `(?P<constraint>[^`]+)`"
-    r" FOREIGN KEY \((?P<columns>[^)]+)\)"
+    rf"\((?:`{_NAME}`\.)?`(?P<table>{_NAME})`, CONSTRAINT `(?P<constraint>{_NAME})`"
+    r" FOREIGN KEY \((?P<columns>`.+?`)\) REFERENCES"
 )
 _CHECK = (
-    r"CONSTRAINT `(?P<constraint>[^`]+)` failed for (?:`[^`]+`\.)?`(?P<table>[^`]+)`\Z"
-    r"|Check constraint '(?P<theirs>[^']+)' is violated"
+    r"(?s)CONSTRAINT `(?P<constraint>.+)` failed for (?:`[^`]+`\.)?`(?P<table>.+)`\Z"
+    r"|Check constraint '(?P<theirs>.+)' is violated"
 )
-_NULL = r"\A(?:Column|Field) (?P<columns>'[^']+')(?: cannot be null| doesn't have a default value)"
+_NULL = r"\A(?:Column|Field) (?P<column>'.+')(?: cannot be null| doesn't have a default value)"
 # In MariaDB's words: Incorrect integer value … for column, then database, table and column.
 _VALUE = r"(?s).*for column (?:`[^`]+`\.`(?P<table>[^`]+)`\.)?(?P<columns>`[^`]+`|'[^']+')"
-_NAMES = r"[`']([^`']+)[`']"
+_NAMES = rf"`({_NAME})`|'([^']+)'"
 _NO_SPACE = re.compile(r"(?i)(?:errcode:|error|errno:)\s*(?:28|122)\b")
 _READ_ONLY = re.compile(r"(?i)read[-_]only")
 
@@ -138,8 +139,17 @@ class MySQLErrors(ErrorCodes):
             found = re.search(pattern, text)
             if found is not None:
                 names = found.groupdict()
-                columns = tuple(re.findall(_NAMES, names.get("columns") or ""))
-                return Place(
-                    names.get("constraint") or names.get("theirs"), names.get("table"), columns
-                )
+                one = names.get("column")
+                columns = (one[1:-1],) if one is not None else _quoted(names.get("columns") or "")
+                constraint = names.get("constraint") or names.get("theirs")
+                return Place(_plain(constraint), _plain(names.get("table")), columns)
         return Place()
+
+
+def _plain(name: str | None) -> str | None:
+    return None if name is None else name.replace("``", "`")
+
+
+def _quoted(text: str) -> tuple[str, ...]:
+    """Return the names in a list, without their quotes."""
+    return tuple((ours or theirs).replace("``", "`") for ours, theirs in re.findall(_NAMES, text))

@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ErrorCodes, Place, is_class_of
-from ..statements import first_word
+from ..statements import first_word, unquoted
 
 __all__ = ["PostgreSQLErrors"]
 
 _FOREIGN_KEY = "23503"
 # "Key (a, b)=(1, 2) already exists." The names come before the values, in every language.
-_KEY = r"\(([^()]*)\)=\("
+# What is not a plain name is quoted.
+_KEY = r'\(((?:"(?:[^"]|"")*"|[^"()])*)\)=\('
+_KEY_NAMES = r'"(?:[^"]|"")*"|[^",\s]+'
 _QUOTED = r'"[^"]+"|«[^»]+»|»[^«]+«|„[^“]+“|「[^」]+」'
 
 
@@ -121,7 +123,7 @@ class PostgreSQLErrors(ErrorCodes):
 
 def _key(detail: str | None) -> tuple[str, ...]:
     found = re.search(_KEY, detail or "")
-    return tuple(name.strip().strip('"') for name in found[1].split(",")) if found else ()
+    return tuple(map(unquoted, re.findall(_KEY_NAMES, found[1]))) if found else ()
 
 
 def _foreign_key(error: BaseException, statement: str | None) -> str:

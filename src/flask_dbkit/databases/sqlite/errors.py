@@ -26,7 +26,8 @@ _LOCKS = (
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_LOCKED_SHAREDCACHE,
 )
-_NAME = r"(?a)CHECK constraint failed: ([A-Za-z_]\w*)\Z"
+_CHECK = r"(?s)CHECK constraint failed: (.+)\Z"
+_NAME = r"(?a)[A-Za-z_]\w*\Z"
 _INDEX = r"UNIQUE constraint failed: index '(.+)'\Z"
 _COLUMNS = r"(?:UNIQUE|NOT NULL) constraint failed: (.+)\Z"
 _STRICT = r"cannot store \w+ value in \w+ column (.+)\Z"
@@ -95,11 +96,16 @@ class SQLiteErrors(ErrorCodes):
     def place(self, error: BaseException) -> Place:
         """Read table and columns, or the name of a constraint, from the message."""
         text = str(error)
-        check, index = re.match(_NAME, text), re.match(_INDEX, text)
-        if check is not None or index is not None:
-            return Place(constraint=(check or index)[1])  # type: ignore[index]
+        check, index = re.match(_CHECK, text), re.match(_INDEX, text)
+        if index is not None:
+            return Place(constraint=index[1])
+        if check is not None:
+            # One without a name is told by its text.
+            named = re.match(_NAME, check[1]) is not None
+            return Place(constraint=check[1]) if named else Place(maybe=check[1])
         found = re.match(_COLUMNS, text) or re.match(_STRICT, text)
         if found is None:
             return Place()
         pairs = [name.strip().rpartition(".") for name in found[1].split(",")]
-        return Place(table=pairs[0][0] or None, columns=tuple(pair[2] for pair in pairs))
+        columns = tuple(pair[2] for pair in pairs)
+        return Place(table=pairs[0][0] or None, columns=columns, listed=found[1])
