@@ -12,12 +12,15 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.pool import QueuePool
 
 from ..settings import Settings, settings_in
+from .deadlines import answer_in_time, guard_silence
+from .pooling import let_go_of_lost_connections, ping_after_idle
 from .settings import ServerSettings
 
 __all__ = [
     "DatabaseSupport",
     "EngineContext",
     "drop_url_arguments",
+    "guard_connections",
     "run_on_every_connection",
     "takes_queue_options",
 ]
@@ -128,6 +131,15 @@ def drop_url_arguments(arguments: dict[str, Any], url: URL) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in url.query}
 
 
+def guard_connections(engine: Engine, context: EngineContext) -> None:
+    """Attach what becomes of a server's connections: silence, pings, and lost ones."""
+    settings = context.settings(ServerSettings)
+    if settings.statement_timeout_ms:
+        guard_silence(engine, settings.statement_timeout_ms / 1000)
+    ping_after_idle(engine, context.given, settings.pool_ping_after_s)
+    let_go_of_lost_connections(engine)
+
+
 def run_on_every_connection(engine: Engine, prepare: Callable[[Any], None]) -> None:
     """Call ``prepare(dbapi_connection)`` on each new connection of ``engine``.
 
@@ -136,5 +148,6 @@ def run_on_every_connection(engine: Engine, prepare: Callable[[Any], None]) -> N
 
     @event.listens_for(engine, "connect")
     def connect(dbapi_connection: Any, record: Any) -> None:
-        prepare(dbapi_connection)
-        dbapi_connection.commit()
+        with answer_in_time(dbapi_connection, engine):
+            prepare(dbapi_connection)
+            dbapi_connection.commit()

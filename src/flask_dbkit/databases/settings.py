@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import MAX_MS, Settings, integer, word
+from ..settings import MAX_MS, Settings, integer, seconds, word
 
 __all__ = ["ServerSettings"]
 
@@ -34,6 +34,15 @@ class ServerSettings(Settings):
         "Milliseconds a transaction may sit idle before PostgreSQL or MariaDB ends the session.",
         low=0,
         high=MAX_MS,
+    )
+    pool_ping_after_s: float | None = seconds(
+        "DBKIT_POOL_PING_AFTER_S",
+        0.5,
+        "Seconds a pooled connection to a server was idle before it is pinged when it is taken out;"
+        " 0 is always, None is never. pool_pre_ping in the engine's own options wins.",
+        low=0,
+        high=86_400,
+        nullable=True,
     )
     pooler: str | None = word(
         "DBKIT_POOLER",

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..databases import errors_of
+from ..databases.deadlines import was_cut_off
 from ..databases.errors import Place
 from ..exceptions import DBKitError
 from ..transactions.exceptions import (
@@ -230,6 +231,8 @@ def _of_driver(
     """Classify a driver's error by its code, never by its class."""
     codes = errors_of(error) if error is not None else None
     code = codes.meaning(error, statement) if codes is not None and error is not None else None
+    if was_cut_off(error):
+        code = "timeout"
     if code is None and codes is None and isinstance(error, (ValueError, ArithmeticError)):
         code = "invalid.value"  # what a type or a driver could not convert
     if code is None and isinstance(error, LookupError):

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 from ..databases import MYSQL, POSTGRESQL, database_of
+from ..databases.sockets import socket_of
 from .probe import Probe
 from .report import Result
 from .runner import HealthRun, Outcome
@@ -157,34 +156,15 @@ class ServerProbe(Probe):
 @contextlib.contextmanager
 def _shut_in_time(connection: Any, run: HealthRun) -> Iterator[None]:
     """Shut the socket of a connection when the run is given up."""
-    descriptor = _descriptor_of(connection)
-    if descriptor is None:  # the deadline holds all the same; the thread ends with the driver
+    found = socket_of(connection)
+    if found is None:  # the deadline holds all the same; the thread ends with the driver
         yield
         return
-    # A duplicate: the driver may close its own, and another thread get the number.
-    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
-
-        def shut() -> None:
-            with contextlib.suppress(OSError):  # it is gone already
-                duplicate.shutdown(socket.SHUT_RDWR)
-
-        run.release_with(shut)
-        try:
-            yield
-        finally:
-            run.release_with(None)
-
-
-def _descriptor_of(connection: Any) -> int | None:
-    """Return the descriptor of a driver's socket: psycopg 3, psycopg2 and PyMySQL."""
-    with contextlib.suppress(Exception):  # the connection broke meanwhile
-        if hasattr(connection, "pgconn"):
-            return int(connection.pgconn.socket)
-        if hasattr(connection, "_sock"):
-            return int(connection._sock.fileno())  # noqa: SLF001 - PyMySQL has no public door
-        if hasattr(connection, "fileno"):
-            return int(connection.fileno())
-    return None
+    run.release_with(found.shut)
+    try:
+        yield
+    finally:
+        run.release_with(None)
 
 
 def _first_row(connection: Any, statement: str) -> tuple[Any, ...]:

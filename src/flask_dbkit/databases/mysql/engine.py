@@ -13,22 +13,25 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, Connection, Dialect, Engine
 
 from ..engine import (
     DatabaseSupport,
     EngineContext,
     drop_url_arguments,
+    guard_connections,
     run_on_every_connection,
     takes_queue_options,
 )
+from ..pooling import pre_ping_options
 from ..settings import ServerSettings
 
 __all__ = ["MySQL"]
 
 _DRIVERS = frozenset({"pymysql", "mysqldb"})
 _STRICT = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+_READING = ("read_timeout", "write_timeout")
 _LONGEST_LOCK_WAIT_S = 31_536_000  # a year is the most lock_wait_timeout takes
 _SHOWN = (
     "time_zone",
@@ -54,11 +57,10 @@ class MySQL(DatabaseSupport):
         ``wait_timeout`` of 28,800 s; the same is set for ``mariadb://``, which it does not
         know. A server that hangs up earlier is noticed by the ping.
         """
-        options: dict[str, Any] = {}
-        if context.given.get("pool") is None:
-            options["pool_pre_ping"] = True
-            if url.get_backend_name() == "mariadb":
-                options["pool_recycle"] = 7200
+        ping_after_s = context.settings(ServerSettings).pool_ping_after_s
+        options = pre_ping_options(context.given, ping_after_s)
+        if context.given.get("pool") is None and url.get_backend_name() == "mariadb":
+            options["pool_recycle"] = 7200
         if takes_queue_options(context.given):
             options["pool_timeout"] = 10
         if url.get_driver_name() in _DRIVERS:
@@ -69,13 +71,48 @@ class MySQL(DatabaseSupport):
     def install(self, engine: Engine, context: EngineContext) -> None:
         """Set time zone, strict mode and timeouts of each session, in one statement."""
         own = context.given_connect_args(engine.url)
+        guard_connections(engine, context)
+        if engine.dialect.driver == "pymysql":
+            _limit_handshake(engine.dialect)
         run_on_every_connection(engine, lambda connection: _prepare(connection, own, context))
+        if engine.dialect.driver == "pymysql":
+            event.listen(engine, "connect", _lift_handshake_limit)
 
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the session variables in force that exist on this server."""
         names = ", ".join(f"'{name}'" for name in _SHOWN)
         rows = connection.execute(text(f"SHOW SESSION VARIABLES WHERE Variable_name IN ({names})"))
         return {str(name): str(value) for name, value in rows}
+
+
+def _limit_handshake(dialect: Dialect) -> None:
+    """Let PyMySQL's ``connect_timeout`` hold for all that is said until a connection is ready.
+
+    Its own meaning is the TCP part only: a server that takes the connection and says nothing
+    would be waited for without end.
+    https://pymysql.readthedocs.io/en/latest/modules/connections.html
+    """
+    plain = dialect.connect
+
+    def connect(*arguments: Any, **named: Any) -> Any:
+        limit_s = named.get("connect_timeout") or None
+        own = {name: named.get(name) for name in _READING}
+        if limit_s is None:
+            return plain(*arguments, **named)
+        limited = {name: min(own_s or limit_s, limit_s) for name, own_s in own.items()}
+        connection: Any = plain(*arguments, **{**named, **limited})
+        connection.dbkit_after_handshake = own
+        return connection
+
+    setattr(dialect, "connect", connect)
+
+
+def _lift_handshake_limit(dbapi_connection: Any, record: Any) -> None:
+    """Give statements the time that the application's own settings leave them."""
+    own = dbapi_connection.__dict__.pop("dbkit_after_handshake", None)
+    for name, seconds in (own or {}).items():
+        # PyMySQL takes them in its constructor only, and looks at them before each packet.
+        setattr(dbapi_connection, f"_{name}", seconds)
 
 
 def _prepare(dbapi_connection: Any, own: Mapping[str, Any], context: EngineContext) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ..deadlines import answer_in_time, limit_silence
 from ..limits import Timeouts
 from ..scopes import INTERNAL, READ_ONLY_KEY, RESTORE_KEY, DatabaseScopes, Effects, Loss, raw_of
 from ..statements import first_word
@@ -120,6 +121,7 @@ class MySQLScopes(DatabaseScopes):
             connection.exec_driver_sql(
                 "SET " + ", ".join(assignments), execution_options=INTERNAL
             ).close()
+        limit_silence(connection, timeouts.statement_s)
 
     def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
         """Ask the driver whether its transaction is still the one that was begun: ``None``."""
@@ -129,7 +131,8 @@ class MySQLScopes(DatabaseScopes):
             return None
         if not raw.server_status & self._IN_TRANSACTION:
             # PyMySQL does not take it from an answer with rows (INSERT ... RETURNING).
-            raw.ping(reconnect=False)
+            with answer_in_time(raw):
+                raw.ping(reconnect=False)
         return None if raw.server_status & self._IN_TRANSACTION else Loss.GONE
 
     def ends_transaction(self, error: BaseException, connection: Connection) -> bool:
@@ -155,11 +158,12 @@ class MySQLScopes(DatabaseScopes):
             return
         cursor = dbapi_connection.cursor()
         try:
-            if base:
-                assignments = ", ".join(f"SESSION {name} = {base[name]}" for name in base)
-                cursor.execute(f"SET {assignments}")
-            if level:
-                cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+            with answer_in_time(dbapi_connection):
+                if base:
+                    assignments = ", ".join(f"SESSION {name} = {base[name]}" for name in base)
+                    cursor.execute(f"SET {assignments}")
+                if level:
+                    cursor.execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
         finally:
             cursor.close()
 

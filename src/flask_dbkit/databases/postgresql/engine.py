@@ -16,9 +16,11 @@ from ..engine import (
     DatabaseSupport,
     EngineContext,
     drop_url_arguments,
+    guard_connections,
     run_on_every_connection,
     takes_queue_options,
 )
+from ..pooling import pre_ping_options
 from ..settings import ServerSettings
 
 __all__ = ["PostgreSQL"]
@@ -44,9 +46,10 @@ class PostgreSQL(DatabaseSupport):
         A dead connection is found before it is used, not by the request that draws it: with
         every backend killed, 0 of 10 requests failed with the ping and several without.
         """
-        options: dict[str, Any] = {}
+        ping_after_s = context.settings(ServerSettings).pool_ping_after_s
+        options = pre_ping_options(context.given, ping_after_s)
         if context.given.get("pool") is None:
-            options |= {"pool_pre_ping": True, "pool_recycle": 1800}
+            options["pool_recycle"] = 1800
         if takes_queue_options(context.given):
             # The default of 30 s outlives the patience of every proxy and of most people: a
             # request that waits this long for a connection had better say so.
@@ -62,10 +65,12 @@ class PostgreSQL(DatabaseSupport):
         Behind a pooler in transaction mode a ``SET`` outlives its client and is seen by the
         next one, so there everything is set with ``SET LOCAL`` semantics after BEGIN.
         """
+        settings = context.settings(ServerSettings)
+        guard_connections(engine, context)
         values = _session_settings(engine.url, context)
         if not values:
             return
-        local = context.settings(ServerSettings).pooler is not None
+        local = settings.pooler is not None
         calls = ", ".join(
             f"set_config('{name}', '{value}', {'true' if local else 'false'})"
             for name, value in values.items()

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from ..deadlines import limit_silence
 from ..limits import Timeouts
 from ..scopes import INTERNAL, RESTORE_KEY, DatabaseScopes, Loss, raw_of
 from .errors import PostgreSQLErrors
@@ -80,6 +81,7 @@ class PostgreSQLScopes(DatabaseScopes):
             connection.exec_driver_sql(
                 "SELECT " + ", ".join(calls), execution_options=INTERNAL
             ).close()
+        limit_silence(connection, timeouts.statement_s)
 
     def set_read_only(self, connection: Connection, read_only: bool) -> None:
         """Make the rest of the transaction read-only; or writable again."""
