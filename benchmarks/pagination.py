@@ -205,6 +205,20 @@ def in_context(app: Flask, call: Method) -> Method:
     return run
 
 
+def pinging(call: Method) -> Method:
+    """What a call costs with ``DBKIT_POOL_PING_AFTER_S = 0``, on the same engine."""
+
+    def run() -> Any:
+        methods: dict[str, Any] = db.engine.dialect.__dict__
+        spared = methods.pop("do_ping")
+        try:
+            return call()
+        finally:
+            methods["do_ping"] = spared
+
+    return run
+
+
 def own_methods(app: Flask, database: str, page: int, after: Any) -> dict[str, Method]:
     """Ours, and what one would write by hand."""
     signer = Signer([app.config["SECRET_KEY"]])
@@ -236,9 +250,13 @@ def own_methods(app: Flask, database: str, page: int, after: Any) -> dict[str, M
         return db.session.scalars(statement.limit(PER_PAGE + 1)).all()
 
     ordered = select(Event).order_by(Event.created_at.desc(), Event.id.desc())
+    pinged = {
+        "ours: keyset, a ping at each checkout": pinging(lambda: EVENTS.paginate_keyset(args=args))
+    }
     return {
         "by hand: ORM keyset": by_hand,
         "**ours: keyset**": lambda: EVENTS.paginate_keyset(args=args),
+        **(pinged if database != "sqlite" else {}),
         "by hand: ORM offset, limit n+1": lambda: db.session.scalars(
             ordered.limit(PER_PAGE + 1).offset((page - 1) * PER_PAGE)
         ).all(),
@@ -537,6 +555,9 @@ def goals(
         f"- D10: two sorts and two filters read in {best(parse):.1f} us,"
         f" and made into a statement in {best(parse_and_build):.1f} us"
     )
+    if database != "sqlite":
+        pinged = "ours: keyset, a ping at each checkout"
+        print(f"- Pings: without one at each checkout: {ratio(first, keyset, pinged)} of a page")
     print(f"- D11: at most {PER_PAGE + 1} rows held; count of rows now {_count():,}")
 
 
