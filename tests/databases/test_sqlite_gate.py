@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
+from sqlalchemy.exc import OperationalError
 
 from flask_dbkit.databases.sqlite.engine import SIDE_FILE_SUFFIX
 from flask_dbkit.databases.sqlite.gate import TURN_S, WriterGate, gate_for
 from tests.databases.conftest import KitEngine
-from tests.databases.test_sqlite_control import entry, rows
+from tests.databases.test_sqlite_control import code, entry, rows
 
 ROOT = Path(__file__).parents[2]
 LONG_S = 30.0
@@ -371,3 +372,33 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(gate: WriterGate) 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.close(read)
     os.close(write)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reads"),
+    [({}, False), ({"DBKIT_SQLITE_WRITER_GATE": False}, False), ({}, True)],
+    ids=["with the gate", "without it", "a reader without a log"],
+)
+def test_a_writer_that_waits_for_its_own_thread_is_told_at_once(
+    file_engine: KitEngine, settings: dict[str, object], reads: bool
+) -> None:
+    """Nobody could end the other transaction meanwhile: waiting would be for nothing."""
+    pragmas = {"DBKIT_SQLITE_PRAGMAS": {"journal_mode": "DELETE"}} if reads else {}
+    engine = file_engine(DBKIT_SQLITE_BUSY_TIMEOUT_MS=20_000, **settings, **pragmas)
+    with engine.connect() as first:
+        first.execute(entry.select() if reads else insert(entry).values(n=1)).close()
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="locked by this very thread") as refused:
+            with engine.begin() as second:
+                second.execute(insert(entry).values(n=2))
+        assert code(refused) == sqlite3.SQLITE_BUSY
+        first.commit()
+    with engine.connect() as first:
+        first.execute(insert(entry).values(n=3))
+        thread = threading.Thread(target=first.commit)  # another thread may end it, as ever
+        thread.start()
+        thread.join()
+        with engine.begin() as second:
+            second.execute(insert(entry).values(n=4))
+    assert time.monotonic() - began < 10
+    assert rows(engine) == (2 if reads else 3)

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,6 +45,7 @@ from .transaction import (
     digest_reads,
     inherited_connection,
     rolled_back,
+    waits_for_itself,
 )
 
 __all__ = [
@@ -93,6 +95,10 @@ class TransactionControl:
         raw: The driver's connection.
         gate: Shared by every engine of the same file; ``None`` for none.
         busy_timeout_s: Seconds to wait for the gate.
+
+    Attributes:
+        path: The real path of the file, ``None`` in memory.
+        waits_for_readers: It has no write-ahead log.
     """
 
     def __init__(
@@ -101,6 +107,8 @@ class TransactionControl:
         self.raw = raw
         self._gate = gate
         self._busy_timeout_s = busy_timeout_s
+        self.path: str | None = None
+        self.waits_for_readers = False
         self._holds_gate = False
         self._transaction: Transaction | None = None
         self._inherited = False
@@ -255,8 +263,13 @@ class TransactionControl:
         """Commit, and let the next writer in. A failed COMMIT leaves the transaction open."""
         if self._inherited:
             raise inherited_connection()
-        if self._transaction is not None and self._transaction.lost is not None:
-            raise rolled_back(self._transaction.lost)
+        transaction = self._transaction
+        if transaction is not None and transaction.lost is not None:
+            raise rolled_back(transaction.lost)
+        # Without a write-ahead log COMMIT waits for all who read. Of this thread nobody can end.
+        writes = transaction is not None and transaction.mode is Mode.WRITING
+        if writes and self.waits_for_readers and self._others_here(lambda each: each.reads != []):
+            raise waits_for_itself(self.path, reading=True)
         self._send(checkout, plain, "COMMIT")
         self._end()
 
@@ -412,10 +425,25 @@ class TransactionControl:
             self.raw.execute(f"PRAGMA busy_timeout = {before}")
 
     def _take_gate(self) -> bool:
-        if self._gate is None or self._holds_gate:
+        if self._holds_gate:
             return True
+        if self._gate is None:
+            if self._others_here(lambda other: other.mode is Mode.WRITING):
+                raise waits_for_itself(self.path)
+            return True
+        if self._gate.is_held_here():
+            raise waits_for_itself(self.path)
         self._holds_gate = self._gate.acquire(self._patience_s())
         return self._holds_gate
+
+    def _others_here(self, is_in_the_way: Callable[[Transaction], bool]) -> bool:
+        """Tell whether a transaction of this thread, on this file, is in the way of this one."""
+        own, found = threading.get_ident(), False
+        for other in list(_controls) if self.path is not None else ():
+            transaction = other._transaction  # noqa: SLF001 - one class
+            if other is not self and other.path == self.path and transaction is not None:
+                found = found or (transaction.thread == own and is_in_the_way(transaction))
+        return found
 
     def _try_gate(self) -> bool:
         if self._gate is None or self._holds_gate:

@@ -71,7 +71,9 @@ class SQLite(DatabaseSupport):
             # Drivers such as SQLCipher's come this way too, and are left alone.
             if isinstance(dbapi_connection, sqlite3.Connection) and INFO_KEY not in info:
                 apply_pragmas(dbapi_connection, pragmas, journal=journal, patience_s=busy_timeout_s)
-                info[INFO_KEY] = control(dbapi_connection)
+                info[INFO_KEY] = made = control(dbapi_connection)
+                made.path = path and os.path.realpath(path)
+                made.waits_for_readers = pragmas.get("journal_mode", "WAL") != "WAL"
                 note_file(engine, path, info)
 
         @event.listens_for(engine, "connect")

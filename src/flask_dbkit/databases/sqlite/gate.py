@@ -283,6 +283,7 @@ class WriterGate:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._side_file: _SideFile | None = None
+        self._holder: int | None = None  # the thread that has taken it
         self.reset()
         _gates.add(self)
 
@@ -298,6 +299,10 @@ class WriterGate:
         deadline = time.monotonic() + timeout_s
         return self._queue.acquire(timeout_s) and self._take_side_file(deadline)
 
+    def is_held_here(self) -> bool:
+        """Tell whether this very thread has taken it, and would wait for itself."""
+        return self._holder == threading.get_ident()
+
     def try_acquire(self) -> bool:
         """Take the gate if it is free now and nobody has waited too long."""
         return self._queue.try_acquire() and self._take_side_file(deadline=0.0)
@@ -308,12 +313,15 @@ class WriterGate:
         try:
             taken = self._side_file is None or self._side_file.acquire(deadline)
         finally:
-            if not taken:
+            if taken:
+                self._holder = threading.get_ident()
+            else:
                 self._queue.release()
         return taken
 
     def release(self) -> None:
         """Let the next writer in."""
+        self._holder = None
         if self._side_file is not None:
             self._side_file.release()
         self._queue.release()
@@ -326,6 +334,7 @@ class WriterGate:
         """
         if self._side_file is not None:
             self._side_file.close()
+        self._holder = None
         self._queue = _Queue()
         path = self._path
         self._side_file = _SideFile(path + SIDE_FILE_SUFFIX, path) if path is not None else None

@@ -21,6 +21,7 @@ __all__ = [
     "read_only_transaction",
     "rolled_back",
     "shared_connection_busy",
+    "waits_for_itself",
 ]
 
 Read = tuple[str, Any]
@@ -154,6 +155,18 @@ def shared_connection_busy() -> sqlite3.OperationalError:
         " are those of db.session, as before db.drop_all(), db.session.remove() ends them.",
         sqlite3.SQLITE_LOCKED,
         "SQLITE_LOCKED",
+    )
+
+
+def waits_for_itself(path: str | None, *, reading: bool = False) -> sqlite3.OperationalError:
+    """Build the error for a lock whose holder cannot end while this thread waits for it."""
+    does = "is reading from" if reading else "has uncommitted writes on"
+    return _error(
+        f"database is locked by this very thread: another session or connection of it {does}"
+        f" {path}, and cannot end while this one waits. Commit or roll back that one first, or do"
+        " both in one session.",
+        sqlite3.SQLITE_BUSY,
+        "SQLITE_BUSY",
     )
 
 
