@@ -12,11 +12,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.pool import NullPool
 
-from ..databases import DATABASES, database_of
+from ..databases import DATABASES, command_engine, database_of
 from ..engines.urls import parse_database_url
 from .exceptions import BackupError
 from .manifest import Manifest
@@ -252,7 +250,7 @@ def database_at(url: object) -> Database:
     .. versionadded:: 0.1
     """
     parsed = parse_database_url(url, key="--into")
-    return database_for(sa.create_engine(parsed, poolclass=NullPool))
+    return database_for(command_engine(parsed))
 
 
 def _kind_of(dialect: str) -> type[Database] | None:

@@ -8,12 +8,16 @@ there, in a file called ``on_<database>.py``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
+from sqlalchemy import create_engine
 from sqlalchemy.engine import URL, Connection, Dialect, Engine
+from sqlalchemy.pool import NullPool
 
 from .base import Database
-from .engine import DatabaseSupport, EngineContext
+from .engine import DatabaseSupport, EngineContext, drop_url_arguments
 from .errors import ErrorCodes
 from .mysql.database import MYSQL
 from .postgresql.database import POSTGRESQL
@@ -27,6 +31,7 @@ __all__ = [
     "Database",
     "DatabaseSupport",
     "EngineContext",
+    "command_engine",
     "database_of",
     "errors_for",
     "errors_of",
@@ -54,6 +59,21 @@ def database_of(what: Dialect | Engine | Connection | URL | str) -> Database:
         else:
             name = str(what)
     return _BY_NAME.get(name) or _unknown(name)
+
+
+def command_engine(url: URL, connect_args: Mapping[str, Any] | None = None) -> Engine:
+    """Make an engine for a command: it keeps no connection, and waits for none without end.
+
+    Args:
+        url: Of the database.
+        connect_args: Driver arguments that win.
+    """
+    support = database_of(url).engine
+    limits = drop_url_arguments(support.connect_limits(url), url)
+    arguments = {**limits, **(connect_args or {})}
+    engine = create_engine(url, connect_args=arguments, poolclass=NullPool)
+    support.limit_connecting(engine)
+    return engine
 
 
 @cache

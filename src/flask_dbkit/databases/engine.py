@@ -105,6 +105,13 @@ class DatabaseSupport:
             "".join(f"{key}, " for key in ignored),
         )
 
+    def connect_limits(self, url: URL) -> dict[str, Any]:
+        """Return driver arguments that end a connect which takes too long."""
+        return {}
+
+    def limit_connecting(self, engine: Engine) -> None:
+        """Let the driver's limit hold until a connection of this engine is ready."""
+
     def file_of(self, url: URL) -> str | None:
         """Return the file that a URL names, ``None`` for a server and for memory."""
         return None

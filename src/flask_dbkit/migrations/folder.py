@@ -13,9 +13,9 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, MetaData, create_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Engine, MetaData
 
+from ..databases import command_engine
 from ..engines.urls import parse_database_url
 from .binds import bind_title, suffix_of
 from .exceptions import MigrationError
@@ -71,7 +71,7 @@ class Folder:
         if self.direct_url is None or bind_key is not None:
             return None
         url = parse_database_url(self.direct_url, key="DBKIT_DIRECT_URL")
-        return create_engine(url, poolclass=NullPool)
+        return command_engine(url)
 
     def metadata(self, bind_key: str | None) -> MetaData:
         """Return the tables of one database."""

@@ -24,8 +24,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
+from ...databases import command_engine
 from ..database import (
     Contents,
     Database,
@@ -253,11 +253,7 @@ class MySQLDatabase(Database):
 
     def engine_of(self, name: str | None) -> Engine:
         """Return an engine of another database of the same server, with the same account."""
-        return sa.create_engine(
-            self.engine.url.set(database=name or ""),
-            connect_args=self.connect_args,
-            poolclass=NullPool,
-        )
+        return command_engine(self.engine.url.set(database=name or ""), self.connect_args)
 
     @contextmanager
     def _server(self, name: str | None = None) -> Iterator[Connection]:

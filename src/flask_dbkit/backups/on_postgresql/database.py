@@ -17,8 +17,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool
 
+from ...databases import command_engine
 from ..database import (
     Database,
     DumpedFile,
@@ -160,9 +160,7 @@ class PostgreSQLDatabase(Database):
         return found is None
 
     def _engine(self, name: str) -> Engine:
-        return sa.create_engine(
-            self.engine.url.set(database=name), connect_args=self.connect_args, poolclass=NullPool
-        )
+        return command_engine(self.engine.url.set(database=name), self.connect_args)
 
     @contextmanager
     def _maintenance(

@@ -31,6 +31,7 @@ __all__ = ["MySQL"]
 
 _DRIVERS = frozenset({"pymysql", "mysqldb"})
 _STRICT = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+_CONNECT: dict[str, Any] = {"connect_timeout": 5}
 _READING = ("read_timeout", "write_timeout")
 _LONGEST_LOCK_WAIT_S = 31_536_000  # a year is the most lock_wait_timeout takes
 _SHOWN = (
@@ -64,19 +65,26 @@ class MySQL(DatabaseSupport):
         if takes_queue_options(context.given):
             options["pool_timeout"] = 10
         if url.get_driver_name() in _DRIVERS:
-            arguments = {"charset": "utf8mb4", "connect_timeout": 5}
+            arguments = {"charset": "utf8mb4", **_CONNECT}
             options["connect_args"] = drop_url_arguments(arguments, url)
         return options
+
+    def connect_limits(self, url: URL) -> dict[str, Any]:
+        """Return the drivers' limit."""
+        return _CONNECT if url.get_driver_name() in _DRIVERS else {}
+
+    def limit_connecting(self, engine: Engine) -> None:
+        """Let PyMySQL's limit hold for the handshake too."""
+        if engine.dialect.driver == "pymysql":
+            _limit_handshake(engine.dialect)
+            event.listen(engine, "connect", _lift_handshake_limit)
 
     def install(self, engine: Engine, context: EngineContext) -> None:
         """Set time zone, strict mode and timeouts of each session, in one statement."""
         own = context.given_connect_args(engine.url)
         guard_connections(engine, context)
-        if engine.dialect.driver == "pymysql":
-            _limit_handshake(engine.dialect)
         run_on_every_connection(engine, lambda connection: _prepare(connection, own, context))
-        if engine.dialect.driver == "pymysql":
-            event.listen(engine, "connect", _lift_handshake_limit)
+        self.limit_connecting(engine)  # behind it: what is sent there is limited too
 
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the session variables in force that exist on this server."""

@@ -26,6 +26,7 @@ from ..settings import ServerSettings
 __all__ = ["PostgreSQL"]
 
 _LIBPQ_DRIVERS = frozenset({"psycopg", "psycopg2", "psycopg2cffi"})
+_CONNECT: dict[str, Any] = {"connect_timeout": 5}
 _SHOWN = (
     "TimeZone",
     "statement_timeout",
@@ -59,6 +60,10 @@ class PostgreSQL(DatabaseSupport):
             options["connect_args"] = drop_url_arguments(_libpq_arguments(driver, context), url)
         return options
 
+    def connect_limits(self, url: URL) -> dict[str, Any]:
+        """Return libpq's limit, which holds until a connection is ready."""
+        return _CONNECT if url.get_driver_name() in _LIBPQ_DRIVERS else {}
+
     def install(self, engine: Engine, context: EngineContext) -> None:
         """Set the time zone and the timeouts of each session, or of each transaction.
 
@@ -89,7 +94,7 @@ class PostgreSQL(DatabaseSupport):
 
 def _libpq_arguments(driver: str, context: EngineContext) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "connect_timeout": 5,
+        **_CONNECT,
         # Find a vanished peer while idle …
         "keepalives": 1,
         "keepalives_idle": 30,
