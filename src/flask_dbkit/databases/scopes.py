@@ -62,6 +62,8 @@ class DatabaseScopes:
         read_only_savepoint: Whether a savepoint can be made read-only.
         commits_implicitly: Whether some statements commit everything before them, and others
             leave no transaction open.
+        errors_drop_savepoints: Whether an error that ends the transaction leaves none behind
+            that could still be rolled back to.
         keeps_options: Whether it can refuse writes, and limit how long a statement runs or
             waits. A scope that asks for either is refused elsewhere.
         errors: What the errors of its drivers mean.
@@ -71,6 +73,7 @@ class DatabaseScopes:
     can_turn_read_only = False
     read_only_savepoint = False
     commits_implicitly = False
+    errors_drop_savepoints = False
     keeps_options = False
     errors = ErrorCodes()
 

@@ -18,6 +18,7 @@ __all__ = [
     "blame_savepoint",
     "check_intact",
     "ended_elsewhere",
+    "name_error",
     "note_end",
     "note_session_end",
     "record_error",
@@ -75,6 +76,27 @@ def record_error(
     for block in unit.blocks:
         if block is container or (unit.killed and block.is_boundary):
             blame(block, error)
+
+
+def name_error(unit: UnitOfWork, original: BaseException, raised: BaseException) -> bool:
+    """Remember an error of the driver's as SQLAlchemy raises it.
+
+    Returns:
+        Whether it was remembered before.
+    """
+    known = any(each is original for _, each, _ in unit.errors)
+    unit.errors = [
+        (index, raised if error is original else error, first)
+        for index, error, first in unit.errors
+    ]
+    for block in unit.blocks:
+        if block.cause is original:
+            block.cause = raised
+    for savepoint, cause in unit.own_causes.items():
+        if cause is original:
+            unit.own_causes[savepoint] = raised
+            known = True
+    return known
 
 
 def _container(

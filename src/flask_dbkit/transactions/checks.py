@@ -29,6 +29,7 @@ __all__ = [
     "check_last",
     "check_statement",
     "guard_orm_writes",
+    "is_rollback_to",
     "orm_write_guard",
     "pending",
     "refuse_commit",
@@ -64,6 +65,12 @@ def check_statement(
     nested = unit.session.get_nested_transaction()
     if nested is not None:
         _send_savepoint(unit, nested, transaction.connection)
+
+
+def is_rollback_to(context: Any) -> bool:
+    """Tell whether a statement is SQLAlchemy's ROLLBACK TO SAVEPOINT."""
+    compiled = context.compiled
+    return compiled is not None and isinstance(compiled.statement, RollbackToSavepointClause)
 
 
 def _sent_by_sqlalchemy(unit: UnitOfWork, context: Any, transaction: DatabaseTransaction) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
+from ..databases import database_of
 from .blame import ended_elsewhere
 from .checks import check_connection, check_driver
 from .ending import detach, give_up, run_rollback_hooks
@@ -101,16 +102,29 @@ def _commit_failed(unit: UnitOfWork, error: BaseException, recorded: list[BaseEx
     if isinstance(error, PartialCommit):
         run_logged(hooks.after_end, "after_end", "unknown")
         raise error
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+    if isinstance(error, DBAPIError) and _may_be_committed(unit, error):
         run_logged(hooks.after_end, "after_end", "unknown")
         raise CommitOutcomeUnknown(
-            "The connection was lost while COMMIT was on its way: the work may be saved or"
-            " not. Look for it before doing it again."
+            "COMMIT was sent, and no answer came that says how it ended: the work may be saved"
+            " or not. Look for it before doing it again."
         ) from error
     # With two-phase commit the error that escapes is a consequence of the first one.
     first = recorded[0] if recorded and _plain_error(unit, error) else error
     run_rollback_hooks(unit, first)
     raise first
+
+
+def _may_be_committed(unit: UnitOfWork, error: DBAPIError) -> bool:
+    """Tell whether the answer to COMMIT does not prove that it was rolled back."""
+    begun = unit.transactions.values()
+    by_parts = unit.own_twophase or unit.options.multi_bind == "two_phase"
+    if not (by_parts or any(each.commit_sent and not each.committed for each in begun)):
+        return False  # it failed before COMMIT was sent
+    original = error.orig
+    return error.connection_invalidated or (
+        original is not None
+        and any(database_of(each.connection).errors.leaves_commit_open(original) for each in begun)
+    )
 
 
 def _plain_error(unit: UnitOfWork, error: BaseException) -> bool:

@@ -22,8 +22,8 @@ from ..databases.lost import drop_useless_connections
 from ..databases.scopes import DatabaseScopes
 from ..databases.statements import READ, WRITE
 from ..exceptions import DBKitError
-from .blame import record_error
-from .checks import check_last, check_statement
+from .blame import name_error, record_error
+from .checks import check_last, check_statement, is_rollback_to
 from .state import transaction_of, transaction_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]
@@ -58,10 +58,12 @@ class _ScopeGuard(Watcher):
 
     order = Order.SCOPE
 
-    def before(self, execution: Execution) -> None:
+    def before(self, execution: Execution) -> bool | None:
         transaction = transaction_of(execution.connection)
         if transaction is None:
-            return
+            return None
+        if transaction.savepoints_gone and is_rollback_to(execution.context):
+            return True  # it would only fail, and hide the error that has dropped the savepoint
         kind, statement, context = execution.kind, execution.statement, execution.context
         if transaction.unit is not None:
             check_statement(transaction.unit, kind, statement, context, transaction)
@@ -70,6 +72,20 @@ class _ScopeGuard(Watcher):
         transaction.executed = True
         if kind is WRITE and transaction.first_write is None:
             transaction.first_write = statement[:120]
+        return None
+
+    def failed(self, execution: Execution, error: BaseException) -> None:
+        # Here and not from SQLAlchemy, which tells of it only after the application's listeners:
+        # one that puts another error in its place would hide it from the scope.
+        transaction = transaction_of(execution.connection)
+        if transaction is None or not isinstance(error, Exception) or isinstance(error, DBKitError):
+            return
+        database = transaction.database
+        if database.errors_drop_savepoints:
+            ended = database.ends_transaction(error, execution.connection)
+            transaction.savepoints_gone = transaction.savepoints_gone or ended
+        if transaction.unit is not None:
+            record_error(transaction.unit, error, error, execution.connection)
 
 
 def _look_for_lock(clause: Any, statement: str) -> None:
@@ -93,10 +109,14 @@ def _handle_error(error: ExceptionContext) -> None:
     if isinstance(error.original_exception, DBKitError):
         return  # a refusal of our own: nothing was sent, and nothing is lost
     transaction = transaction_of(error.connection) if error.connection is not None else None
-    if transaction is not None and transaction.unit is not None:
+    unit = transaction.unit if transaction is not None else None
+    if transaction is None or unit is None:
+        return
+    raised = error.sqlalchemy_exception or error.original_exception
+    if error.is_disconnect or not name_error(unit, error.original_exception, raised):
         record_error(
-            transaction.unit,
-            error.sqlalchemy_exception or error.original_exception,
+            unit,
+            raised,
             error.original_exception,
             transaction.connection,
             # The connection itself is told only after this.
@@ -127,6 +147,7 @@ def _guard_endings(dialect: Dialect) -> None:
             # transaction, and its next user would commit these rows.
             plain_rollback(checkout)
             raise
+        transaction.commit_sent = True
         plain_commit(checkout)
         transaction.committed = True
 

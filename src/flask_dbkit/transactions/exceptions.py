@@ -101,7 +101,9 @@ class ReadOnlyViolation(TransactionError):
 
 
 class CommitOutcomeUnknown(TransactionError):
-    """The connection was lost while COMMIT was on its way: the work is saved, or it is not.
+    """COMMIT was sent, and no answer says how it ended: the work is saved, or it is not.
+
+    The connection was lost, or the answer is one of a server or a proxy that cannot know.
 
     Neither ``on_commit`` nor ``on_rollback`` hooks were run. The driver's error is
     ``__cause__``.

@@ -19,7 +19,7 @@ from ..engines.routing import choose_by_tables
 from .blame import note_session_end, record_error
 from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
 from .connections import entered_savepoint, join, look_at_bind
-from .exceptions import Rollback, unexpected
+from .exceptions import Rollback, note_failure, unexpected
 from .holders import check_around, check_owner
 from .hooks import Mark, run_logged
 from .state import UnitOfWork, forget_transaction, open_units, record_of, start_transaction
@@ -82,7 +82,10 @@ def _guard_methods(session_class: type[Session]) -> None:
     def begin(self: Session, nested: bool = False) -> SessionTransaction:
         unit = record_of(self).unit if nested else None
         if unit is None or unit.ending:
-            return plain_begin(self, nested=nested)
+            transaction = plain_begin(self, nested=nested)
+            if nested:
+                transaction.__class__ = Savepoint
+            return transaction
         check_owner(unit)
         check_around(unit)
         transaction = plain_begin(self, nested=nested)
@@ -110,7 +113,28 @@ def _make_own(unit: UnitOfWork, transaction: SessionTransaction) -> None:
     unit.take_full_checks()
 
 
-class OwnSavepoint(SessionTransaction):
+class Savepoint(SessionTransaction):
+    """A savepoint whose rollback does not hide the error that it answers.
+
+    MariaDB drops savepoints with the transaction of a deadlock's victim: that the savepoint does
+    not exist is the consequence, and the deadlock is what has happened.
+    """
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            super().__exit__(kind, error, traceback)
+        except Exception as failed:
+            if error is None or failed is error:
+                raise
+            note_failure(error, failed)
+
+
+class OwnSavepoint(Savepoint):
     """A ``session.begin_nested()`` of the application's, inside a scope.
 
     SQLAlchemy ends such a block normally, and silently, after a swallowed flush error had

@@ -59,11 +59,13 @@ class DatabaseTransaction:
         checkout: Its pooled connection, while a scope owns it.
         raw: The driver's connection, while a scope owns it.
         unit: The unit of work it belongs to, if any.
+        commit_sent: Its COMMIT is on the way, or was.
         committed: Its COMMIT went well.
         executed: Whether any statement was sent.
         first_write: The beginning of the first statement that writes.
         hook_marks: How many hooks there were when each savepoint was sent.
         rolled_back: A ROLLBACK was sent, by whomever.
+        savepoints_gone: The database has dropped them with its transaction.
         surely_open: The database must have opened its transaction: it said so, or a row was
             written.
     """
@@ -73,11 +75,13 @@ class DatabaseTransaction:
     checkout: Any = None
     raw: Any = None
     unit: UnitOfWork | None = None
+    commit_sent: bool = False
     committed: bool = False
     executed: bool = False
     first_write: str | None = None
     hook_marks: dict[str, Mark] = field(default_factory=dict)
     rolled_back: bool = False
+    savepoints_gone: bool = False
     surely_open: bool = False
 
 

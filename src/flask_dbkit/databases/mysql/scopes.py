@@ -48,6 +48,7 @@ class MySQLScopes(DatabaseScopes):
     """MySQL and MariaDB through PyMySQL or mysqlclient."""
 
     commits_implicitly = True
+    errors_drop_savepoints = True
     keeps_options = True
     errors = MySQLErrors()
 

@@ -19,6 +19,7 @@ class SQLiteScopes(DatabaseScopes):
     """SQLite through the transaction control of :mod:`flask_dbkit.databases.sqlite`."""
 
     can_turn_read_only = True
+    errors_drop_savepoints = True
     keeps_options = True
     errors = SQLiteErrors()
 
