@@ -62,6 +62,8 @@ class DatabaseScopes:
         read_only_savepoint: Whether a savepoint can be made read-only.
         commits_implicitly: Whether some statements commit everything before them, and others
             leave no transaction open.
+        takes_options_later: Whether a transaction that has begun can still be made read-only, and
+            be given limits, until its end.
         errors_drop_savepoints: Whether an error that ends the transaction leaves none behind
             that could still be rolled back to.
         keeps_options: Whether it can refuse writes, and limit how long a statement runs or
@@ -74,6 +76,7 @@ class DatabaseScopes:
     read_only_savepoint = False
     commits_implicitly = False
     errors_drop_savepoints = False
+    takes_options_later = False
     keeps_options = False
     errors = ErrorCodes()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 
 __all__ = [
     "CONTROL",
@@ -13,6 +14,7 @@ __all__ = [
     "Kind",
     "classify_statement",
     "first_word",
+    "goes_beyond_reading",
     "unquoted",
     "written_columns",
     "written_table",
@@ -63,6 +65,50 @@ _WRITTEN_TABLE = (
     + _NAME
 )
 _WRITTEN_COLUMN = rf"(?i)(?:\bSET|,)\s*{_NAME}\s*="
+_SHOWING = frozenset({"SHOW", "DESCRIBE", "DESC", "PRAGMA", "TABLE"})
+_LOCKING = re.compile(
+    r"\bfor\s+(?:no\s+key\s+)?(?:update|share)\b|\bfor\s+key\s+share\b"
+    r"|\block\s+in\s+share\s+mode\b|\binto\s+@|@\w+\s*:=",
+    re.IGNORECASE,
+)
+_CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(")
+# What stands before a bracket and is no function, and functions that do nothing but answer.
+_WORDS = """
+    all and any array as between by case cross distinct else except exists filter from full group
+    having if in inner intersect interval is join lateral left like limit materialized natural not
+    null offset on or order outer over partition recursive right row rows select set some then
+    tuple union unnest using values when where window with within
+    bigint bit boolean char character decimal double float int integer numeric real smallint text
+    varchar varying binary varbinary blob clob
+    abs acos age array_agg array_length ascii asin atan atan2 avg bit_and bit_length bit_or
+    bool_and bool_or cardinality cast ceil ceiling char_length character_length chr coalesce
+    collate concat concat_ws convert cos cot count cume_dist curdate current_date
+    current_setting current_timestamp current_time curtime day dayofmonth dayofweek dayofyear
+    degrees dense_rank exp extract field find_in_set first_value floor format from_unixtime
+    glob greatest group_concat hex hour ifnull iif instr isnull julianday lag last_value lead
+    least length ln localtime localtimestamp locate log log10 log2 lower lpad ltrim max md5 median
+    microsecond mid min minute mod month now nth_value ntile nullif nvl octet_length overlay
+    percent_rank percentile_cont percentile_disc pi position pow power printf quarter quote
+    radians random rand rank repeat replace reverse round row_number row_to_json rpad rtrim second
+    sha1 sha2 sign similarity sin soundex space split_part sqrt stddev strftime string_agg
+    strpos substr substring sum tan to_tsquery total translate trim trunc truncate typeof
+    unaccent unicode unix_timestamp unixepoch upper utc_timestamp uuid variance version week
+    weekday width_bucket word_similarity year match against bm25 highlight snippet
+    generate_series plainto_tsquery phraseto_tsquery websearch_to_tsquery setweight
+"""
+_PURE = frozenset(_WORDS.split())
+_PURE_PREFIXES = (
+    "json",
+    "date",
+    "time",
+    "to_",
+    "st_",
+    "ts_",
+    "regexp",
+    "array_",
+    "string_",
+    "str_",
+)
 _KINDS = {
     **dict.fromkeys(("SELECT", "VALUES", "TABLE", "SHOW", "DESCRIBE", "DESC"), Kind.READ),
     **dict.fromkeys(("SAVEPOINT", "RELEASE", "ROLLBACK"), Kind.SAVEPOINT),
@@ -94,6 +140,25 @@ def first_word(statement: str) -> str:
     """Return the first word behind comments, in capitals; empty when there is none."""
     match = _FIRST_WORD.match(statement)
     return match[1].upper() if match is not None else ""
+
+
+@lru_cache(1024)
+def goes_beyond_reading(statement: str) -> bool:
+    """Tell whether a statement that writes no row may leave something to its transaction.
+
+    A lock, a setting, whatever a function has done: known to only read are tables, and the
+    functions that everybody uses. In doubt it does, and then the transaction is not begun again.
+    """
+    word = first_word(statement)
+    if classify_statement(statement) is not Kind.READ:
+        return word != "EXPLAIN"
+    if word in _SHOWING:
+        return False
+    text = _QUOTED.sub(" ", statement)
+    if _LOCKING.search(text) is not None:
+        return True
+    names = {name.rpartition(".")[2].lower() for name in _CALL.findall(text)}
+    return any(name not in _PURE and not name.startswith(_PURE_PREFIXES) for name in names)
 
 
 def written_table(statement: str) -> str | None:

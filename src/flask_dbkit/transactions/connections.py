@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,14 @@ from .state import TRANSACTION, Block, DatabaseTransaction, UnitOfWork, open_uni
 
 __all__ = [
     "asked_begin",
+    "connect",
     "entered_savepoint",
     "join",
     "look_at_bind",
     "part",
     "put_in_force",
     "restore",
+    "set_before",
 ]
 
 
@@ -72,6 +75,56 @@ def join(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     put_in_force(unit, unit.last_joined(unit.blocks[0]), connection)
 
 
+def set_before(transaction: DatabaseTransaction) -> str | None:
+    """Return what a transaction was given before a scope, which ends with it, in words."""
+    if transaction.beyond_reads is not None:
+        return repr(transaction.beyond_reads)
+    own = options_of(transaction.connection)
+    return f"execution_options={own!r}" if own else None
+
+
+def options_of(connection: Connection) -> dict[str, Any]:
+    """Return the execution options that a connection has beyond those of its engine."""
+    of_engine = connection.engine.get_execution_options()
+    return {
+        name: value
+        for name, value in connection.get_execution_options().items()
+        if of_engine.get(name) != value
+    }
+
+
+def connect(
+    unit: UnitOfWork, engine: Engine | Connection, given: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Take execution options for a connection of the scope's.
+
+    Returns:
+        Those that are left for the session to give.
+
+    Raises:
+        OptionMismatch: The connection has others, in which its work is done already.
+    """
+    if not isinstance(engine, Engine):
+        return given
+    transaction = unit.transactions.get(engine)
+    if transaction is None:
+        if not unit.connects:
+            return given
+        _begin_with_options(unit, engine, given)
+        return {}
+    in_force = transaction.connection.get_execution_options()
+    for name, value in given.items():
+        if in_force.get(name) != value:
+            raise OptionMismatch(
+                name,
+                value,
+                in_force.get(name),
+                f"session.connection(execution_options=...) asks for {name}={value!r}, but the"
+                " connection of this scope is in use without it. Ask before the first statement.",
+            )
+    return {}
+
+
 def look_at_bind(unit: UnitOfWork, bind: Engine | Connection) -> None:
     """Look at a database that the session has chosen, before it is used.
 
@@ -82,7 +135,9 @@ def look_at_bind(unit: UnitOfWork, bind: Engine | Connection) -> None:
         _begin_with_options(unit, bind)
 
 
-def _begin_with_options(unit: UnitOfWork, engine: Engine) -> None:
+def _begin_with_options(
+    unit: UnitOfWork, engine: Engine, given: Mapping[str, Any] = immutabledict()
+) -> None:
     if unit.connecting:
         return
     database = database_of(engine).scopes
@@ -101,11 +156,16 @@ def _begin_with_options(unit: UnitOfWork, engine: Engine) -> None:
         isolation=unit.options.isolation,
         timeouts=timeouts,
     )
+    for name, value in options.items():
+        if given.get(name, value) != value:
+            raise OptionMismatch(name, given[name], value)
     # By the root: inside a savepoint SQLAlchemy 2.0 would apply the options a second time,
     # to the savepoint, and refuse them.
     unit.connecting = True
     try:
-        unit.root.connection(None, bind=engine, execution_options=immutabledict(options))
+        unit.root.connection(
+            None, bind=engine, execution_options=immutabledict({**given, **options})
+        )
     finally:
         unit.connecting = False
 

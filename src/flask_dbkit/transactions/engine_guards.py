@@ -20,7 +20,7 @@ from ..databases import database_of
 from ..databases.execution import Execution, Order, Watcher, watch
 from ..databases.lost import drop_useless_connections
 from ..databases.scopes import DatabaseScopes
-from ..databases.statements import READ, WRITE
+from ..databases.statements import READ, WRITE, goes_beyond_reading
 from ..exceptions import DBKitError
 from .blame import name_error, record_error
 from .checks import check_last, check_statement, is_rollback_to
@@ -67,8 +67,11 @@ class _ScopeGuard(Watcher):
         kind, statement, context = execution.kind, execution.statement, execution.context
         if transaction.unit is not None:
             check_statement(transaction.unit, kind, statement, context, transaction)
-        elif kind is READ and context.compiled is not None:
-            _look_for_lock(context.compiled.statement, statement)
+        else:
+            if kind is READ and context.compiled is not None:
+                _look_for_lock(context.compiled.statement, statement)
+            if transaction.beyond_reads is None and goes_beyond_reading(statement):
+                transaction.beyond_reads = statement[:120]
         transaction.executed = True
         if kind is WRITE and transaction.first_write is None:
             transaction.first_write = statement[:120]

@@ -15,7 +15,7 @@ from ..databases import database_of
 from ..databases.limits import Timeouts
 from .blame import check_intact
 from .checks import guard_orm_writes, pending
-from .connections import join, put_in_force
+from .connections import join, put_in_force, set_before
 from .ending import roll_back
 from .exceptions import DurabilityError, OptionMismatch, OwnershipError
 from .holders import check_around, check_owner, current_flow, is_around, is_of_this_flow
@@ -108,7 +108,22 @@ def _open_outermost(
         _join_all(unit, record.transactions)
     block = Block(unit, 0, options, options.read_only, options.timeouts)
     unit.blocks.append(block)
+    if options.can_come_later and unit.transactions:
+        _limit_adopted(unit, block)
     return block
+
+
+def _limit_adopted(unit: UnitOfWork, block: Block) -> None:
+    """Put in force what was asked of a transaction that had begun before the scope."""
+    try:
+        for transaction in unit.transactions.values():
+            if block.timeouts:
+                transaction.database.limit(transaction.connection, block.timeouts)
+            if block.refuses_writes:
+                transaction.database.set_read_only(transaction.connection, True)
+    except BaseException as error:
+        roll_back(unit, error)
+        raise
 
 
 def _check_can_be_added_to(unit: UnitOfWork) -> None:
@@ -269,12 +284,36 @@ def _take_over(
     if begun and (
         options.asks_for_anything or (one_writer and defaults.begin_of(options) == "immediate")
     ):
+        lost = next((what for each in begun if (what := set_before(each)) is not None), None)
+        if lost is not None:
+            _check_can_be_kept(lost, options, begun)
+            return root
         # What was read stays attached but is read anew: a write computed from the old
         # snapshot would be the lost update this scope exists to prevent.
         root.close()
         session.expire_all()
         return session.begin()
     return root
+
+
+def _check_can_be_kept(lost: str, options: ScopeOptions, begun: list[DatabaseTransaction]) -> None:
+    """Refuse options that need a new transaction, where that would lose what was set for this one.
+
+    Raises:
+        OptionMismatch: Names what would be lost.
+    """
+    later = all(each.database.takes_options_later for each in begun)
+    if not options.asks_for_anything or (later and options.can_come_later):
+        return
+    option, given = options.first_asked
+    raise OptionMismatch(
+        option,
+        given,
+        None,
+        f"{option}={given!r} needs a transaction that begins anew, and the session has one that was"
+        f" given more than reads before this scope: {lost}. It would be lost. Do that inside the"
+        " scope, or open the scope around it, or leave the option out.",
+    )
 
 
 def _adopt(stray: str, options: ScopeOptions, defaults: ScopeDefaults) -> None:

@@ -98,6 +98,25 @@ class ScopeOptions:
         return self.read_only or self.isolation is not None or self.begin is not None
 
     @property
+    def can_come_later(self) -> bool:
+        """Whether all that is asked for can be given to a transaction that has begun."""
+        asked = self.read_only or bool(self.timeouts)
+        return asked and self.isolation is None and self.begin is None and self.multi_bind is None
+
+    @property
+    def first_asked(self) -> tuple[str, object]:
+        """An option that makes :attr:`asks_for_anything` true, and its value."""
+        options = {
+            "isolation": self.isolation,
+            "begin": self.begin,
+            "multi_bind": self.multi_bind,
+            "read_only": self.read_only or None,
+            "lock_timeout": self.timeouts.lock_s,
+            "statement_timeout": self.timeouts.statement_s,
+        }
+        return next((name, given) for name, given in options.items() if given is not None)
+
+    @property
     def asks_for_anything(self) -> bool:
         """Whether any option stands that adopted work could not have been done under."""
         return self.changes_the_beginning or bool(self.timeouts) or self.multi_bind == "two_phase"

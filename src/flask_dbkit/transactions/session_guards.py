@@ -1,4 +1,4 @@
-"""What lets a scope notice what happens to its session: listeners, and three methods.
+"""What lets a scope notice what happens to its session: listeners, and four methods.
 
 They sit on one application's sessions, and do nothing but keep records while no scope is open.
 Raising from the session's ``after_commit`` must never be done: it wedges the session.
@@ -16,9 +16,9 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ..engines.routing import choose_by_tables
-from .blame import note_session_end, record_error
+from .blame import check_intact, note_session_end, record_error
 from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
-from .connections import entered_savepoint, join, look_at_bind
+from .connections import connect, entered_savepoint, join, look_at_bind
 from .exceptions import Rollback, note_failure, unexpected
 from .holders import check_around, check_owner
 from .hooks import Mark, run_logged
@@ -65,13 +65,15 @@ def _listen(target: Any) -> None:
 
 
 def _guard_methods(session_class: type[Session]) -> None:
-    """Put a look for an open scope before three methods of a class that only we know."""
+    """Put a look for an open scope before four methods of a class that only we know."""
     # SQLAlchemy itself never commits a scope's session through its commit().
     plain_commit, plain_begin, plain_get_bind = (
         session_class.commit,
         session_class.begin,
         choose_by_tables(session_class.get_bind),
     )
+
+    plain_connection = session_class.connection
 
     def commit(self: Session) -> None:
         unit = record_of(self).unit
@@ -99,9 +101,24 @@ def _guard_methods(session_class: type[Session]) -> None:
             look_at_bind(unit, bind)
         return bind
 
+    def connection(
+        self: Session,
+        bind_arguments: Any = None,
+        execution_options: Any = None,
+    ) -> Connection:
+        unit = record_of(self).unit
+        if unit is not None and execution_options and not unit.ending:
+            arguments = dict(bind_arguments or {})
+            bind = arguments.pop("bind", None) or plain_get_bind(self, **arguments)
+            bind_arguments = {**arguments, "bind": bind}
+            check_intact(unit)
+            execution_options = connect(unit, bind, execution_options)
+        return plain_connection(self, bind_arguments, execution_options or None)
+
     setattr(session_class, "commit", commit)
     setattr(session_class, "begin", begin)
     setattr(session_class, "get_bind", get_bind)
+    setattr(session_class, "connection", connection)
     setattr(session_class, _GUARDED, True)
 
 

@@ -61,6 +61,8 @@ class DatabaseTransaction:
         unit: The unit of work it belongs to, if any.
         commit_sent: Its COMMIT is on the way, or was.
         committed: Its COMMIT went well.
+        beyond_reads: The beginning of the first statement from before a scope that may have left
+            more to the transaction than what was read: a setting, a lock.
         executed: Whether any statement was sent.
         first_write: The beginning of the first statement that writes.
         hook_marks: How many hooks there were when each savepoint was sent.
@@ -77,6 +79,7 @@ class DatabaseTransaction:
     unit: UnitOfWork | None = None
     commit_sent: bool = False
     committed: bool = False
+    beyond_reads: str | None = None
     executed: bool = False
     first_write: str | None = None
     hook_marks: dict[str, Mark] = field(default_factory=dict)

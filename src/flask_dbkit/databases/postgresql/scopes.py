@@ -28,6 +28,7 @@ class PostgreSQLScopes(DatabaseScopes):
     two_phase = True
     can_turn_read_only = True
     read_only_savepoint = True
+    takes_options_later = True
     keeps_options = True
     errors = PostgreSQLErrors()
     _READ_ONLY = "25006"  # read_only_sql_transaction
