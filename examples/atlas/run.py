@@ -29,6 +29,7 @@ def main() -> None:
     """
     host = os.environ.get("HOST") or "127.0.0.1"
     port = _parse_port(os.environ.get("PORT") or "5000")
+    click.echo("Starting the atlas of the world …", err=True)  # at once: the imports take a while
     try:
         app = create_app()
     except ConfigError as error:
@@ -70,6 +71,8 @@ def _announce(host: str, port: int) -> None:
         click.echo("Every machine that can reach this one can open and edit the atlas.")
     click.echo(f"Places:    http://{shown}:{port}/")
     click.echo(f"Countries: http://{shown}:{port}/countries")
+    click.echo(f"JSON:      http://{shown}:{port}/api/places")
+    click.echo(f"OpenAPI:   http://{shown}:{port}/api/openapi.json")
     click.echo(f"Health:    http://{shown}:{port}/health")
     click.echo("Press Ctrl-C to stop.")
     # A pipe would keep the lines until it has more of them.

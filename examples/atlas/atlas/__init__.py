@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask, Response, current_app
 
 from . import (
     api,
+    behind,
     cli,
     countries,
     csrf,
@@ -55,14 +56,22 @@ def create_app(
     errors.install(app)
     health.install()
     filters.install(app)
+    behind.install(app)
     query_log.install(app)
     app.cli.add_command(cli.load)
     app.register_blueprint(places.blueprint)
     app.register_blueprint(api.blueprint)
     app.register_blueprint(merging.blueprint)
     app.register_blueprint(countries.blueprint)
+    app.register_blueprint(behind.blueprint)
+    app.add_url_rule("/favicon.ico", "favicon", _send_icon)
     app.after_request(_forbid_foreign_assets)
     return app
+
+
+def _send_icon() -> Response:
+    # Browsers ask for it at pages without a head of ours, such as JSON.
+    return current_app.send_static_file("icon.svg")
 
 
 def _forbid_foreign_assets(response: Response) -> Response:

@@ -39,6 +39,7 @@ def ensure_loaded() -> bool:
             return False
         started = time.monotonic()
         click.echo("The database is empty: loading the places of the world.")
+        sys.stdout.flush()
         source = load_data(db.session(), read_geonames, show_progress)
     except AtlasError as error:
         raise click.ClickException(str(error)) from error

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
+from flask import Blueprint, flash, redirect, render_template, request, url_for
 from sqlalchemy.orm import selectinload
 from werkzeug.wrappers import Response
 
-from flask_dbkit import transaction
+from flask_dbkit import ConflictProblem, transaction
 
 from .extensions import db
 from .models import Continent, Country, Place
@@ -33,25 +33,42 @@ def index() -> str:
 @blueprint.get("/countries/<code>/edit")
 def edit(code: str) -> str:
     """Show the edit form."""
-    return render_template("countries/edit.html", country=find_country(code))
+    country = find_country(code)
+    return _show_form(country, country.iso3)
 
 
 @blueprint.post("/countries/<code>/edit")
-def save(code: str) -> Response:
+def save(code: str) -> Response | tuple[str, int]:
     """Store another ISO code.
 
-    Whether another country has it, only the database knows for sure. Its answer needs no code
-    here: the page for it, and the words, are in :mod:`atlas.errors`.
+    Whether another country has it, only the database knows for sure: :func:`show_conflict`.
     """
     iso3 = request.form.get("iso3", "").strip().upper()
     mistake = check_iso3(iso3)
     if mistake:
-        abort(422, mistake)
+        return _show_form(find_country(code), iso3, mistake), 422
     with transaction():
         country = find_country(code)
         country.iso3 = iso3
     flash(f"{country.name} is saved.")
     return redirect(url_for(".index", _anchor=country.continent_code), 303)
+
+
+@blueprint.errorhandler(ConflictProblem)
+def show_conflict(problem: ConflictProblem) -> tuple[str, int]:
+    """Show the form again, with what the database refused beside its field.
+
+    The library tells which field it is; the words are in :mod:`atlas.errors`.
+    """
+    code = (request.view_args or {}).get("code")
+    if code is None or "iso3" not in problem.fields:
+        raise problem
+    iso3 = request.form.get("iso3", "").strip().upper()
+    return _show_form(find_country(code), iso3, problem.detail), problem.status
+
+
+def _show_form(country: Country, iso3: str, error: str = "") -> str:
+    return render_template("countries/edit.html", country=country, iso3=iso3, error=error)
 
 
 def find_country(code: str) -> Country:

@@ -20,7 +20,7 @@ PLACE_SORT = SortAllowlist(
         "population": Place.population,
         "time_zone": Place.time_zone,
     },
-    default="name",
+    default="-population",  # who opens it sees names they know
 )
 
 

@@ -38,19 +38,27 @@ class NotTheSame(Exception):
 @blueprint.get(PLACE + "/merge")
 def choose(place_id: int) -> str:
     """Show the places that may be duplicates of this one."""
+    return _show_choices(place_id)
+
+
+def _show_choices(place_id: int, *, nothing: bool = False) -> str:
     place = find_place(place_id)
     candidates = db.session.scalars(select_namesakes(place).order_by(Place.id).limit(_MOST))
-    return render_template("places/merge.html", place=place, candidates=candidates.all())
+    return render_template(
+        "places/merge.html", place=place, candidates=candidates.all(), nothing=nothing
+    )
 
 
 @blueprint.post(PLACE + "/merge")
-def merge(place_id: int) -> Response:
+def merge(place_id: int) -> Response | tuple[str, int]:
     """Merge the ticked duplicates into this place.
 
     All of it is one transaction, replayed when another one was in its way. A duplicate that
     cannot be merged any more is left out, and takes nothing else down with it.
     """
     chosen = [_parse_choice(text) for text in request.form.getlist("duplicate")[:_MOST]]
+    if not chosen:
+        return _show_choices(place_id, nothing=True), 422
     outcome = run(_merge, place_id, chosen)
     if outcome.merged:
         flash(f"{len(outcome.merged)} merged into this place.")

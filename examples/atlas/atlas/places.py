@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from flask import Blueprint, abort, current_app, flash, redirect, render_template, request, url_for
 from sqlalchemy.orm import joinedload, undefer
 from sqlalchemy.orm.exc import StaleDataError
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response
 
-from flask_dbkit import KeysetPage, OffsetPage, on_commit, transaction
+from flask_dbkit import KeysetPage, OffsetPage, QueryError, on_commit, transaction
 
 from .extensions import db
 from .forms import PlaceForm
@@ -28,37 +29,59 @@ PLACE = "/places/<int(max=2147483647):place_id>"
 
 
 @blueprint.get("/")
-def index() -> str | Response:
+def index() -> str | Response | tuple[str, int]:
     """List the places by page number; sorted and filtered as :mod:`atlas.lists` allows."""
-    return _render_list(lambda: PLACES.paginate(error_out=True))
+    return _render_list(lambda args: PLACES.paginate(error_out=True, args=args))
 
 
 @blueprint.get("/feed")
-def feed() -> str | Response:
+def feed() -> str | Response | tuple[str, int]:
     """List the places by cursor: no count, and as fast at the end as at the beginning."""
-    return _render_list(PLACES.paginate_keyset)
+    return _render_list(lambda args: PLACES.paginate_keyset(args=args))
 
 
-def _render_list(fetch: Callable[[], OffsetPage[Place] | KeysetPage[Place]]) -> str | Response:
+def _render_list(
+    fetch: Callable[[MultiDict[str, str]], OffsetPage[Place] | KeysetPage[Place]],
+) -> str | Response | tuple[str, int]:
     filled = [(name, value) for name, value in request.args.items(multi=True) if value]
     if len(filled) < len(list(request.args.items(multi=True))):
         # A form sends its empty fields too; the address does without them.
         query = urlencode(filled)
         return redirect(f"{request.path}?{query}" if query else request.path)
     country = _find_country()
-    page = fetch()
-    return render_template(
+    wrong: dict[str, str] = {}
+    try:
+        page = fetch(request.args)
+    except QueryError as error:
+        # The list without what was not understood, the visitor's input as it was typed, and
+        # what is wrong with it beside the field.
+        wrong = {one["parameter"]: _explain(one) for one in error.errors}
+        page = fetch(MultiDict(item for item in filled if item[0] not in wrong))
+    html = render_template(
         "places/index.html",
         page=page,
         country=country,
         countries=_fetch_countries(),
         order=_order(),
+        wrong=wrong,
+        filtered=any(name in request.args for name in _FIELDS),
     )
+    return (html, 400) if wrong else html
+
+
+_FIELDS = ("country", "name__icontains", "population__gte", "population__lte")
+
+
+def _explain(mistake: Mapping[str, Any]) -> str:
+    """Say in a visitor's words what one mistake in the address is."""
+    if mistake["code"] == "query.bad_value" and mistake["parameter"].startswith("population"):
+        return "Write a whole number in digits only, such as 1000000."
+    return f"{mistake['parameter']}={mistake['value']} was not understood."
 
 
 def _order() -> dict[str, tuple[str, str]]:
     """Return, per column, the way it is sorted now and the address that sorts by it next."""
-    current = request.args.get("sort", "name").partition(",")[0]
+    current = request.args.get("sort", PLACE_SORT.default).partition(",")[0]
     kept = [
         (name, value)
         for name, value in request.args.items(multi=True)

@@ -19,6 +19,8 @@ def test_a_code_that_another_country_has_is_a_page(
     assert (answer.status_code, answer.mimetype) == (409, "text/html")
     assert "Another country has this code." in answer.text
     assert "Nothing was saved." in answer.text
+    assert 'value="ISL"' in answer.text  # as it was typed, with the message beside it
+    assert 'aria-describedby="iso3-hint iso3-error"' in answer.text
 
 
 def test_a_code_that_another_country_has_is_a_problem(client: FlaskClient) -> None:

@@ -20,7 +20,7 @@ def test_a_column_head_sorts_by_it_and_the_other_way_next_time(client: FlaskClie
 
 def test_a_filter_narrows_the_list_and_stays_in_its_links(client: FlaskClient) -> None:
     page = client.get("/?name__icontains=ville&population__gte=500&population__lte=800").text
-    assert names(page) == ["Ville 05", "Ville 07", "Ville 08"]
+    assert names(page) == ["Ville 08", "Ville 07", "Ville 05"]
     assert "name__icontains=ville" in page
     assert 'value="ville"' in page
 
@@ -77,6 +77,40 @@ def test_a_visitor_sees_a_page_that_says_what_was_not_understood(
     answer = client.get(f"/feed?{query}", headers={"Accept": "text/html"})
     assert answer.status_code == 400
     assert "not understood" in answer.text
+    assert len(names(answer.text)) == 25  # the list stays, without what was wrong
+
+
+def test_a_wrong_value_stays_in_its_field_with_the_message_beside_it(client: FlaskClient) -> None:
+    answer = client.get("/?population__gte=1.000.000&name__icontains=ville&sort=name")
+    assert answer.status_code == 400
+    assert names(answer.text)[0] == "Ville 01"  # what was right is done
+    assert 'value="1.000.000"' in answer.text
+    assert 'aria-describedby="population__gte-error"' in answer.text
+    assert answer.text.count("Write a whole number in digits only") == 2  # above, and beside
+
+
+def test_every_page_leads_behind_itself(client: FlaskClient) -> None:
+    page = client.get("/?country=FR&sort=name").text
+    assert 'href="/api/places?country=FR&amp;sort=name">This list as JSON' in page
+    strip = page.partition('<nav class="behind"')[2].partition("</nav>")[0]
+    links = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', strip))
+    assert " · ".join(links.values()) == (
+        "This list as JSON · OpenAPI · Health · Source of this view · Conflict in two tabs"
+    )
+    for href in links:
+        assert client.get(href.replace("&amp;", "&")).status_code == 200
+    assert "def index()" in client.get("/behind/source/places.index").text
+    assert client.get("/behind/source/static").status_code == 404
+    assert "This place as JSON" in client.get("/places/31").text
+    with client.get("/favicon.ico") as icon:
+        assert icon.mimetype == "image/svg+xml"
+
+
+def test_the_section_is_marked_on_all_its_pages(client: FlaskClient) -> None:
+    for url in ("/", "/feed", "/places/3", "/places/3/edit", "/places/3/merge"):
+        assert re.search(r'href="/"\s+aria-current="(page|true)"', client.get(url).text), url
+    assert "Show all" not in client.get("/?sort=name").text
+    assert "Show all" in client.get("/?country=FR").text
 
 
 def test_the_foot_of_the_page_tells_its_queries(client: FlaskClient) -> None:

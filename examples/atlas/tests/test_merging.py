@@ -59,6 +59,14 @@ def test_a_duplicate_somebody_edited_is_left_and_the_others_merged(
     assert client.get("/places/6").status_code == 200
 
 
+def test_nothing_ticked_is_told(app: Flask, client: FlaskClient, hidden_fields: Fields) -> None:
+    answer = client.post(URL, data=hidden_fields(URL))
+    assert answer.status_code == 422
+    assert "Nothing was merged." in answer.text
+    assert 'name="sure" required' in answer.text  # the question before anything is deleted
+    assert count(app) == 31
+
+
 @pytest.mark.parametrize("text", ["", "6", "v1", "6v1; DROP", "٣v1", "6v" + "9" * 40])
 def test_a_choice_that_is_none_is_refused(
     app: Flask, client: FlaskClient, hidden_fields: Fields, text: str
