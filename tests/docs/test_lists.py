@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -309,6 +310,19 @@ def test_links_in_the_readme_lead_to_files() -> None:
     assert [link for link in local if not (ROOT / link).exists()] == []
     linked = {ROOT / link for link in local}
     assert [page.name for page in HOW_TO if page.name != "index.md" and page not in linked] == []
+
+
+def test_each_helper_of_an_application_is_found_by_its_question() -> None:
+    """The page of questions leads to every function and decorator, once."""
+    text = _text(DOCS / "how-to/which.md")
+    linked = re.findall(r"\[`(\w+)`]\(\.\./reference/api/", text)
+    helpers = {
+        name for name in flask_dbkit.__all__ if inspect.isfunction(getattr(flask_dbkit, name))
+    }
+    # What is set up once, or asked of an error.
+    elsewhere = {"classify", "declarative_base", "health_blueprint"}
+    assert helpers - elsewhere - set(linked) == set()
+    assert len(linked) == len(set(linked))
 
 
 def test_every_page_is_in_a_table_of_contents() -> None:
