@@ -14,15 +14,6 @@ NAMES = {"sqlite", "postgresql", "mysql", "mariadb"}
 FREE = ("databases/", "engines/urls.py", "migrations/lint/")
 """Where a database may be named, besides files and folders called ``on_<database>``."""
 
-TO_FOLLOW = {
-    "lists/codecs.py",
-    "lists/indexes.py",
-    "lists/keyset.py",
-    "lists/operators.py",
-    "lists/sorting.py",
-}
-"""Files that still name one. None may be added."""
-
 MOST_MODULES_AT_THE_TOP = 12
 
 
@@ -41,7 +32,7 @@ def test_a_database_is_named_where_it_is_described_and_nowhere_else() -> None:
         ]
         if lines:
             named[place] = lines
-    assert {place: lines for place, lines in named.items() if place not in TO_FOLLOW} == {}
+    assert named == {}
 
 
 def test_the_top_level_is_small_enough_to_be_read_at_a_glance() -> None:

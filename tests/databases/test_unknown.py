@@ -18,8 +18,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dbkit import (
     DBKit,
+    Listing,
     OptionMismatch,
+    PlanError,
     Retry,
+    SortAllowlist,
+    SortKey,
     declarative_base,
     run,
     savepoint,
@@ -76,7 +80,7 @@ def make_site(caplog: pytest.LogCaptureFixture, tmp_path: Any) -> Iterator[Calla
 
     def make(url: str, **config: Any) -> Site:
         app = Site("elsewhere", instance_path=str(tmp_path))
-        app.config.update(config, SQLALCHEMY_DATABASE_URI=url)
+        app.config.update(config, SQLALCHEMY_DATABASE_URI=url, SECRET_KEY="x")
         app.db = SQLAlchemy(model_class=Base)
         with caplog.at_level(logging.INFO, "flask_dbkit"):
             DBKit(app, db=app.db)
@@ -144,6 +148,33 @@ def test_what_does_not_depend_on_the_dialect_works_on_an_unknown_one(
         client = app.test_client()
         assert [client.post("/").status_code for _ in range(2)] == [201, 409]
         assert len(app.db.session.scalars(sa.select(Thing)).all()) == 2
+
+
+@pytest.mark.backends("postgresql")
+def test_a_list_is_paged_on_an_unknown_database_where_its_nulls_are_said(
+    database: Database, make_site: Callable[..., Site]
+) -> None:
+    """It may put them first or last; a cursor that guessed would lose rows."""
+    app = make_site(database.url.replace("postgresql+psycopg", "elsepg"))
+    names = [None, "a", "b", None, "c"]
+
+    def pages(**options: Any) -> list[int]:
+        sort = SortAllowlist({"name": SortKey(Thing.name, **options)}, default="name")
+        books, found, cursor = Listing(Thing, sort=sort, per_page=2), [], None
+        while True:
+            page = books.paginate_keyset(args={"cursor": cursor} if cursor else {})
+            found += [each.id for each in page.items]
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+    with app.app_context():
+        app.db.session.add_all(Thing(id=n, name=name) for n, name in enumerate(names))
+        app.db.session.commit()
+        assert pages(nulls="first") == [0, 3, 1, 2, 4]
+        assert pages(nulls="last") == [1, 2, 4, 0, 3]
+        with pytest.raises(PlanError, match="elsepg"):
+            pages()
 
 
 def test_a_retry_that_could_never_happen_is_refused(make_site: Callable[..., Site]) -> None:

@@ -39,8 +39,6 @@ class Database:
         row_values_use_first_column: Of such a comparison only ``a``.
         indexes_end_in_key: Each index of a table holds its primary key too, behind its columns.
         rowid_is_key: The same, only for a primary key of one column.
-        floats_compare_exactly: A binary float compares equal to the double it is cast to.
-        floats_are_rounded: The driver is sent six digits of a FLOAT.
     """
 
     name: str
@@ -63,8 +61,6 @@ class Database:
     row_values_use_first_column: bool = False
     indexes_end_in_key: bool = False
     rowid_is_key: bool = False
-    floats_compare_exactly: bool = False
-    floats_are_rounded: bool = False
 
     def __repr__(self) -> str:
         return f"<Database {self.name}>"

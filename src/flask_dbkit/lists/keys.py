@@ -151,7 +151,14 @@ def keys_for(  # noqa: PLR0917 - one place each
         type_ = expression.type
         refuse_key(term.name, type_, fact, dialect)
         if term.key.nulls is None:
-            nulls_first = database_of(dialect).nulls_are_largest is term.descending
+            known = database_of(dialect)
+            if nullable and not known.is_known:
+                raise PlanError(
+                    f"Where {known.name} puts NULLs is not known, and a cursor would lose them."
+                    " Say it: SortKey(…, nulls='first'), or 'last'.",
+                    key=term.name,
+                )
+            nulls_first = known.nulls_are_largest is term.descending
         else:
             nulls_first = term.key.nulls == "first"
         same = (n for n, one in enumerate(identity) if one is expression or one.compare(expression))

@@ -21,5 +21,4 @@ MYSQL = Database(
     snapshot_hides_commits=True,
     times_lose_fractions=True,
     indexes_end_in_key=True,
-    floats_are_rounded=True,
 )

@@ -21,5 +21,4 @@ POSTGRESQL = Database(
     nulls_are_largest=True,
     indexes_place_nulls=True,
     row_values_use_index=True,
-    floats_compare_exactly=True,
 )
