@@ -78,7 +78,7 @@ def test_nothing_a_scope_sets_is_there_for_the_next_one(
                 ledger.read()
                 if not each.get("read_only"):
                     ledger.insert(number)
-                1 / 0  # noqa: B018
+                _ = 1 / 0
             assert state_of(ledger) == before, (each, "rollback")
             with pytest.raises(Exception, match="nowhere"), transaction(**each):
                 ledger.session.execute(text("SELECT n FROM nowhere"))
@@ -108,7 +108,7 @@ def test_a_pool_that_resets_by_commit_saves_nothing_and_keeps_its_connection(
         for n in range(3):
             with pytest.raises(ZeroDivisionError), transaction():
                 ledger.insert(n)
-                1 / 0  # noqa: B018
+                _ = 1 / 0
             with transaction(read_only=True):
                 ledger.read()
             with transaction():

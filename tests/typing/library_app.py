@@ -158,7 +158,8 @@ def add_lists(app: Flask) -> None:
 def create_app(url: str) -> Flask:
     """Make the application."""
     app = Flask(__name__)
-    app.config.update(SQLALCHEMY_DATABASE_URI=url, SECRET_KEY="of the tests")
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    app.config["SECRET_KEY"] = "of the tests"
     dbkit.init_app(app)
     add_lists(app)
     return app

@@ -178,6 +178,10 @@ class Signer:
             QueryError: It is not ours, was changed, belongs to another list or is too old.
         """
         payload = self.verify(token)
+        found: Any = None
+        values: Any = None
+        expiry: Any = None
+        keyset: Keyset | None = None
         try:
             (found, direction, expiry, values, ties), end = _from_json(
                 text := payload.decode("utf-8", "surrogatepass")
@@ -195,7 +199,7 @@ class Signer:
         except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
             right = False
         # Signed with a secret of ours, and not written by us: something else signs with it.
-        if not right:
+        if not right or keyset is None:
             raise _refused("cursor_malformed", token)
         if found != mark or len(values) not in (0, width):
             raise _refused("cursor_mismatch", token)

@@ -228,8 +228,10 @@ def read_query(
         errors += wrong
     conditions: tuple[ConditionT, ...] = ()
     if filters is not None:
-        given = (pairs,) if range_of is None else (pairs, range_of)
-        conditions, wrong = filters.read(*given)
+        if range_of is None:
+            conditions, wrong = filters.read(pairs)
+        else:
+            conditions, wrong = filters.read(pairs, range_of)
         errors += wrong
     size = _per_page(one, limits, per_page)
     given_cursor = one.read("cursor", "cursor_malformed") if cursor is None else cursor

@@ -81,9 +81,9 @@ class UTCDateTime(TypeDecorator[datetime]):
         """Treat a ``timedelta`` in an expression as an interval, all else as a point in time."""
         return Interval() if isinstance(value, timedelta) else self
 
-    def bind_expression(self, bindvalue: BindParameter[datetime]) -> ColumnElement[datetime]:
+    def bind_expression(self, bindparam: BindParameter[datetime]) -> ColumnElement[datetime]:
         """Name the type of a value where the database would take it for text."""
-        return _Sent(bindvalue)
+        return _Sent(bindparam)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> datetime | None:
         """Turn an aware datetime into what the driver stores.

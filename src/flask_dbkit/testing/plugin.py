@@ -110,7 +110,7 @@ def dbkit_database_url(
             return f"{request.getfixturevalue('dbkit_postgres')}postgres"
         return os.environ.get("DBKIT_TEST_MYSQL_URL", on_mysql.DEFAULT_SERVER)
 
-    asked: str = request.config.getoption("--dbkit-database")
+    asked = str(request.config.getoption("--dbkit-database"))
     with made_for_tests(asked, worker, tmp_path_factory.mktemp("dbkit"), server_of) as url:
         yield url
 
