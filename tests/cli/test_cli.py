@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import sqlalchemy as sa
 from click.testing import Result
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
-from flask_dbkit import DBKit
+from flask_dbkit import DBKit, declarative_base
+from flask_dbkit.features import complete_group
 from tests.support.databases import Database
 from tests.support.postgres import PostgresServer
 
@@ -146,3 +150,49 @@ def test_an_application_without_a_default_database_is_shown(tmp_path: Path) -> N
     assert result.exit_code == 0
     assert result.output.startswith("bind")
     assert "other" in result.output.splitlines()[0]
+
+
+def test_the_sentences_of_the_help_fit_the_line() -> None:
+    """A group in 80 columns shows what each command does, and cuts none of it off."""
+
+    def groups(path: str, group: click.Group) -> Iterator[tuple[str, click.Group]]:
+        yield path, group
+        for name, command in group.commands.items():
+            if isinstance(command, click.Group):
+                yield from groups(f"{path} {name}", command)
+
+    for path, group in groups("flask dbkit", complete_group()):
+        context = click.Context(group, info_name=path, terminal_width=80, max_content_width=80)
+        lines = group.get_help(context).splitlines()
+        assert [line for line in lines if line.endswith("...") and "Usage" not in line] == []
+
+
+def test_what_a_deployment_script_reads_is_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revision, its upgrade, a backup, a restore: stdout is one value, and no word beside it."""
+    monkeypatch.chdir(tmp_path)
+    base = declarative_base()
+    type("Book", (base,), {"id": sa.Column(sa.Integer, primary_key=True)})
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.db"
+    DBKit(app, db=SQLAlchemy(model_class=base))
+
+    def ask(*arguments: str) -> Any:
+        done = app.test_cli_runner().invoke(args=["dbkit", *arguments, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    app.test_cli_runner().invoke(args=["dbkit", "migrate", "init"])
+    (written,) = ask("migrate", "new", "-m", "books")["written"]
+    assert Path(written).is_file()
+    (revision,) = ask("migrate", "upgrade")["default"]
+    assert revision in Path(written).name
+    assert ask("migrate", "upgrade") == {"default": []}
+    (manifest,) = ask("backup", "create", "--at", "copies")
+    assert [each["id"] for each in ask("backup", "list", "--to", "copies")] == [manifest["id"]]
+    restored = ask("backup", "restore", manifest["id"], "--at", "copies")
+    assert restored["backup"]["id"] == manifest["id"]
+    assert "SQLALCHEMY_DATABASE_URI" in restored["switch_lines"][0]
+    replaced = ask("backup", "restore", manifest["id"], "--at", "copies", "--in-place", "--yes")
+    assert replaced["switch_lines"] == []

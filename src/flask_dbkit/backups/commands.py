@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["backup"]
 
 _at_option = click.option(
-    "--at", metavar="PLACE", help="A folder or URL to use instead of DBKIT_BACKUP_DIR."
+    "--at",
+    "--to",
+    "at",
+    metavar="PLACE",
+    help="A folder or URL to use instead of DBKIT_BACKUP_DIR.",
 )
 _jobs_option = click.option(
     "--jobs", type=click.IntRange(1, 64), default=1, help="Connections at once, on PostgreSQL."
@@ -37,10 +42,13 @@ dbkit_group.add_command(backup)
 @backup.command("create")
 @click.option("--bind", metavar="NAME", help="The bind to back up; without it the default one.")
 @click.option("--all", "every", is_flag=True, help="Back up every bind that is no replica.")
-@click.option("--to", metavar="PLACE", help="A folder or URL instead of DBKIT_BACKUP_DIR.")
+@click.option(
+    "--at", "--to", "to", metavar="PLACE", help="A folder or URL instead of DBKIT_BACKUP_DIR."
+)
 @click.option("--verify", is_flag=True, help="Restore the copy into a scratch database.")
 @click.option("--compact", is_flag=True, help="Leave out free pages, on SQLite.")
 @_jobs_option
+@as_json_option
 @click.pass_context
 def create(
     context: click.Context,
@@ -51,10 +59,12 @@ def create(
     verify: bool,
     compact: bool,
     jobs: int,
+    as_json: bool,
 ) -> None:
     """Copy a database while the application goes on working.
 
-    Prints the id of the backup as its last line; with --all one id per bind.
+    Prints the id of the backup as its last line; with --all one id per bind. With --json it
+    prints the manifests instead.
     """
     if bind is not None and every:
         raise click.UsageError("Give either --bind or --all.")
@@ -63,17 +73,21 @@ def create(
         raise click.BadParameter(
             f"there is no bind {bind!r}. Use one of: {', '.join(names)}.", param_hint="'--bind'"
         )
-    ids, failed = [], False
+    made: list[Manifest] = []
+    failed = False
     for name in backups.primary_names() if every else [bind or "default"]:
         with _reporting() as outcome, _progress_bar(f"Backing up {name}") as progress:
             manifest = backups.create_backup(
                 name, to=to, verify=verify, compact=compact, jobs=jobs, progress=progress
             )
-            ids.append(manifest.id)
+            made.append(manifest)
             _warn(manifest)
         failed = failed or outcome.failed
-    for backup_id in ids:
-        click.echo(backup_id)
+    if as_json:
+        print_json([manifest.as_dict() for manifest in made])
+    else:
+        for manifest in made:
+            click.echo(manifest.id)
     if failed:
         context.exit(FAILED)
 
@@ -131,6 +145,7 @@ def verify(context: click.Context, *, backup_id: str, at: str | None, as_json: b
 )
 @_at_option
 @_jobs_option
+@as_json_option
 @click.pass_context
 def restore(
     context: click.Context,
@@ -143,6 +158,7 @@ def restore(
     no_owner: bool,
     at: str | None,
     jobs: int,
+    as_json: bool,
 ) -> None:
     """Restore a backup into a new database, or in place of the live one.
 
@@ -160,16 +176,27 @@ def restore(
     with _reporting() as outcome:
         if in_place:
             restored = backups.restore_backup_in_place(
-                backup_id, force=force, at=at, jobs=jobs, tell=click.echo
+                backup_id,
+                force=force,
+                at=at,
+                jobs=jobs,
+                tell=partial(click.echo, err=True) if as_json else click.echo,
             )
-            click.echo(f"{restored.manifest.database} is as it was in {backup_id}.")
+            said = [f"{restored.manifest.database} is as it was in {backup_id}."]
         else:
             restored = backups.restore_backup(
                 backup_id, into=into, at=at, jobs=jobs, owner=not no_owner
             )
-            click.echo(f"{backup_id} was restored. To switch to it, configure:")
-            for line in backups.switch_lines(restored):
-                click.echo(f"    {line}")
+            lines = backups.switch_lines(restored)
+            said = [
+                f"{backup_id} was restored. To switch to it, configure:",
+                *(f"    {line}" for line in lines),
+            ]
+        if as_json:
+            switch = [] if in_place else lines
+            print_json({"backup": restored.manifest.as_dict(), "switch_lines": list(switch)})
+        else:
+            click.echo("\n".join(said))
     outcome.exit(context)
 
 

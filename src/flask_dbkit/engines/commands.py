@@ -22,7 +22,7 @@ __all__ = ["info"]
 @as_json_option
 @click.pass_context
 def info(context: click.Context, as_json: bool) -> None:
-    """Show each database: driver, version, URL without password, pool and settings.
+    """Show how each database is set up. Driver, version, URL without password, pool, settings.
 
     Exits with 1 when a database does not answer. A SQLite file that does not exist yet is none
     of that, and is not created.

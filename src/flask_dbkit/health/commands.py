@@ -25,7 +25,7 @@ __all__ = ["health"]
 @as_json_option
 @click.pass_context
 def health(context: click.Context, *, group: str, as_json: bool) -> None:
-    """Run the health checks of a group from here, and exit with 1 when one fails.
+    """Run the health checks of a group. Exits with 1 when one fails.
 
     A warning exits with 0. What only a serving process knows is not seen: its pool, and whether
     it is draining.

@@ -20,7 +20,7 @@ __all__ = ["indexes"]
 @click.option("--strict", is_flag=True, help="Exit with 1 when an index is missing.")
 @click.pass_context
 def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
-    """Compare the sort orders of every listing with the indexes of its table.
+    """Find sort orders without an index. Looks at every listing of the application.
 
     Prints the CREATE INDEX that is missing. Exits with 1 when a listing cannot be planned.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +103,17 @@ def init(directory: str | None) -> None:
 @click.option("--merge", is_flag=True, help="Join several heads instead.")
 @_directory
 @_x_arguments
+@as_json_option
 def new(
-    message: str, empty: bool, merge: bool, directory: str | None, x_arguments: tuple[str, ...]
+    *,
+    message: str,
+    empty: bool,
+    merge: bool,
+    directory: str | None,
+    x_arguments: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Write a revision from the differences between the models and the databases."""
+    """Write a revision. From the differences between the models and the databases."""
     from .authoring import create_revision, merge_heads
     from .lint import lint as lint_files
 
@@ -113,13 +121,20 @@ def new(
     with _failures():
         if merge:
             merged = merge_heads(folder, message)
-            click.echo(f"Wrote {merged}" if merged else "There is one head only: nothing to join.")
+            if as_json:
+                print_json({"written": [str(merged)] if merged else []})
+            else:
+                told = f"Wrote {merged}" if merged else "There is one head only: nothing to join."
+                click.echo(told)
             return
-        written = create_revision(folder, message, empty=empty, report=click.echo)
-        for path in written:
-            click.echo(f"Wrote {path}")
-        if written and not empty:
-            _print_findings(lint_files(folder, only=written), folder)
+        written = create_revision(folder, message, empty=empty, report=_report(as_json))
+        findings = lint_files(folder, only=written) if written and not empty else []
+        if as_json:
+            print_json({"written": [str(path) for path in written]})
+        else:
+            for path in written:
+                click.echo(f"Wrote {path}")
+        _print_findings(findings, folder, err=as_json)
 
 
 @migrate.command("upgrade")
@@ -129,15 +144,18 @@ def new(
 @_patience
 @_directory
 @_x_arguments
+@as_json_option
 def upgrade(
+    *,
     revision: str,
     backup: bool | None,
     dry_run: bool,
     directory: str | None,
     x_arguments: tuple[str, ...],
+    as_json: bool,
     **limits: Any,
 ) -> None:
-    """Apply the revisions that each database lacks, up to REVISION (the newest).
+    """Apply the revisions that are missing. Up to REVISION, without it the newest.
 
     Only one upgrade of a database runs at a time. A revision that fails, or would lose rows,
     is rolled back.
@@ -153,10 +171,13 @@ def upgrade(
             revision,
             folder=folder,
             limits=_limits(**limits),
-            report=click.echo,
+            report=_report(as_json),
             back_up=_backing_up(backup),
         )
-    _tell_idle(done)
+    if as_json:
+        print_json(done)
+    else:
+        _tell_idle(done)
 
 
 @migrate.command("downgrade")
@@ -172,7 +193,7 @@ def downgrade(
     x_arguments: tuple[str, ...],
     **limits: Any,
 ) -> None:
-    """Take back the newest revision of each database, or all after REVISION."""
+    """Take back the newest revision. With REVISION all that come after it."""
     from .. import migrations
 
     folder = _folder(directory, x_arguments)
@@ -191,7 +212,7 @@ def downgrade(
 @click.argument("revision", default="head")
 @_directory
 def stamp(revision: str, directory: str | None) -> None:
-    """Note in each database that REVISION is applied, without applying anything.
+    """Note that REVISION is applied. In each database, without applying anything.
 
     For a database whose tables db.create_all() has made.
     """
@@ -231,7 +252,7 @@ def status(context: click.Context, as_json: bool, exit_code: bool, directory: st
 def check(
     context: click.Context, as_json: bool, directory: str | None, x_arguments: tuple[str, ...]
 ) -> None:
-    """Compare the models with each database, and exit with 1 when they differ."""
+    """Compare the models with each database. Exits with 1 when they differ."""
     from .drift import find_drift
 
     with _failures():
@@ -302,7 +323,7 @@ def lint(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_directory
 def adopt(yes: bool, directory: str | None) -> None:
-    """Rewrite env.py of an existing folder, so that 'flask db ...' is as safe.
+    """Rewrite env.py of an existing folder. 'flask db upgrade' is as safe then.
 
     Shows the difference first, and keeps a copy of each old file.
     """
@@ -325,11 +346,16 @@ def adopt(yes: bool, directory: str | None) -> None:
             click.echo(f"The old file is kept as {copy}.")
 
 
-def _print_findings(findings: Iterable[LintFinding], folder: Folder) -> None:
+def _report(as_json: bool) -> Callable[[str], None]:
+    """Return what tells people on the way: beside the JSON, when a program reads that."""
+    return partial(click.echo, err=as_json)
+
+
+def _print_findings(findings: Iterable[LintFinding], folder: Folder, *, err: bool = False) -> None:
     for finding in findings:
         place = f"{finding.file.name}:{finding.line}" if finding.file else str(folder.path)
-        click.echo(f"{place}: {finding.rule} {finding.level}: {finding.message}")
-        click.echo(f"    {finding.fix}")
+        click.echo(f"{place}: {finding.rule} {finding.level}: {finding.message}", err=err)
+        click.echo(f"    {finding.fix}", err=err)
 
 
 def _folder(directory: str | None, x_arguments: tuple[str, ...] = ()) -> Folder:
