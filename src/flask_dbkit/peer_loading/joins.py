@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Column, ColumnElement, inspect
-from sqlalchemy.orm import RelationshipProperty
+from sqlalchemy.orm import Mapper, RelationshipProperty
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
 from sqlalchemy.sql.selectable import FromClause, Join, TableClause
@@ -36,6 +36,15 @@ class KeyJoin:
     criteria: tuple[ColumnElement[bool], ...]
     to_one: bool
     by_identity: bool
+    _names: dict[Mapper[Any], tuple[str, ...]] = field(default_factory=dict, compare=False)
+
+    def local_names(self, mapper: Mapper[Any]) -> tuple[str, ...]:
+        """Return the names of the attributes that hold the local columns in one class."""
+        names = self._names.get(mapper)
+        if names is None:
+            names = tuple(mapper.get_property_by_column(column).key for column in self.local)
+            self._names[mapper] = names
+        return names
 
 
 _known: WeakKeyDictionary[RelationshipProperty[Any], KeyJoin | None] = WeakKeyDictionary()

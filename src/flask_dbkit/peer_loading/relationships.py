@@ -27,13 +27,8 @@ _CERTAIN = (int, uuid.UUID, bytes)
 
 def key_of(state: InstanceState[Any], join: KeyJoin) -> Key | None:
     """Return the values of the local columns; ``None`` if one is NULL, changed or not loaded."""
-    values = []
-    for column in join.local:
-        value = loaded_value(state, state.mapper.get_property_by_column(column).key)
-        if value is None:
-            return None
-        values.append(value)
-    return tuple(values)
+    values = tuple(loaded_value(state, name) for name in join.local_names(state.mapper))
+    return None if None in values else values
 
 
 @dataclass(frozen=True)
