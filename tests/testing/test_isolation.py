@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from flask_dbkit import (
     on_commit,
     savepoint,
     session_scope,
+    stream,
     transaction,
     upsert,
 )
@@ -78,6 +80,11 @@ def app(
             db.session.add(Note(text=text))
             db.session.flush()
             raise RuntimeError(text)
+
+    @app.get("/stream")
+    def streamed() -> Any:
+        notes = (note.text for note in db.session.scalars(select(Note).order_by(Note.id)))
+        return app.response_class(stream(notes))
 
     @app.cli.command("write")
     def command() -> None:
@@ -266,6 +273,17 @@ def ddl(app: Flask) -> None:
         assert "scratch" in sa.inspect(db.engine).get_table_names()
 
 
+def other_threads_of_the_same_request(app: Flask) -> None:
+    """An async view runs in a thread of its own, in the context of the one that waits for it."""
+    client = app.test_client()
+    client.post("/one")
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=lambda: context.run(client.post, "/two"))
+    thread.start()
+    thread.join()
+    assert client.get("/stream").text == "beforeonetwo"
+
+
 def disposed_engines(app: Flask) -> None:
     with app.app_context():
         app.test_client().post("/one")
@@ -287,6 +305,7 @@ WAYS: list[Callable[[Flask], None]] = [
     a_reader_beside_a_writer,
     writers_inside_each_other,
     ddl,
+    other_threads_of_the_same_request,
     disposed_engines,
 ]
 
