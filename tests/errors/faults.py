@@ -433,7 +433,7 @@ def pending_rollback(site: Site) -> None:
         _add(site)
 
 
-@fault("internal")
+@fault("missing")
 def no_row(site: Site) -> None:
     site.db.session.get_one(site.models.account, 4711)
 

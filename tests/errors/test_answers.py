@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Blueprint, Flask, Response, got_request_exception, make_response
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    got_request_exception,
+    make_response,
+    stream_with_context,
+)
 from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from werkzeug.exceptions import Conflict, HTTPException, InternalServerError
 
@@ -26,10 +34,11 @@ from flask_dbkit import (
     classify,
     db_error,
     get_or_create,
+    stream,
     transaction,
 )
 from flask_dbkit.lists.exceptions import mistake
-from tests.errors.faults import FAULTS, MAIL, Site
+from tests.errors.faults import FAULTS, MAIL, SECRET, Site
 
 pytestmark = pytest.mark.backends("sqlite-file")
 NewSite = Callable[..., Site]
@@ -554,21 +563,30 @@ def test_helpers_of_the_library_are_answered_too(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [{"TESTING": True}, {"DEBUG": True}, {"PROPAGATE_EXCEPTIONS": True}]
+    "config",
+    [
+        {"TESTING": True, "DBKIT_ERROR_DEBUG": False},
+        {"DEBUG": True},
+        {"PROPAGATE_EXCEPTIONS": True},
+        {"DBKIT_ERROR_DEBUG": True},
+    ],
 )
 def test_answers_are_the_same_in_tests_and_in_debug_mode(
     new_site: NewSite, config: dict[str, Any]
 ) -> None:
-    """As for every error that has a handler; Flask propagates those that have none."""
+    """As for every error that has a handler; but for mistakes of the code, see below."""
     site = new_site(**config)
     client = site.app.test_client()
     assert code_of(client.get("/unique")) == "conflict.unique"
     assert code_of(client.get("/typo")) == "internal"
 
 
-def test_the_debugger_is_there_for_a_500_when_asked_for(new_site: NewSite) -> None:
-    """And for nothing else."""
-    site = new_site(DBKIT_ERROR_DEBUG=True, TESTING=True)
+@pytest.mark.parametrize("config", [{"TESTING": True}, {"DEBUG": True, "DBKIT_ERROR_DEBUG": True}])
+def test_a_mistake_of_the_code_is_raised_to_a_test_and_to_the_debugger(
+    new_site: NewSite, config: dict[str, Any]
+) -> None:
+    """And nothing else; the SQL is in it."""
+    site = new_site(**config)
     part = Blueprint("part", __name__)
     part.add_url_rule("/part", view_func=lambda: str(FAULTS["typo"].provoke(site)))
     part.register_error_handler(InternalProblem, lambda problem: ("own", 500))
@@ -576,9 +594,10 @@ def test_the_debugger_is_there_for_a_500_when_asked_for(new_site: NewSite) -> No
     client = site.app.test_client()
     assert code_of(client.get("/unique")) == "conflict.unique"
     assert code_of(client.get("/away")) == "unavailable"
-    with pytest.raises(OperationalError):
+    with pytest.raises(OperationalError, match=r"\[SQL: SELEC '…'\]"):
         client.get("/typo")
     assert client.get("/part").text == "own"
+    assert client.get("/no_row").status_code == 404
 
 
 def test_without_answers_flask_does_what_it_does(new_site: NewSite) -> None:
@@ -610,3 +629,64 @@ def test_async_views_and_handlers_are_answered(site: Site) -> None:
 
     assert site.app.test_client().get("/unique").text == "handled"
     assert "handle" in called
+
+
+# -- streamed bodies -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_stream", [True, False], ids=["stream()", "a plain generator"])
+def test_the_server_sees_a_stand_in_when_a_body_breaks_off(
+    new_site: NewSite, caplog: pytest.LogCaptureFixture, by_stream: bool
+) -> None:
+    """Its code and the request's id; what happened is in our log, once."""
+    site = new_site()
+
+    @site.app.get("/stream")
+    def stream_view() -> Response:
+        def rows() -> Any:
+            yield "first"
+            site.db.session.execute(sa.text("SELECT * FROM nowhere WHERE a = 's3cr3t-hash'"))
+
+        return Response(stream(rows()) if by_stream else stream_with_context(rows()))
+
+    client = site.app.test_client()
+    answer = client.get("/stream", headers={"X-Request-ID": "request-0815"}, buffered=False)
+    with pytest.raises(InternalProblem) as caught:
+        list(answer.response)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "internal: the body broke off, request request-0815" in told
+    assert "nowhere" not in told
+    assert "SELECT" not in told
+    assert SECRET not in told
+    (record,) = [each for each in caplog.records if each.name == "flask_dbkit.errors"]
+    assert "code=internal" in record.getMessage()
+    assert "request_id=request-0815" in record.getMessage()
+
+
+# -- rows that are not there ---------------------------------------------------------------
+
+
+def test_a_row_that_is_not_there_is_a_404(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    """``get_one()``, ``one()`` and ``scalar_one()``; one line at INFO; two rows are a mistake."""
+    account = site.models.account
+    views: dict[str, Callable[[], object]] = {
+        "get_one": lambda: site.db.session.get_one(account, 4711),
+        "one": lambda: site.db.session.scalars(sa.select(account).filter_by(id=4711)).one(),
+        "scalar_one": lambda: site.db.session.execute(
+            sa.select(account).filter_by(id=4711)
+        ).scalar_one(),
+        "two": lambda: site.db.session.scalars(sa.select(account)).one(),
+    }
+    for name, view in views.items():
+        site.app.add_url_rule(f"/row/{name}", f"row_{name}", lambda view=view: str(view()))
+    site.app.register_error_handler(404, lambda error: ("own page", 404))
+    client = site.app.test_client()
+    caplog.set_level(logging.INFO, "flask_dbkit.errors")
+    for name in ("get_one", "one", "scalar_one"):
+        caplog.clear()
+        answer = client.get(f"/row/{name}", headers=JSON)
+        assert (answer.status_code, code_of(answer)) == (404, "missing"), name
+        (record,) = caplog.records
+        assert (record.levelname, record.exc_info) == ("INFO", None)
+    assert client.get("/row/two", headers=JSON).status_code == 500
+    assert client.get("/row/one", headers=HTML).text == "own page"

@@ -22,6 +22,7 @@ from flask_dbkit import (
     DBProblem,
     InternalProblem,
     InvalidProblem,
+    MissingProblem,
     OnCommitError,
     OwnershipError,
     PartialCommit,
@@ -47,6 +48,7 @@ NewSite = Callable[..., Site]
 KINDS = {
     "conflict": ConflictProblem,
     "invalid": InvalidProblem,
+    "missing": MissingProblem,
     "unavailable": UnavailableProblem,
     "retry": RetryProblem,
     "readonly": ReadonlyProblem,
@@ -100,6 +102,7 @@ def test_the_statuses_are_those_of_the_contract() -> None:
         "invalid.null": 409,
         "invalid.check": 409,
         "invalid.value": 422,
+        "missing": 404,
         "unavailable": 503,
         "unavailable.pool": 503,
         "retry": 503,

@@ -14,7 +14,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DataError
 
-__all__ = ["ErrorCodes", "Place", "install_value_errors", "is_class_of"]
+__all__ = ["KEPT_FACTS", "OWN_WORDS", "ErrorCodes", "Place", "install_value_errors", "is_class_of"]
+
+KEPT_FACTS = "_dbkit_facts"
+"""Attribute of a driver's error whose text was cleaned: what it meant, and where it happened."""
+OWN_WORDS = "_dbkit_own_words"
+"""Attribute of a driver's error that the library has made: its text is ours, and holds no value."""
 
 _BELOW = frozenset(
     {

@@ -70,6 +70,12 @@ PROBLEMS: dict[str, ProblemCode] = {
             "a value the column, or its driver, cannot take",
         ),
         ProblemCode(
+            "missing",
+            404,
+            "There is no such record.",
+            "`NoResultFound`: `session.get_one()`, `one()` or `scalar_one()` found no row",
+        ),
+        ProblemCode(
             "unavailable",
             503,
             "The service cannot reach its data. Please try again in a moment.",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import click
 from flask import Flask
 
+from ..cli import dbkit_group
 from ..databases.errors import install_value_errors
 from ..feature import Bind, Feature, Setup
 from .messages import Errors
+from .missing import MissingAdvice
 from .redaction import install_redaction
-from .requests import answer_database_errors
+from .requests import answer_database_errors, shows_details
 from .settings import ErrorSettings
 
 __all__ = ["ERRORS"]
@@ -26,11 +29,25 @@ def _on_engine(bind: Bind, setup: Setup) -> None:
 
 def _install(setup: Setup) -> None:
     settings = setup.settings(ErrorSettings)
+    setup.application.add(MissingAdvice())
     if settings.errors:
         words: Errors = setup.published["errors"]
         answer_database_errors(setup.app, setup.db, settings, words)
     if settings.error_redact_logs:
-        install_redaction(_loggers(setup.app), [bind.engine for bind in setup.binds])
+        install_redaction(
+            _loggers(setup.app),
+            [bind.engine for bind in setup.binds],
+            detailed=shows_details,
+            left_alone=_is_for_operator,
+        )
+
+
+def _is_for_operator() -> bool:
+    """Tell whether one of the library's own commands runs: its messages are the whole point."""
+    context = click.get_current_context(silent=True)
+    while context is not None and context.command is not dbkit_group:
+        context = context.parent
+    return context is not None
 
 
 def _loggers(app: Flask) -> list[str]:

@@ -13,13 +13,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError, StatementError
+from sqlalchemy.exc import NoResultFound, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm.exc import StaleDataError
 
 from ..databases import errors_of
 from ..databases.deadlines import was_cut_off
-from ..databases.errors import Place
+from ..databases.errors import KEPT_FACTS, Place
 from ..exceptions import DBKitError
 from ..transactions.exceptions import (
     CommitOutcomeUnknown,
@@ -35,6 +35,7 @@ __all__ = [
     "DBProblem",
     "InternalProblem",
     "InvalidProblem",
+    "MissingProblem",
     "ReadonlyProblem",
     "RetryProblem",
     "TimeoutProblem",
@@ -44,6 +45,12 @@ __all__ = [
 
 
 _STALE_TABLE = re.compile(r"on table '([^']+)'")
+# What SQLAlchemy finds out by itself.
+_BY_CLASS: dict[type[Exception], str] = {
+    StaleDataError: "conflict.stale",
+    PoolTimeoutError: "unavailable.pool",
+    NoResultFound: "missing",
+}
 _OUTCOME_UNKNOWN = "The service lost its data while saving: the change is saved, or it is not."
 
 
@@ -118,6 +125,13 @@ class InvalidProblem(DBProblem):
     """
 
 
+class MissingProblem(DBProblem):
+    """One row was asked for, and there is none: ``missing``.
+
+    .. versionadded:: 0.1
+    """
+
+
 class UnavailableProblem(DBProblem):
     """There is no connection to the database: ``unavailable``, ``unavailable.pool``.
 
@@ -156,6 +170,7 @@ class InternalProblem(DBProblem):
 _CLASSES: dict[str, type[DBProblem]] = {
     "conflict": ConflictProblem,
     "invalid": InvalidProblem,
+    "missing": MissingProblem,
     "unavailable": UnavailableProblem,
     "retry": RetryProblem,
     "readonly": ReadonlyProblem,
@@ -187,17 +202,20 @@ def classify_error(error: BaseException, schema: Schema | None = None) -> DBProb
 def _classify(error: BaseException, schema: Schema | None) -> DBProblem | None:
     if isinstance(error, TransactionError):
         return _of_transaction(error, schema)
-    if isinstance(error, StaleDataError):
-        table = _STALE_TABLE.search(str(error))
-        return _make("conflict.stale", table=table[1] if table else None)
-    if isinstance(error, PoolTimeoutError):
-        return _make("unavailable.pool")
+    for kind, code in _BY_CLASS.items():
+        if isinstance(error, kind):
+            return _make(code, table=_stale_table(error))
     if isinstance(error, StatementError):
         lost = bool(getattr(error, "connection_invalidated", False))
         return _of_driver(error.orig, error.statement, schema, lost=lost)
     if isinstance(error, SQLAlchemyError):
         return _make("internal")
     return _of_driver(error, None, schema) if errors_of(error) is not None else None
+
+
+def _stale_table(error: BaseException) -> str | None:
+    table = _STALE_TABLE.search(str(error)) if isinstance(error, StaleDataError) else None
+    return table[1] if table is not None else None
 
 
 def _of_transaction(error: TransactionError, schema: Schema | None) -> DBProblem | None:
@@ -230,7 +248,11 @@ def _of_driver(
 ) -> DBProblem:
     """Classify a driver's error by its code, never by its class."""
     codes = errors_of(error) if error is not None else None
-    code = codes.meaning(error, statement) if codes is not None and error is not None else None
+    kept: tuple[str | None, Place] | None = getattr(error, KEPT_FACTS, None)
+    if kept is not None:
+        code = kept[0]
+    else:
+        code = codes.meaning(error, statement) if codes is not None and error is not None else None
     if was_cut_off(error):
         code = "timeout"
     if code is None and codes is None and isinstance(error, (ValueError, ArithmeticError)):
@@ -247,7 +269,9 @@ def _of_driver(
     }
     if code is None or codes is None or error is None:
         return _make(code or "internal", **facts)
-    place = codes.place(error) if code.startswith(("conflict.", "invalid.")) else Place()
+    place = Place()
+    if code.startswith(("conflict.", "invalid.")):
+        place = kept[1] if kept is not None else codes.place(error)
     if schema is None:
         return _make(code, **facts, **_known(place))
     target = schema.find(place, code, statement)

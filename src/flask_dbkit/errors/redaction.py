@@ -4,19 +4,23 @@ What a driver says about an error quotes the row that failed, the key that was t
 the host that could not be reached, and SQLAlchemy adds the statement and its parameters. All of
 it stands in ``str(error)``, so in every message and every traceback that shows the error.
 
-:class:`Redact` is a filter for loggers. It works on the record before any handler sees it, so it
-holds for every handler and formatter there is: the arguments and the exception of a record are
-replaced by stand-ins that look the same and say only what is safe. The application's own
-exception objects are never touched.
+Errors of an application's engines are made harmless where they are raised (:mod:`.harmless`).
+:class:`Redact` is the second line, for what never was SQLAlchemy's: a driver's error of a raw
+connection, and texts that quote one. It is a filter for loggers and works on the record before
+any handler sees it, so it holds for every handler and formatter there is: message, arguments,
+exception and what was given by ``extra=`` are replaced by stand-ins that look the same and say
+only what is safe. The program's own objects are never touched.
+
+Each text is walked through a fixed number of times, whatever a stranger wrote into it: marks are
+looked for as they are, and no pattern has a part without a bound.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from sqlalchemy import event
@@ -24,78 +28,70 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from ..databases import errors_of
+from .harmless import chain_of, is_harmless, make_errors_harmless
 from .problems import classify_error
+from .quotations import redact_text
+from .words import HIDDEN, words_of
 
 __all__ = ["Redact", "install_redaction", "redact_exception", "redact_text"]
 
-_HIDDEN = "…"
-# How SQLAlchemy begins to quote another error: "(sqlite3.IntegrityError) …".
-_CLASS = r"\(((?:sqlite3|psycopg2?|pymysql|MySQLdb|asyncpg|builtins)(?:\.\w+)*\.[A-Z]\w*)\) "
-_LINE = r"(?:\n|\\n)"  # as it is, or in a repr()
-_END = rf"(?={_LINE}\s*(?:\[SQL|\[param|\(Back|[A-Z]{{4,}}:)|\Z)"
-_PATTERNS = (
-    # All of what SQLAlchemy says: the driver's class and message, SQL, parameters, a link.
-    (rf"{_CLASS}.*?(?:\(Background on this error at: [^)]*\)|\Z)", rf"(\1) {_HIDDEN}"),
-    (rf"\[SQL: .*?(?={_LINE}\[parameters: |{_LINE}\(Background|\Z)", _HIDDEN),
-    (rf"\[parameters: .*?(?={_LINE}|\Z)", _HIDDEN),
-    (rf"{_LINE}(?:DETAIL|CONTEXT|HINT|QUERY|WHERE):  .*?{_END}", f" {_HIDDEN}"),
-    (rf"{_LINE}LINE \d+: .*?{_END}", f" {_HIDDEN}"),
-    (r"Original exception was: .*", f"Original exception was: {_HIDDEN}"),
-    (r"Failing row contains \(.*\)", f"Failing row contains ({_HIDDEN})"),
-    (r"Key \((.*?)\)=\(.*?\) (?=already|is |conflicts)", rf"Key (\1)=({_HIDDEN}) "),
-    (r"Duplicate entry \\?'.*' for key", f"Duplicate entry {_HIDDEN} for key"),
-    (r"(ncorrect [\w ]+ value): \\?'.*?'(?= for|\W*\Z)", rf"\1: {_HIDDEN}"),
-    (r'(invalid (?:input |byte )[\w ]+ for [\w "]+): ".*?"', rf"\1: {_HIDDEN}"),
-    (r'value ".*?" is out of range', f"value {_HIDDEN} is out of range"),
-    (r'connection to server (?:at|on socket) ".*', "the server was not reached"),
-    (r"Can't connect to MySQL server on .*", "the server was not reached"),
-)
-_MARKS = (
-    rf"{_CLASS}|\[SQL: |\[parameters: |\(Background on this error |Original exception was: "
-    rf"|{_LINE}(?:DETAIL|CONTEXT|HINT|QUERY|WHERE):  |{_LINE}LINE \d+: |Failing row contains \("
-    r"|Key \(.*\)=\(|Duplicate entry |ncorrect [\w ]+ value: |invalid (?:input|byte) "
-    r'|value ".*" is out of range|connection to server (?:at|on)|Can\'t connect to MySQL'
-)
 _TEXT = "_dbkit_text"
 _SHORTEST = 8  # characters of a text worth looking for inside another
-# What names the schema and holds no value, by the driver's code: a developer needs to read it.
-_PLAIN: dict[object, str] = {
-    "42P01": r'relation "[\w.]+" does not exist',
-    "42703": r'column (?:"\w+"|[\w.]+)(?: of relation "\w+")? does not exist',
-    1146: r"Table '[\w.]+' doesn't exist",
-    1054: r"Unknown column '[\w.]+' in '[\w ]+'",
-    "SQLITE_ERROR": r"no such (?:table|column): [\w.]+",
-}
+_DEEPEST = 5  # containers in containers that are looked into
+_MOST = 1000  # values of a record that are looked at
+_USUAL = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+
+
+def _never() -> bool:
+    return False
 
 
 class Redact(logging.Filter):
-    """Takes values, SQL and hosts out of the records of one logger. Drops no record."""
+    """Takes values, SQL and hosts out of the records of one logger. Drops no record.
+
+    Args:
+        detailed: Whether SQL without literals, and lines of source, may be shown now.
+    """
+
+    def __init__(self, detailed: Callable[[], bool] = _never) -> None:
+        super().__init__()
+        self._detailed = detailed
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Replace what a record carries of a database error."""
         error = record.exc_info[1] if record.exc_info else None
-        carried = [error, record.msg, *_values(record.args)]
-        found = [each for each in carried if isinstance(each, BaseException)]
-        involved = {id(each): each for one in found for each in _chain(one) if _speaks(each)}
-        quoted = _quotes(involved.values())
-        if error is not None and any(_is_of_database(each) for each in _chain(error)):
-            stand_in = redact_exception(error)
+        extra = {key: value for key, value in record.__dict__.items() if key not in _USUAL}
+        carried = [error, *_exceptions_in([record.msg, record.args, extra])]
+        involved = {
+            id(each): each
+            for one in carried
+            if one is not None
+            for each in chain_of(one)
+            if _speaks(each)
+        }
+        cleaner = _Cleaner(_quotes(involved.values()), detailed=bool(involved) and self._detailed())
+        if error is not None and any(_is_of_database(each) for each in chain_of(error)):
+            stand_in = cleaner.exception(error)
             record.exc_info = (type(stand_in), stand_in, stand_in.__traceback__)
             # What most formatters take if it is there: without the lines of source, which may
             # hold SQL with its values.
-            record.exc_text = _format(stand_in)
+            record.exc_text = _format(stand_in, lines=cleaner.detailed)
         elif record.exc_text:
-            record.exc_text = _clean(record.exc_text, quoted)
-        record.msg = _redacted(record.msg, quoted)
-        if isinstance(record.args, tuple):
-            record.args = tuple(_redacted(value, quoted) for value in record.args)
-        elif isinstance(record.args, dict):
-            record.args = {key: _redacted(value, quoted) for key, value in record.args.items()}
+            record.exc_text = cleaner.text(record.exc_text)
+        record.msg = cleaner.value(record.msg)
+        record.args = cleaner.value(record.args)
+        record.__dict__.update(cleaner.value(extra))
         return True
 
 
-def install_redaction(names: Iterable[str], engines: Iterable[Engine]) -> None:
-    """Filter some loggers, and every logger below them.
+def install_redaction(
+    names: Iterable[str],
+    engines: Iterable[Engine],
+    *,
+    detailed: Callable[[], bool] = _never,
+    left_alone: Callable[[], bool] = _never,
+) -> None:
+    """Make the errors of some engines harmless, and filter some loggers and those below them.
 
     A filter holds for the records of its own logger only, not for those of its children, and
     modules make loggers when they are imported. So the filters are completed at each error of
@@ -104,38 +100,23 @@ def install_redaction(names: Iterable[str], engines: Iterable[Engine]) -> None:
     Args:
         names: Of loggers. No other logger of the process is touched.
         engines: The application's.
+        detailed: Whether SQL without literals, and lines of source, may be shown now.
+        left_alone: Whether an error goes to an operator's terminal and nowhere else.
     """
     wanted = tuple(dict.fromkeys(names))
-    _filter_loggers(wanted)
+    _filter_loggers(wanted, detailed)
     for engine in engines:
-        event.listen(engine, "handle_error", lambda _: _filter_loggers(wanted))
+        make_errors_harmless(engine, detailed, left_alone)
+        event.listen(engine, "handle_error", lambda _: _filter_loggers(wanted, detailed))
 
 
-def _filter_loggers(names: tuple[str, ...]) -> None:
+def _filter_loggers(names: tuple[str, ...], detailed: Callable[[], bool]) -> None:
     below = tuple(f"{name}." for name in names)
     existing = [name for name in list(logging.root.manager.loggerDict) if name.startswith(below)]
     for name in (*names, *existing):
         logger = logging.getLogger(name)
         if not any(isinstance(each, Redact) for each in logger.filters):
-            logger.addFilter(Redact())
-
-
-def redact_text(text: str) -> str:
-    """Take values, SQL and hosts out of a text that quotes a database error."""
-    for pattern, new in _replacements():
-        text = pattern.sub(new, text)
-    return text
-
-
-# Compiled when they are needed: an application that starts has no errors yet.
-@functools.cache
-def _replacements() -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple((re.compile(pattern, re.DOTALL), new) for pattern, new in _PATTERNS)
-
-
-def _is_marked(text: str) -> bool:
-    """Tell whether a text seems to quote a database error."""
-    return re.search(_MARKS, text) is not None
+            logger.addFilter(Redact(detailed))
 
 
 def redact_exception(error: BaseException) -> BaseException:
@@ -144,21 +125,126 @@ def redact_exception(error: BaseException) -> BaseException:
     Each is an instance of a class of the same name, derived from the same class where that can
     be made, with the same traceback. Nothing else of the exception is in it.
     """
-    chain = list(_chain(error))
-    quoted = _quotes(each for each in chain if _speaks(each))
-    hidden = _refused_values(chain)
-    made = {id(each): _stand_in(each, quoted, hidden=id(each) in hidden) for each in chain}
-    for each in chain:
-        stand_in = made[id(each)]
-        if stand_in is each:
-            continue
-        stand_in.__traceback__ = each.__traceback__
-        stand_in.__cause__ = made[id(each.__cause__)] if each.__cause__ is not None else None
-        stand_in.__context__ = made[id(each.__context__)] if each.__context__ is not None else None
-        stand_in.__suppress_context__ = each.__suppress_context__
-        for note in getattr(each, "__notes__", ()):
-            stand_in.add_note(_clean(str(note), quoted))
-    return made[id(error)]
+    return _Cleaner(_quotes(each for each in chain_of(error) if _speaks(each))).exception(error)
+
+
+class _Cleaner:
+    """Cleans the parts of one record.
+
+    Args:
+        quoted: What texts may quote of the errors in it, and what to put there.
+        detailed: Whether SQL without literals may stay.
+    """
+
+    def __init__(self, quoted: dict[str, str], *, detailed: bool = False) -> None:
+        self._quoted, self.detailed = quoted, detailed
+        self._looked_at = 0
+
+    def text(self, text: str) -> str:
+        for found, safe in () if self.detailed else self._quoted.items():
+            text = text.replace(found, safe)
+        return text if self.detailed else redact_text(text)
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """Return a value without what must not be told; the same object if there is nothing."""
+        self._looked_at += 1
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, BaseException):
+            concerned = any(_is_of_database(each) for each in chain_of(value))
+            text = str(value)
+            return self.exception(value) if concerned or redact_text(text) != text else value
+        if depth == _DEEPEST or self._looked_at > _MOST:
+            return value
+        if isinstance(value, dict):
+            held = {key: self.value(each, depth + 1) for key, each in value.items()}
+            return held if any(held[key] is not value[key] for key in held) else value
+        if isinstance(value, (list, tuple, set, frozenset)):
+            parts = [self.value(each, depth + 1) for each in value]
+            same = all(new is old for new, old in zip(parts, value, strict=True))
+            return value if same else _rebuilt(value, parts)
+        return value
+
+    def exception(self, error: BaseException) -> BaseException:
+        """Return the stand-in of an exception."""
+        chain = list(chain_of(error))
+        hidden = _refused_values(chain)
+        made: dict[int, BaseException] = {}
+        for each in chain:
+            self._make(each, made, hidden)
+        for each in chain:
+            stand_in = made[id(each)]
+            if stand_in is each:
+                continue
+            stand_in.__traceback__ = each.__traceback__
+            stand_in.__cause__ = made.get(id(each.__cause__))
+            stand_in.__context__ = made.get(id(each.__context__))
+            stand_in.__suppress_context__ = each.__suppress_context__
+            for note in getattr(each, "__notes__", ()):
+                stand_in.add_note(self.text(str(note)))
+        return made[id(error)]
+
+    def _make(
+        self, error: BaseException, made: dict[int, BaseException], hidden: set[int]
+    ) -> BaseException:
+        if id(error) in made:
+            return made[id(error)]
+        if _TEXT in error.__dict__:  # it is one
+            made[id(error)] = error
+            return error
+        kind: Any = type(error)
+        if isinstance(error, BaseExceptionGroup):
+            members = [self._make(each, made, hidden) for each in error.exceptions]
+            stand_in = _instance(kind, self.text(error.message), members)
+        else:
+            stand_in = _bare(kind)
+        if _speaks(error):
+            shown = self.detailed and is_harmless(error)
+            stand_in.__dict__[_TEXT] = str(error) if shown else _describe(error)
+        else:
+            stand_in.__dict__[_TEXT] = HIDDEN if id(error) in hidden else self.text(str(error))
+        made[id(error)] = stand_in
+        return stand_in
+
+
+def _bare(kind: Any) -> BaseException:
+    try:
+        derived = _derived(kind, kind)
+        made: BaseException = derived.__new__(derived)
+    except TypeError:  # cannot be derived from, or not be made without arguments
+        made = _derived(kind, Exception)()
+    return made
+
+
+def _instance(kind: Any, message: str, members: list[BaseException]) -> BaseException:
+    try:
+        derived = _derived(kind, kind)
+        made: BaseException = derived.__new__(derived, message, members)
+    except TypeError:
+        made = _derived(kind, BaseExceptionGroup)(message, members)
+    return made
+
+
+def _rebuilt(value: Any, parts: list[Any]) -> Any:
+    kind = type(value)
+    if hasattr(kind, "_make"):  # a named tuple
+        return kind._make(parts)
+    return (
+        tuple(parts)
+        if isinstance(value, tuple)
+        else parts
+        if isinstance(value, list)
+        else frozenset(parts)
+    )
+
+
+def _exceptions_in(value: Any, depth: int = 0) -> Iterator[BaseException]:
+    if isinstance(value, BaseException):
+        yield value
+    elif depth < _DEEPEST + 1 and isinstance(value, (dict, list, tuple, set, frozenset)):
+        held = value.values() if isinstance(value, dict) else value
+        for _, each in zip(range(_MOST), held, strict=False):
+            yield from _exceptions_in(each, depth + 1)
 
 
 def _refused_values(chain: Iterable[BaseException]) -> set[int]:
@@ -167,24 +253,9 @@ def _refused_values(chain: Iterable[BaseException]) -> set[int]:
     return {
         id(each)
         for refusal in refusals
-        if refusal is not None and errors_of(refusal) is None
-        for each in _chain(refusal)
+        if refusal is not None and errors_of(refusal) is None and not is_harmless(refusal)
+        for each in chain_of(refusal)
     }
-
-
-def _stand_in(error: BaseException, quoted: dict[str, str], *, hidden: bool) -> BaseException:
-    if _TEXT in error.__dict__:
-        return error  # it is one
-    kind: Any = type(error)
-    try:
-        derived = _derived(kind, kind)
-        made: BaseException = derived.__new__(derived)
-    except TypeError:  # cannot be derived from, or not be made without arguments
-        derived = _derived(kind, Exception)
-        made = derived()
-    said = _HIDDEN if hidden else _clean(str(error), quoted)
-    made.__dict__[_TEXT] = _describe(error) if _speaks(error) else said
-    return made
 
 
 @functools.lru_cache(maxsize=128)
@@ -214,14 +285,16 @@ def _is_of_database(error: BaseException) -> bool:
 
 
 def _describe(error: BaseException) -> str:
-    """Say what is known of a database error: codes, and names of the schema."""
+    """Say what is known of a database error: codes, names of the schema, and safe words."""
     problem = classify_error(error)
     driver = error.orig if isinstance(error, StatementError) else error
     lead = ""
-    if driver is not None and isinstance(error, DBAPIError):
+    if driver is not None and isinstance(error, StatementError):
         lead = f"({type(driver).__module__}.{type(driver).__qualname__}) "
     if problem is None or driver is None:
-        return f"{lead}{_HIDDEN}"
+        return f"{lead}{HIDDEN}"
+    if not isinstance(error, DBAPIError) and errors_of(driver) is None:
+        return f"{lead}{driver if is_harmless(driver) else HIDDEN}"
     facts = {
         "code": problem.vendor_code,
         "constraint": problem.constraint,
@@ -230,9 +303,8 @@ def _describe(error: BaseException) -> str:
         "statement": problem.statement_hash,
     }
     told = "".join(f", {name} {value}" for name, value in facts.items() if value is not None)
-    plain = _PLAIN.get(problem.vendor_code)
-    said = re.search(plain, str(driver)) if plain is not None else None
-    return f"{lead}{problem.code}{told}" + (f": {said[0]}" if said is not None else "")
+    words = words_of(driver)
+    return f"{lead}{problem.code}{told}" + (f": {words}" if words is not None else "")
 
 
 def _quotes(errors: Iterable[BaseException]) -> dict[str, str]:
@@ -250,39 +322,10 @@ def _quotes(errors: Iterable[BaseException]) -> dict[str, str]:
     return {text: found[text] for text in ordered if len(text) >= _SHORTEST}
 
 
-def _clean(text: str, quoted: dict[str, str]) -> str:
-    for found, safe in quoted.items():
-        text = text.replace(found, safe)
-    return redact_text(text) if _is_marked(text) else text
-
-
-def _values(args: Any) -> Iterator[object]:
-    yield from args.values() if isinstance(args, dict) else args or ()
-
-
-def _redacted(value: Any, quoted: dict[str, str]) -> Any:
-    if isinstance(value, BaseException):
-        return redact_exception(value) if quoted or _is_marked(str(value)) else value
-    return _clean(value, quoted) if isinstance(value, str) else value
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
-        if each is not None and id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            waiting += [each.__cause__, each.__context__]
-            if isinstance(each, StatementError):
-                waiting.append(each.orig)
-
-
-def _format(error: BaseException) -> str:
-    """Format a traceback as usual, but for the lines of source."""
-    formatted = traceback.TracebackException.from_exception(error, lookup_lines=False)
-    waiting: list[traceback.TracebackException | None] = [formatted]
+def _format(error: BaseException, *, lines: bool) -> str:
+    """Format a traceback as usual, with the lines of source or without."""
+    formatted = traceback.TracebackException.from_exception(error, lookup_lines=lines)
+    waiting: list[traceback.TracebackException | None] = [] if lines else [formatted]
     while waiting:
         each = waiting.pop()
         if each is not None:
@@ -294,5 +337,5 @@ def _format(error: BaseException) -> str:
                     for frame in each.stack
                 ]
             )
-            waiting += [each.__cause__, each.__context__]
+            waiting += [each.__cause__, each.__context__, *(each.exceptions or ())]
     return "".join(formatted.format()).rstrip("\n")

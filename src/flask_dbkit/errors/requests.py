@@ -13,10 +13,19 @@ import random
 import re
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from blinker import Namespace
-from flask import Flask, got_request_exception, request
+from flask import (
+    Flask,
+    current_app,
+    got_request_exception,
+    has_app_context,
+    request,
+    request_started,
+)
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
@@ -24,21 +33,33 @@ from sqlalchemy.orm import registry
 from werkzeug.exceptions import HTTPException, InternalServerError, default_exceptions
 from werkzeug.wrappers import Response
 
-from ..application import known_databases
+from ..application import application_of, known_databases
 from ..support.calls import explained
 from ..transactions.opening import is_in_scope
+from .apis import claims, owner_of, renders_itself
+from .bodies import GuardedBody
 from .details import BASE_KEY, head_of_problem, prefers_page, render_problem
 from .messages import Errors
+from .missing import MissingAdvice, missing_in
 from .problems import DBProblem, classify_error
 from .redaction import Redact
 from .schema import Schema
 from .settings import ErrorSettings
 
-__all__ = ["answer_database_errors", "classify", "db_error"]
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+__all__ = ["answer_database_errors", "classify", "db_error", "shows_details"]
+
+
+def shows_details() -> bool:
+    """Tell whether SQL and lines of source are for the current application's developer."""
+    return has_app_context() and (current_app.debug or current_app.testing)
+
 
 logger = logging.getLogger("flask_dbkit.errors")
 # Whatever the settings say of the application's loggers: what is told here holds no values.
-logger.addFilter(Redact())
+logger.addFilter(Redact(shows_details))
 
 db_error = Namespace().signal("db_error")
 """Sent once for each database error of a request that is answered here.
@@ -48,6 +69,8 @@ The sender is the application; the arguments are ``problem``, a :exc:`DBProblem`
 
 .. versionadded:: 0.1
 """
+
+Plain = Callable[[Exception], ResponseReturnValue]
 
 _REQUEST_ID_KEY = "flask_dbkit.request_id"
 _REPORTED_KEY = "flask_dbkit.reported"
@@ -107,46 +130,98 @@ def answer_database_errors(
     _Answers(app, db, config, errors).install()
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a log line says of a request, kept for what happens after it."""
+
+    endpoint: str | None
+    request_id: str
+
+    @classmethod
+    def now(cls) -> Asked:
+        """Return it for the current request."""
+        return cls(request.endpoint, _request_id(request.environ))
+
+
 class _Answers:
     def __init__(self, app: Flask, db: SQLAlchemy, config: ErrorSettings, errors: Errors) -> None:
         self._app, self._db, self._config, self._errors = app, db, config, errors
-        self._plain_user = app.handle_user_exception
-        self._plain_last = app.handle_exception
+        self._user: Any = None
 
     def install(self) -> None:
-        setattr(self._app, "handle_user_exception", self._handle_user_exception)
-        setattr(self._app, "handle_exception", self._handle_exception)
+        self._come_first()
+        # Extensions that are initialised later wrap the same methods, and take what passes.
+        request_started.connect(self._stay_first, self._app)
+        self._app.after_request(self._guard_body)
 
-    def _handle_user_exception(self, error: Exception) -> ResponseReturnValue:
+    def _come_first(self) -> None:
+        """Wrap what the application has now; what was wrapped before stays as it is inside."""
+        plain_user, plain_last = self._app.handle_user_exception, self._app.handle_exception
+        self._user = partial(self._handle_user_exception, plain_user)
+        setattr(self._app, "handle_user_exception", self._user)
+        setattr(self._app, "handle_exception", partial(self._handle_exception, plain_last))
+
+    def _stay_first(self, _app: Flask, **_others: object) -> None:
+        if self._app.handle_user_exception is not self._user:
+            self._come_first()
+
+    def _handle_user_exception(self, plain: Plain, error: Exception) -> ResponseReturnValue:
         if isinstance(error, HTTPException):  # a QueryError renders itself
             request.environ[BASE_KEY] = self._config.problem_base
+            owned = owner_of(plain, request.endpoint) is not None
+            if owned and renders_itself(error) and not claims(plain, request.endpoint, error):
+                return type(self._app).handle_user_exception(self._app, error)
         problem = self._classify(error)
-        if problem is None:
-            return self._plain_user(error)
+        if problem is None or claims(plain, request.endpoint, error):
+            return plain(error)
         own = self._handler(error) if problem is not error else None
         if own is not None:
             return own(error)
         handler = self._handler(problem)
-        if handler is None and self._is_for_debugger(problem):
-            return self._plain_user(error)
+        taken = handler is not None or claims(plain, request.endpoint, problem)
+        if not taken and self._is_for_developer(problem):
+            return plain(error)
         self._report(problem, error)
-        return handler(problem) if handler is not None else self._answer(problem, error)
+        if handler is not None:
+            return handler(problem)
+        return plain(problem) if taken else self._answer(problem, error)
 
-    def _handle_exception(self, error: Exception) -> Response:
+    def _handle_exception(self, plain: Plain, error: Exception) -> Response:
         """Answer what no handler took, or what a handler or an ``after_request`` raised."""
         problem = self._classify(error)
-        if problem is None or self._is_for_debugger(problem):
-            return self._plain_last(error)
+        if problem is None or self._is_for_developer(problem):
+            return self._app.make_response(plain(error))
         self._report(problem, error)
         return self._app.finalize_request(self._answer(problem, error), from_error_handler=True)
+
+    def _guard_body(self, response: Response) -> Response:
+        """Keep an error of a streamed body from the server, which would log it in its own words."""
+        if response.is_streamed and not response.direct_passthrough:
+            made = Asked.now()
+            response.response = GuardedBody(
+                response.response, lambda error: self._stand_in(error, made)
+            )
+        return response
+
+    def _stand_in(self, error: Exception, made: Asked) -> Exception:
+        with self._app.app_context():
+            problem = None if isinstance(error, HTTPException) else self._classify_alone(error)
+            if problem is None or self._is_for_developer(problem):
+                return error
+            self._log(problem, error, made)
+        said = f"{problem.code}: the body broke off, request {made.request_id}"
+        return type(problem)(problem.code, detail=said, sqlstate=problem.sqlstate)
 
     def _classify(self, error: Exception) -> DBProblem | None:
         if isinstance(error, HTTPException):
             return None
-        problem = classify_error(error, _schema([self._db]))
+        problem = self._classify_alone(error)
         if problem is not None and not self._errors.apply(problem):
             problem.status = self._status(problem)
         return problem
+
+    def _classify_alone(self, error: Exception) -> DBProblem | None:
+        return classify_error(error, _schema([self._db]))
 
     def _status(self, problem: DBProblem) -> int:
         config = self._config
@@ -156,8 +231,11 @@ class _Answers:
             return config.error_status[problem.code]
         return config.error_validation_status if problem.code in _VALIDATION else problem.status
 
-    def _is_for_debugger(self, problem: DBProblem) -> bool:
-        return self._config.error_debug and problem.status == 500
+    def _is_for_developer(self, problem: DBProblem) -> bool:
+        """Tell whether a mistake of the code is raised: to a test, or to the debugger."""
+        wanted = self._config.error_debug
+        here = self._app.testing or (wanted is True and self._app.debug)
+        return here and wanted is not False and problem.code == "internal"
 
     def _handler(self, error: Exception) -> Callable[[Any], ResponseReturnValue] | None:
         """Find a handler for the classes of an exception, but not one for every exception."""
@@ -180,6 +258,9 @@ class _Answers:
             return  # a handler raised it again
         reported += [error, problem]
         self._roll_back()
+        self._log(problem, error, Asked.now())
+
+    def _log(self, problem: DBProblem, error: Exception, asked: Asked) -> None:
         serious = problem.status >= 500
         facts = {
             "code": problem.code,
@@ -189,25 +270,39 @@ class _Answers:
             "constraint": problem.constraint,
             "table": problem.table,
             "statement": problem.statement_hash,
-            "endpoint": request.endpoint,
-            "request_id": _request_id(),
+            "endpoint": asked.endpoint,
+            "request_id": asked.request_id,
             "raised": type(error).__name__,
         }
         # Where a mistake of ours was made has to be found; of the others the code says all.
         trace = error if problem.code == "internal" else None
+        if shows_details():
+            # Alembic's env.py disables the loggers that exist when it sets up its own.
+            # https://docs.python.org/3/library/logging.config.html#logging.config.fileConfig
+            logger.disabled = False
         logger.log(
-            logging.ERROR if serious else logging.WARNING,
+            _level(problem),
             " ".join(f"{name}=%s" for name, value in facts.items() if value is not None),
             *(value for value in facts.values() if value is not None),
             exc_info=trace,
             extra={"dbkit_error": facts},
         )
+        if trace is not None and self._app.debug:
+            self._advise(error)
         db_error.send(self._app, problem=problem, exception=error)
         if serious:
             # Flask sends it for what nobody handled, and error trackers live on it.
             got_request_exception.send(
                 self._app, _async_wrapper=self._app.ensure_sync, exception=error
             )
+
+    def _advise(self, error: Exception) -> None:
+        """Say to whoever develops what makes what is missing, and where the debugger is."""
+        missing = missing_in(error)
+        if missing is not None:
+            logger.error("%s", application_of(self._app).part(MissingAdvice).sentence(missing))
+        if self._config.error_debug is None:
+            logger.error("To see it in Flask's debugger, set DBKIT_ERROR_DEBUG = True.")
 
     def _roll_back(self) -> None:
         session = self._db.session
@@ -242,7 +337,7 @@ class _Answers:
         members = head_of_problem(problem.code, problem.status, problem.detail, base)
         if problem.fields and self._config.error_fields:
             members["fields"] = list(problem.fields)
-        return {**members, "request_id": _request_id()}
+        return {**members, "request_id": _request_id(request.environ)}
 
     def _page(self, problem: DBProblem, error: Exception) -> Response:
         page = _http_exception(problem, error)
@@ -269,11 +364,17 @@ def _http_exception(problem: DBProblem, error: Exception) -> HTTPException:
     return page
 
 
-def _request_id() -> str:
+def _level(problem: DBProblem) -> int:
+    if problem.kind == "missing":
+        return logging.INFO
+    return logging.ERROR if problem.status >= 500 else logging.WARNING
+
+
+def _request_id(environ: WSGIEnvironment) -> str:
     """Return the id the client or its proxy sent, if it can be trusted in a log, or a new one."""
-    known: str | None = request.environ.get(_REQUEST_ID_KEY)
+    known: str | None = environ.get(_REQUEST_ID_KEY)
     if known is None:
-        sent = request.headers.get("X-Request-ID", "")
+        sent = environ.get("HTTP_X_REQUEST_ID", "")
         known = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
-        request.environ[_REQUEST_ID_KEY] = known
+        environ[_REQUEST_ID_KEY] = known
     return known

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..exceptions import ConfigError
-from ..settings import Settings, flag, integer, setting, text
+from ..settings import Settings, flag, integer, parser_of, setting, text
 from .codes import PROBLEMS
 
 __all__ = ["ErrorSettings"]
@@ -25,6 +25,15 @@ def _parse_statuses(key: str, value: object) -> Mapping[str, int]:
         if not whole or not 400 <= status <= 599:
             raise ConfigError.bad_value(f"{key}[{code!r}]", status, "a status from 400 to 599")
     return dict(value)
+
+
+def _parse_debug(key: str, value: object) -> bool | None:
+    unset = value is None or (isinstance(value, str) and value.strip().lower() in ("", "none"))
+    parsed: bool = parser_of(_FLAG)(key, value) if not unset else False
+    return None if unset else parsed
+
+
+_FLAG = flag("", False, "")
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,13 @@ class ErrorSettings(Settings):
         low=0,
         high=86_400,
     )
-    error_debug: bool = flag(
+    error_debug: bool | None = setting(
         "DBKIT_ERROR_DEBUG",
-        False,
-        "Leave database errors that are a 500 to Flask: its debugger, or the test that caused it.",
+        "True, False or None",
+        None,
+        "Whether database errors that are mistakes of the code are raised: None to a test only,"
+        " True to Flask's debugger as well, False never.",
+        _parse_debug,
     )
     error_redact_logs: bool = flag(
         "DBKIT_ERROR_REDACT_LOGS",

@@ -29,6 +29,9 @@ _CHECK = (
 _NULL = r"\A(?:Column|Field) (?P<column>'.+')(?: cannot be null| doesn't have a default value)"
 # In MariaDB's words: Incorrect integer value … for column, then database, table and column.
 _VALUE = r"(?s).*for column (?:`[^`]+`\.`(?P<table>[^`]+)`\.)?(?P<columns>`[^`]+`|'[^']+')"
+# The server cuts its messages at 512 bytes; what is longer is somebody else's.
+# https://mariadb.com/kb/en/signal/#message_text
+_LONGEST = 1024
 _NAMES = rf"`({_NAME})`|'([^']+)'"
 _NO_SPACE = re.compile(r"(?i)(?:errcode:|error|errno:)\s*(?:28|122)\b")
 _READ_ONLY = re.compile(r"(?i)read[-_]only")
@@ -131,7 +134,7 @@ class MySQLErrors(ErrorCodes):
 
     def place(self, error: BaseException) -> Place:
         """Read the names from the message."""
-        text = str(error.args[1]) if len(error.args) > 1 else ""
+        text = str(error.args[1])[:_LONGEST] if len(error.args) > 1 else ""
         if self.code(error) in _DUPLICATE:
             found = re.match(_DUPLICATE_KEY, text)
             return Place(found[2], found[1]) if found else Place()

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
+from ..errors import OWN_WORDS
+
 __all__ = [
     "Mode",
     "TooMuchToRepeat",
@@ -211,6 +213,7 @@ def inherited_file(path: object) -> sqlite3.OperationalError:
 
 def _error(message: str, code: int, name: str) -> sqlite3.OperationalError:
     error = sqlite3.OperationalError(message)
+    error.__dict__[OWN_WORDS] = True
     error.sqlite_errorcode = code
     error.sqlite_errorname = name
     return error
