@@ -19,9 +19,12 @@ from flask import current_app
 from flask_dbkit.config import Config
 from flask_dbkit.health import HealthRun
 from flask_dbkit.health.integrity import IntegrityCheck
+from flask_dbkit.health.on_mysql import ask as ask_mysql
+from flask_dbkit.health.on_mysql import galera_codes
 from flask_dbkit.health.on_server import ServerProbe
 from flask_dbkit.health.probe import ProbedBind
 from tests.health.conftest import MakeKit
+from tests.support.databases import Database
 
 
 def test_a_check_returns_or_raises_what_it_found(make_kit: MakeKit) -> None:
@@ -439,3 +442,85 @@ def test_a_forked_child_checks_for_itself(make_kit: MakeKit) -> None:
         os._exit(0 if made.get()[0] == 200 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     go_on.set()
+
+
+@pytest.mark.parametrize(
+    ("status", "codes"),
+    [
+        ({}, (None, None)),
+        ({"wsrep_cluster_status": "Disconnected", "wsrep_cluster_size": "0"}, (None, None)),
+        ({"wsrep_cluster_size": "3", "wsrep_cluster_status": "Primary"}, (None, None)),
+        (
+            {
+                "wsrep_cluster_size": "1",
+                "wsrep_cluster_status": "non-Primary",
+                "wsrep_ready": "OFF",
+            },
+            ("db.no_quorum", None),
+        ),
+        (
+            {"wsrep_cluster_size": "3", "wsrep_cluster_status": "Primary", "wsrep_ready": "OFF"},
+            ("db.no_quorum", None),
+        ),
+        (
+            {
+                "wsrep_cluster_size": "3",
+                "wsrep_cluster_status": "Primary",
+                "wsrep_ready": "ON",
+                "wsrep_local_state": "2",
+            },
+            (None, "db.desynced"),
+        ),
+    ],
+)
+def test_the_state_of_a_galera_node_is_told(
+    status: dict[str, str], codes: tuple[str | None, str | None]
+) -> None:
+    """Without quorum it fails; a donor is a warning; a server in no cluster is none of it."""
+    assert galera_codes(status) == codes
+
+
+@pytest.mark.backends("mariadb")
+def test_a_node_that_refuses_queries_fails(database: Database) -> None:
+    """It accepts connections, shows its status, and answers every SELECT with 1047."""
+    engine = sa.create_engine(database.url)
+    raw = engine.raw_connection()
+    try:
+        assert ask_mysql(raw, writable=True).failure is None
+
+        class Refusing:
+            def cursor(self) -> Any:
+                cursor = raw.cursor()
+                plain = cursor.execute
+
+                def execute(statement: str) -> object:
+                    if statement.startswith("SELECT"):
+                        statement = "SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = 1047"
+                    return plain(statement)
+
+                cursor.execute = execute
+                return cursor
+
+        assert ask_mysql(Refusing(), writable=True).failure == "db.refused"
+    finally:
+        raw.close()
+        engine.dispose()
+
+
+def test_what_a_process_does_once_is_not_charged_to_a_check() -> None:
+    """An import that takes longer than the deadline is no answer that came too late."""
+    run, ended = HealthRun(0.1), []
+
+    def work() -> None:
+        with run.off_the_clock():
+            time.sleep(0.3)
+        ended.append(run.left_s() > 0)
+        run.end()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert run.wait()
+    thread.join()
+    assert ended == [True]
+    assert run.elapsed_ms() < 200
+    assert not HealthRun(0.05).wait()

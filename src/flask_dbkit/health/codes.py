@@ -56,6 +56,18 @@ CODES: dict[str, Code] = {
         "A database that should take writes does not: a standby, or a file without permission.",
         "Did a failover leave this bind on the standby? Set writable to False for a replica.",
     ),
+    "db.no_quorum": Code(
+        "db:<bind>",
+        "fail",
+        "MariaDB: this node of a Galera cluster is not part of its majority, or not ready.",
+        "Are the other nodes up and reachable? See wsrep_cluster_status.",
+    ),
+    "db.desynced": Code(
+        "db:<bind>",
+        "warn",
+        "MariaDB: this node of a Galera cluster is a donor, or was taken out of flow control.",
+        "It serves, and may fall behind. It comes back by itself when the other node has its copy.",
+    ),
     "db.missing": Code(
         "db:<bind>",
         "fail",
@@ -123,6 +135,12 @@ CODES: dict[str, Code] = {
         "warn",
         "A replica is behind its primary.",
         "Look at the load of the replica and at the network between the two.",
+    ),
+    "replica.promoted": Code(
+        "replica:<bind>",
+        "warn",
+        "A replica follows nobody any more: it was promoted, or its replication was reset.",
+        "After a failover, name the new primary in the configuration.",
     ),
     "backup.old": Code(
         "backup:age",

@@ -52,6 +52,7 @@ def bind_checks(
     has_models: Callable[[], bool],
     background: Callable[[], bool],
     writer_gate: bool = True,
+    is_replica: bool = False,
 ) -> list[Check]:
     """Make the checks of one bind: the database itself, and the application's pool.
 
@@ -63,18 +64,21 @@ def bind_checks(
         app_name: Shown by the server's list of sessions.
         has_models: Whether the application has tables on this bind.
         background: Whether a long check may be started now.
+        is_replica: Whether it follows another bind: it takes no writes then, and its failure is a
+            warning, unless the settings say otherwise.
         writer_gate: Whether writers of a SQLite file take fair turns.
     """
     name = name_of(bind_key)
     own = config.health_binds.get(name, {})
-    critical = bool(own.get("critical", True))
+    critical = bool(own.get("critical", not is_replica))
     target = ProbedBind(
         bind=name,
         engine=engine,
         config=config,
         connect_args=options.get("connect_args") or {},
         creator=options.get("creator"),
-        writable=bool(own.get("writable", True)),
+        writable=bool(own.get("writable", not is_replica)),
+        is_replica=is_replica,
         app_name=app_name,
         has_models=has_models,
         background=background,

@@ -15,12 +15,14 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..databases import MYSQL, POSTGRESQL, database_of
 from ..databases.sockets import socket_of
+from . import on_mysql, on_postgresql
 from .probe import Probe
-from .report import Result
+from .report import WARN, Result
 from .runner import HealthRun, Outcome
 
 __all__ = ["ServerProbe"]
@@ -29,19 +31,12 @@ _LIBPQ = frozenset({"psycopg", "psycopg2", "psycopg2cffi"})
 _NAME_LIMIT = 63
 _ABRUPT_END = 0.9  # an error so late in the time given is the deadline's
 
-# One row: is it a standby, does it refuse writes, and how far is it behind? A standby that has
-# replayed all it has received is not behind, however long ago the last transaction was.
-_POSTGRESQL = """SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-CASE WHEN NOT pg_is_in_recovery() THEN NULL
-WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0
-ELSE extract(epoch FROM clock_timestamp()
-- coalesce(pg_last_xact_replay_timestamp(), pg_postmaster_start_time())) END"""
-
 _MYSQL_CODES = {
     **dict.fromkeys((1044, 1045, 1698, 1820), "db.auth"),
     1049: "db.missing",
     **dict.fromkeys((1290, 1836), "db.readonly"),
 }
+_ASK = {POSTGRESQL: on_postgresql.ask, MYSQL: on_mysql.ask}
 _SQLSTATES = {"3D000": "db.missing", "25006": "db.readonly"}
 
 
@@ -115,24 +110,25 @@ class ServerProbe(Probe):
         return {}
 
     def _ask(self, connection: Any, run: HealthRun) -> Outcome:
-        dialect = self.target.engine.dialect
-        database = database_of(dialect)
-        if database is POSTGRESQL:
-            standby, read_only, lag_s = _first_row(connection, _POSTGRESQL)
-        elif database is MYSQL:
-            (value,) = _first_row(connection, "SELECT @@global.read_only")
-            standby = read_only = str(value).upper() not in ("0", "OFF")
-            lag_s = None
-            if not self.target.writable:
-                lag_s = _mysql_lag_s(connection)
-        else:
-            dialect.do_ping(connection)
-            standby, read_only, lag_s = False, False, None
-        if self.target.writable and (standby or read_only):
+        target = self.target
+        ask = _ASK.get(database_of(target.engine))
+        if ask is None:
+            target.engine.dialect.do_ping(connection)
+            return {self.name: self.found(run)}
+        answer = ask(connection, writable=target.writable)
+        if answer.failure is not None:
+            return {self.name: self.found(run, answer.failure)}
+        if target.writable and answer.read_only:
             return {self.name: self.found(run, "db.readonly")}
-        outcome = {self.name: self.found(run)}
-        if lag_s is not None:
-            outcome[f"replica:{self.target.bind}"] = self._lag(float(lag_s))
+        found = self.found(run)
+        if answer.warning is not None:
+            found = replace(found, status=WARN, code=answer.warning)
+        outcome = {self.name: found}
+        if answer.lag_s is not None:
+            outcome[f"replica:{target.bind}"] = self._lag(answer.lag_s)
+        elif target.is_replica and answer.is_primary:
+            # It follows nobody any more: what is written elsewhere never reaches it.
+            outcome[f"replica:{target.bind}"] = self.warning("replica.promoted", 0, "s")
         return outcome
 
     def _lag(self, lag_s: float) -> Result:
@@ -165,31 +161,3 @@ def _shut_in_time(connection: Any, run: HealthRun) -> Iterator[None]:
         yield
     finally:
         run.release_with(None)
-
-
-def _first_row(connection: Any, statement: str) -> tuple[Any, ...]:
-    cursor = connection.cursor()
-    try:
-        cursor.execute(statement)
-        return tuple(cursor.fetchone())
-    finally:
-        cursor.close()
-
-
-def _mysql_lag_s(connection: Any) -> float | None:
-    """Return how far a replica is behind; ``None`` for none, or without the privilege to ask."""
-    cursor = connection.cursor()
-    try:
-        cursor.execute("SHOW REPLICA STATUS")
-        row = cursor.fetchone()
-        names = [column[0] for column in cursor.description or ()]
-        found = dict(zip(names, row or (), strict=False))
-    except Exception as error:
-        number = error.args[0] if error.args else None
-        if number not in (1064, 1227):  # an old server, or not allowed
-            raise
-        return None
-    finally:
-        cursor.close()
-    behind = found.get("Seconds_Behind_Source", found.get("Seconds_Behind_Master"))
-    return None if behind is None else float(behind)

@@ -37,6 +37,7 @@ class ProbedBind:
         connect_args: The driver arguments of the application and of the library.
         creator: The application's own function that opens a connection, if it has one.
         writable: Whether the bind has to take writes.
+        is_replica: Whether it follows another bind, as ``DBKIT_REPLICAS`` says.
         app_name: Shown by the server's list of sessions.
         has_models: Whether the application has tables on this bind.
         background: Whether a long check may be started in the background now.
@@ -49,6 +50,7 @@ class ProbedBind:
     connect_args: Mapping[str, Any] = field(default_factory=dict)
     creator: Callable[[], Any] | None = None
     writable: bool = True
+    is_replica: bool = False
     app_name: str = ""
     has_models: Callable[[], bool] = _no
     background: Callable[[], bool] = _no

@@ -30,6 +30,7 @@ __all__ = [
     "CONTENT_TYPE",
     "Mounts",
     "answer_probes_first",
+    "any_host",
     "is_authorized",
     "mounts_of",
     "render_json",
@@ -40,6 +41,7 @@ logger = logging.getLogger("flask_dbkit.health")
 
 CONTENT_TYPE = "application/health+json"
 _METHODS = frozenset({"GET", "HEAD"})
+_HOST = "dbkit_host"  # the variable of rules for any host
 
 
 @dataclass
@@ -85,11 +87,11 @@ class _ProbeLayer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self._look_at_rules()
-        last = environ.get("PATH_INFO", "").rpartition("/")[2]
+        last = environ.get("PATH_INFO", "").rstrip("/").rpartition("/")[2]
         if last in self._last_words or "" in self._last_words:
             mounts = _mounts.get(self._app, Mounts())
             asked = self._app.request_class(environ)
-            endpoint = self._match(asked)
+            endpoint = self._match(asked, asked.path) or self._match(asked, asked.path.rstrip("/"))
             if endpoint in mounts.probes and asked.method in _METHODS:
                 report = self._health.run(mounts.probes[endpoint])
                 response = render_json(report, details=self._may_see_details(asked))
@@ -116,11 +118,14 @@ class _ProbeLayer:
         # A prefix may end with a variable, and then anything may be its last word.
         self._last_words = {"" if "<" in word else word for word in words}
 
-    def _match(self, asked: Request) -> str | None:
+    def _match(self, asked: Request, path: str) -> str | None:
         app = self._app
         adapter: MapAdapter | None
         try:
-            if app.url_map.host_matching or app.subdomain_matching:
+            if app.url_map.host_matching:
+                # Not by the request, which refuses a host that TRUSTED_HOSTS does not know.
+                adapter = app.url_map.bind_to_environ(asked.environ)
+            elif app.subdomain_matching:
                 adapter = app.create_url_adapter(asked)
                 assert adapter is not None
             else:
@@ -129,10 +134,10 @@ class _ProbeLayer:
                 adapter = app.url_map.bind(
                     "localhost",
                     script_name=asked.root_path,
-                    path_info=asked.path,
+                    path_info=path,
                     default_method=asked.method,
                 )
-            endpoint: str = adapter.match()[0]
+            endpoint: str = adapter.match(path)[0]
         except HTTPException:
             return None
         return endpoint
@@ -142,6 +147,16 @@ class _ProbeLayer:
             return self._details == "always"
         with self._app.app_context():
             return is_authorized(self._health, asked)
+
+
+def any_host(app: Any) -> dict[str, str]:
+    """Return the options of a rule that answers whatever host is asked for.
+
+    Empty where the URL map does not look at hosts.
+    """
+    if app.url_map.host_matching:
+        return {"host": f"<{_HOST}>"}
+    return {"subdomain": f"<{_HOST}>"} if app.subdomain_matching else {}
 
 
 def _has_begun(app: Flask) -> bool:
@@ -156,9 +171,17 @@ def _give_way(rule: Rule, others: Iterable[Rule]) -> None:
     """
     for other in others:
         same = other.rule.rstrip("/") == rule.rule.rstrip("/")
-        if same and (other.host, other.subdomain) == (rule.host, rule.subdomain):
+        if same and _same_hosts(other, rule):
             taken = _METHODS | {"OPTIONS"} if other.methods is None else other.methods
             rule.methods = (rule.methods or set()) - taken
+
+
+def _same_hosts(other: Rule, rule: Rule) -> bool:
+    """Tell whether two rules are for the same hosts, both by a variable included."""
+    if (other.host, other.subdomain) == (rule.host, rule.subdomain):
+        return True
+    names = [f"{each.host or ''}{each.subdomain or ''}" for each in (other, rule)]
+    return all("<" in name for name in names)
 
 
 def is_authorized(health: AppHealth, asked: Request) -> bool:

@@ -16,7 +16,14 @@ from ..application import current_application
 from ..support.calls import explained
 from .checks import AppHealth
 from .codes import CODES
-from .probes_first import CONTENT_TYPE, is_authorized, mounts_of, render_json, render_report
+from .probes_first import (
+    CONTENT_TYPE,
+    any_host,
+    is_authorized,
+    mounts_of,
+    render_json,
+    render_report,
+)
 from .settings import PROBES, HealthSettings
 
 __all__ = ["health_blueprint", "register_health"]
@@ -62,7 +69,25 @@ def health_blueprint(name: str = _NAME, *, url_prefix: str = "/health") -> Bluep
             f"/{probe}", endpoint=probe, view_func=partial(_probe_view, _GROUPS[probe])
         )
     blueprint.add_url_rule("", endpoint="details", view_func=_details_view)
+    blueprint.record(_answer_any_host)
     return blueprint
+
+
+def _answer_any_host(state: BlueprintSetupState) -> None:
+    """Add each rule once more for whatever host, behind the one that url_for() builds.
+
+    Where the URL map looks at hosts, an orchestrator asks by the address of a container, which no
+    rule knows.
+    """
+    for path, endpoint in ((f"/{probe}", probe) for probe in PROBES):
+        _add_for_any_host(state, path, endpoint)
+    _add_for_any_host(state, "", "details")
+
+
+def _add_for_any_host(state: BlueprintSetupState, path: str, endpoint: str) -> None:
+    options = any_host(state.app)
+    if options:
+        state.add_url_rule(path, endpoint, **options)
 
 
 def register_health(app: Flask, prefix: str | None, aliases: Iterable[tuple[str, str]]) -> None:
@@ -80,15 +105,17 @@ def register_health(app: Flask, prefix: str | None, aliases: Iterable[tuple[str,
         endpoint = f"{_NAME}.{probe}"
         # Behind the first rule of its endpoint, which url_for() goes on to build.
         app.add_url_rule(path, endpoint=endpoint, view_func=app.view_functions[endpoint])
+        if options := any_host(app):
+            app.add_url_rule(path, endpoint=endpoint, **options)
 
 
-def _probe_view(group: str) -> Response:
+def _probe_view(group: str, **_host: str) -> Response:
     """Answer a probe that came past the layer, as any view does."""
     health = current_application().part(AppHealth)
     return render_json(health.run(group), details=_shows_details(health))
 
 
-def _details_view() -> Response:
+def _details_view(**_host: str) -> Response:
     """Show every check: to a browser as a page, to everybody else as JSON."""
     health = current_application().part(AppHealth)
     report = health.examine()

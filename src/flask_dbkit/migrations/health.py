@@ -115,7 +115,8 @@ class _Watch:
         self._probe, self._revisions = probe, revisions
 
     def __call__(self, run: HealthRun) -> Outcome:
-        known = self._revisions.known()
+        with run.off_the_clock():  # imports Alembic, once
+            known = self._revisions.known()
         if known is None or self._bind_key not in known.managed:
             return {}
         current = self._current(known.statement, run)
