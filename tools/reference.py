@@ -27,6 +27,16 @@ from flask_dbkit.features import complete_group
 from flask_dbkit.health import CODES
 from flask_dbkit.migrations.lint import RULES
 
+_PAGES = (
+    "application",
+    "models",
+    "transactions",
+    "lists",
+    "errors",
+    "queries",
+    "health",
+    "backups",
+)
 _API = Path(__file__).resolve().parent.parent / "docs" / "reference" / "api"
 _DATABASES = {
     "postgresql": "PostgreSQL",
@@ -143,7 +153,16 @@ def names(text: str) -> str:
 def api() -> str:
     """Tabulate every public name with the page that describes it."""
     rows = []
-    for page in ("application", "models", "transactions", "lists", "errors", "health", "backups"):
+    for page in (
+        "application",
+        "models",
+        "transactions",
+        "lists",
+        "errors",
+        "queries",
+        "health",
+        "backups",
+    ):
         text = (_API / f"{page}.md").read_text(encoding="utf-8")
         title = text.partition("\n")[0].removeprefix("# ")
         found = [

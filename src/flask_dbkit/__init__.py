@@ -42,6 +42,15 @@ from .models.base import (
     declarative_base,
 )
 from .models.types import UTCDateTime
+from .observability.current import (
+    allow_n_plus_one,
+    query_budget,
+    query_stats,
+    record_queries,
+    request_id,
+)
+from .observability.n_plus_one import NPlusOneError, QueryBudgetExceeded
+from .observability.windows import QueryStats, Repeat, Statement
 from .peer_loading.blocks import PeerLoads, lazy_loading
 from .peer_loading.options import peerload
 from .support.faces import on_demand
@@ -106,6 +115,7 @@ __all__ = [
     "MigrationError",
     "MigrationLocked",
     "MissingProblem",
+    "NPlusOneError",
     "NoTransaction",
     "OffsetPage",
     "OnCommitError",
@@ -114,15 +124,19 @@ __all__ = [
     "PartialCommit",
     "PeerLoads",
     "PlanError",
+    "QueryBudgetExceeded",
     "QueryError",
+    "QueryStats",
     "ReadOnlyViolation",
     "ReadonlyProblem",
+    "Repeat",
     "Retry",
     "RetryProblem",
     "Rollback",
     "RowsLost",
     "SortAllowlist",
     "SortKey",
+    "Statement",
     "TimeoutProblem",
     "Timestamps",
     "TransactionError",
@@ -133,6 +147,7 @@ __all__ = [
     "UnexpectedRollback",
     "Versioned",
     "after_end",
+    "allow_n_plus_one",
     "attempts",
     "before_commit",
     "classify",
@@ -150,6 +165,10 @@ __all__ = [
     "paginate",
     "paginate_keyset",
     "peerload",
+    "query_budget",
+    "query_stats",
+    "record_queries",
+    "request_id",
     "require_transaction",
     "run",
     "savepoint",

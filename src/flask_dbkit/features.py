@@ -13,6 +13,7 @@ from .health.feature import HEALTH
 from .lists.feature import LISTS
 from .migrations.feature import MIGRATIONS
 from .models.feature import MODELS
+from .observability.feature import OBSERVABILITY
 from .peer_loading.feature import PEER_LOADING
 from .transactions.feature import TRANSACTIONS
 
@@ -28,6 +29,7 @@ FEATURES: tuple[Feature, ...] = (
     PEER_LOADING,
     ERRORS,
     HEALTH,
+    OBSERVABILITY,  # its clock runs around what the others do to a statement
     MIGRATIONS,  # adds to the checks of HEALTH
     BACKUPS,  # so does this
 )

@@ -498,7 +498,7 @@ def test_a_node_that_refuses_queries_fails(database: Database) -> None:
                         statement = "SIGNAL SQLSTATE '08S01' SET MYSQL_ERRNO = 1047"
                     return plain(statement)
 
-                cursor.execute = execute
+                setattr(cursor, "execute", execute)
                 return cursor
 
         assert ask_mysql(Refusing(), writable=True).failure == "db.refused"

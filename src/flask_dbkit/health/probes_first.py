@@ -149,7 +149,7 @@ class _ProbeLayer:
             return is_authorized(self._health, asked)
 
 
-def any_host(app: Any) -> dict[str, str]:
+def any_host(app: Any) -> dict[str, Any]:
     """Return the options of a rule that answers whatever host is asked for.
 
     Empty where the URL map does not look at hosts.

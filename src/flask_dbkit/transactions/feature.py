@@ -12,6 +12,7 @@ from ..feature import Bind, Feature, Setup
 from .connections import asked_begin
 from .current import abandon_at_the_end, abandon_at_the_start
 from .engine_guards import guard_engine
+from .jobs import JobBlocks
 from .options import ScopeDefaults
 from .requests import run_views_in_scopes
 from .session_guards import guard_sessions
@@ -31,6 +32,7 @@ def _on_engine(bind: Bind, _setup: Setup) -> None:
 def _install(setup: Setup) -> None:
     settings = setup.settings(TransactionSettings)
     guard_sessions(setup.db.session)
+    setup.application.add(JobBlocks())
     default = next((bind.engine for bind in setup.binds if bind.key is None), None)
     setup.application.add(
         ScopeDefaults(

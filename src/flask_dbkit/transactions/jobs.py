@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import ParamSpec, TypeVar, overload
 
 from flask import Flask, has_app_context
@@ -15,7 +15,12 @@ from ..support.calls import explained
 from .current import run, transaction
 from .retrying import check_replayable
 
-__all__ = ["job", "session_scope"]
+__all__ = ["JobBlocks", "job", "session_scope"]
+
+
+class JobBlocks(list[Callable[[], AbstractContextManager[object]]]):
+    """What other rooms put around each job of one application."""
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +93,9 @@ def job(
             )
             # Always a context of its own: its end removes the session, so that no connection
             # sits idle in transaction between two jobs.
-            with app.app_context():
+            with app.app_context(), ExitStack() as around:
+                for block in current_application().part(JobBlocks):
+                    around.enter_context(block())
                 return run(functools.partial(inner, *args, **kwargs), retry=retries + 1)
 
         return wrapper

@@ -1,0 +1,196 @@
+"""One window for each request: what it tells in headers, and what is done about findings."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from flask import Flask, has_request_context, request, request_started
+from werkzeug.wrappers import Response
+
+from .current import BUDGET_KEY, REQUEST_ID_KEY, judge_budget
+from .n_plus_one import NPlusOneError, log_repeats
+from .settings import ObservabilitySettings
+from .windows import Window, enter, leave
+
+__all__ = ["RequestWindows", "comment_facts", "log_facts", "mode_of"]
+
+_WINDOW_KEY = "flask_dbkit.window"
+_STREAMED_KEY = "flask_dbkit.window_streamed"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def mode_of(app: Flask, settings: ObservabilitySettings) -> str:
+    """Return what is done about N+1 now: ``log``, ``raise`` or ``off``."""
+    if settings.n_plus_one != "auto":
+        return settings.n_plus_one
+    return "raise" if app.testing else "log" if app.debug else "off"
+
+
+def log_facts() -> Mapping[str, Any]:
+    """Return what a log record says of the current request."""
+    if not has_request_context():
+        return {"route": None, "request_id": None}
+    return {"route": _route(), "request_id": request.environ.get(REQUEST_ID_KEY)}
+
+
+def comment_facts(app: Flask, *, trace: bool) -> Mapping[str, str]:
+    """Return what a comment says of the current request; nothing outside any."""
+    if not has_request_context() or request.url_rule is None:
+        return {}
+    facts = {"app": app.name, "route": request.url_rule.rule}
+    if request.blueprint is not None:
+        facts["blueprint"] = request.blueprint
+    if trace:
+        sent = request.headers.get("traceparent", "")
+        # The last bit says that the trace is recorded: only then is a comment worth its price.
+        if _TRACEPARENT.fullmatch(sent) and int(sent[-2:], 16) & 1:
+            facts["traceparent"] = sent
+    return facts
+
+
+def _route() -> str | None:
+    return request.url_rule.rule if request.url_rule is not None else None
+
+
+class RequestWindows:
+    """Opens and closes the windows of one application's requests.
+
+    Args:
+        app: The application.
+        settings: Its settings.
+    """
+
+    def __init__(self, app: Flask, settings: ObservabilitySettings) -> None:
+        self._app, self._settings = app, settings
+
+    def install(self) -> None:
+        """Follow each request from its beginning to its end."""
+        request_started.connect(self._begin, self._app)
+        self._app.after_request(self._answered)
+        self._app.teardown_request(self._end)
+
+    def _begin(self, _app: Flask, **_others: object) -> None:
+        environ = request.environ
+        environ[REQUEST_ID_KEY] = self._request_id(environ)
+        if not self._settings.stats:
+            return
+        app = self._app
+        detect = mode_of(app, self._settings) != "off"
+        window = Window(
+            "request",
+            keep=app.debug or app.testing,
+            threshold=self._settings.n_plus_one_threshold if detect else None,
+        )
+        environ[_WINDOW_KEY] = window
+        enter(window)
+
+    def _request_id(self, environ: Mapping[str, Any]) -> str:
+        header = self._settings.request_id_header
+        if header is not None and self._settings.request_id_trust:
+            sent = environ.get(f"HTTP_{header.upper().replace('-', '_')}", "")
+            if _REQUEST_ID.fullmatch(sent):
+                return str(sent)
+        return str(uuid.uuid4())
+
+    def _answered(self, response: Response) -> Response:
+        header = self._settings.request_id_header
+        known = request.environ.get(REQUEST_ID_KEY)
+        if header is not None and known is not None:
+            response.headers.setdefault(header, known)
+        window: Window | None = request.environ.get(_WINDOW_KEY)
+        if window is None:
+            return response
+        if self._tells_timing():
+            response.headers.add("Server-Timing", _timing(window))
+        if response.is_streamed and not response.direct_passthrough:
+            request.environ[_STREAMED_KEY] = True
+            response.response = WindowedBody(response.response, window, self._last_look(window))
+        else:
+            self._judge(window, _route(), may_raise=response.status_code < 400)
+        if told := request.environ.get(BUDGET_KEY):
+            response.headers["X-Query-Budget"] = told
+        return response
+
+    def _last_look(self, window: Window) -> Callable[[], None]:
+        """Return what is done at the end of a streamed body, when the request is gone."""
+        route, own = _route(), BUDGET_KEY in request.environ
+        return lambda: self._judge(window, route, may_raise=True, own_budget=own)
+
+    def _tells_timing(self) -> bool:
+        wanted = self._settings.server_timing
+        return wanted == "always" or (wanted == "debug" and self._app.debug)
+
+    def _judge(
+        self, window: Window, route: str | None, *, may_raise: bool, own_budget: bool | None = None
+    ) -> None:
+        """Do what is to be done about repeats and the budget of a request, once."""
+        if window.judged:
+            return
+        window.judged = True
+        mode = mode_of(self._app, self._settings)
+        repeats = window.stats.repeats if mode != "off" else ()
+        if repeats:
+            if mode == "raise" and may_raise:
+                raise NPlusOneError(repeats)
+            log_repeats(repeats, route)
+        own = BUDGET_KEY in request.environ if own_budget is None else own_budget
+        budget, action = self._settings.query_budget, self._settings.budget_action
+        if budget is not None and not own:
+            quiet = action == "raise" and not may_raise
+            judge_budget(window.stats, budget, None, "log" if quiet else action)
+
+    def _end(self, error: BaseException | None) -> None:
+        """Close the window of a request without a streamed body, which may have failed."""
+        window: Window | None = request.environ.get(_WINDOW_KEY)
+        if window is None:
+            return
+        try:
+            if _STREAMED_KEY not in request.environ:
+                self._judge(window, _route(), may_raise=False)
+        finally:
+            leave(window)
+
+
+class WindowedBody:
+    """The chunks of a body; what they ask the database counts in the window of their request.
+
+    Args:
+        chunks: What the response was made of.
+        window: Of the request.
+        done: Called at the end; it may raise.
+    """
+
+    def __init__(self, chunks: Iterable[Any], window: Window, done: Callable[[], None]) -> None:
+        self._whole, self._chunks = chunks, iter(chunks)
+        self._window, self._done = window, done
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        """Return the next chunk."""
+        enter(self._window)
+        try:
+            return next(self._chunks)
+        except StopIteration:
+            self._done()
+            raise
+        finally:
+            leave(self._window)
+
+    def close(self) -> None:
+        """Close what is iterated over, if it can be closed."""
+        close = getattr(self._whole, "close", None)
+        if close is not None:
+            close()
+
+
+def _timing(window: Window) -> str:
+    stats = window.stats
+    told = f'db;dur={stats.time_ms:g};desc="{stats.queries} queries"'
+    slowest = stats.slowest
+    return told + (f", db-slowest;dur={slowest.time_ms:g}" if slowest is not None else "")

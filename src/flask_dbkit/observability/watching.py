@@ -1,0 +1,139 @@
+"""The one that watches each statement: counts it in every window, and hands slow ones on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.session import ORMExecuteState
+
+from ..databases.execution import Execution, Order, Watcher, watch
+from .windows import Hint, opened_windows
+
+__all__ = ["Listener", "StatisticsWatcher", "install", "watch_sessions"]
+
+Listener = Callable[[Execution, float, str], None]
+"""Called for each statement with its execution, the seconds it took, and the name of its bind."""
+
+
+class StatisticsWatcher(Watcher):
+    """Counts the statements of one engine.
+
+    Args:
+        bind: The name of the database.
+        slow_s: From here on a statement is slow; ``None`` for none.
+        slow: Called with a slow one.
+        listeners: Called with every one.
+    """
+
+    order = Order.STATISTICS
+    timed = True
+
+    def __init__(
+        self,
+        bind: str,
+        slow_s: float | None,
+        slow: Listener,
+        listeners: list[Listener],
+    ) -> None:
+        self._bind = bind
+        self._slow_s = float("inf") if slow_s is None else slow_s
+        self._slow, self._listeners = slow, listeners
+
+    def after(self, execution: Execution) -> None:
+        """Count a statement that was answered."""
+        time_s = execution.ended - execution.started
+        windows = opened_windows()
+        if windows:
+            self._note(execution, time_s, windows)
+        if time_s >= self._slow_s:
+            self._slow(execution, time_s, self._bind)
+        for listener in self._listeners:
+            listener(execution, time_s, self._bind)
+
+    def failed(self, execution: Execution, error: BaseException) -> None:
+        """Count a statement that failed: it was sent all the same."""
+        windows = opened_windows()
+        if windows:
+            self._note(execution, execution.ended - execution.started, windows)
+
+    def _note(self, execution: Execution, time_s: float, windows: Any) -> None:
+        rows = execution.cursor.rowcount
+        for window in windows:
+            window.note(execution, time_s, rows, self._bind)
+
+
+def install(
+    engine: Engine, bind: str, slow_s: float | None, slow: Listener, listeners: list[Listener]
+) -> None:
+    """Watch one engine."""
+    watch(engine, StatisticsWatcher(bind, slow_s, slow, listeners))
+    watch_checkouts(engine)
+
+
+def watch_checkouts(engine: Engine) -> None:
+    """Count the connections that are taken out of a pool."""
+
+    @event.listens_for(engine, "checkout")
+    def checkout(*_connection: object) -> None:
+        for window in opened_windows():
+            window.stats.checkouts += 1
+
+
+def watch_sessions(sessions: Any) -> None:
+    """Note what the ORM says of its statements, for sessions that one factory makes.
+
+    Args:
+        sessions: What ``event.listen`` takes: ``db.session``.
+    """
+    numbers = iter(range(1, 1 << 62))
+
+    @event.listens_for(sessions, "do_orm_execute")
+    def do_orm_execute(state: ORMExecuteState) -> None:
+        windows = opened_windows()
+        if windows and any(each.threshold is not None for each in windows):
+            hint = _hint(state)
+            for window in windows:
+                window.hint = hint
+
+    @event.listens_for(sessions, "before_flush")
+    def before_flush(*_arguments: object) -> None:
+        number = next(numbers)
+        for window in opened_windows():
+            window.flush = number
+
+    @event.listens_for(sessions, "after_flush_postexec")
+    def after_flush(*_arguments: object) -> None:
+        for window in opened_windows():
+            window.flush = 0
+
+    @event.listens_for(sessions, "after_soft_rollback")
+    def after_soft_rollback(_session: Session, _transaction: object) -> None:
+        for window in opened_windows():
+            window.flush = 0
+
+
+def _hint(state: ORMExecuteState) -> Hint | None:
+    if state.is_column_load:
+        mapper = state.bind_mapper
+        name = mapper.class_.__name__ if mapper is not None else "the object"
+        return Hint(
+            True,
+            None,
+            f"Columns of {name} were loaded one object at a time: ask for them with the objects"
+            " (undefer(), populate_existing()), or leave them unexpired (expire_on_commit=False).",
+        )
+    if not state.is_relationship_load:
+        return None
+    if state.lazy_loaded_from is None:
+        return Hint(False, None, None)  # a chunk of an eager load
+    path: Any = state.loader_strategy_path
+    steps: tuple[Any, ...] = tuple(getattr(path, "path", path) or ())
+    relation: Any = next((each for each in reversed(steps) if hasattr(each, "direction")), None)
+    if relation is None:
+        return Hint(True, None, None)
+    name = f"{relation.parent.class_.__name__}.{relation.key}"
+    return Hint(True, name, f"Load it with the objects: .options(selectinload({name})).")
