@@ -9,6 +9,8 @@ from flask_sqlalchemy import SQLAlchemy
 
 from ..databases.lost import expect_no_writes
 from ..databases.sqlite.settings import SQLiteSettings
+from ..engines.replicas import replica_names
+from ..engines.settings import EngineSettings
 from ..feature import Feature, Setup
 from .checks import AppHealth
 from .current import Health
@@ -30,8 +32,10 @@ def _install(setup: Setup) -> None:
     published: Health = setup.published["health"]
     health = AppHealth(settings, published.registry, app.app_context)
     setup.application.add(health)
+    replicas = replica_names(setup.settings(EngineSettings).replicas)
     for bind in setup.binds:
-        if not settings.health_binds.get(bind.name, {}).get("writable", True):
+        is_replica = bind.name in replicas
+        if not settings.health_binds.get(bind.name, {}).get("writable", not is_replica):
             expect_no_writes(bind.engine)
         for check in bind_checks(
             bind.key,
@@ -41,6 +45,7 @@ def _install(setup: Setup) -> None:
             app_name=app.name,
             has_models=partial(_has_models, setup.db, bind.key),
             background=lambda: health.background,
+            is_replica=is_replica,
             writer_gate=setup.settings(SQLiteSettings).sqlite_writer_gate,
         ):
             health.add(check)
