@@ -83,8 +83,10 @@ def app(
 
     @app.get("/stream")
     def streamed() -> Any:
-        notes = (note.text for note in db.session.scalars(select(Note).order_by(Note.id)))
-        return app.response_class(stream(notes))
+        def notes() -> Iterator[str]:
+            yield from db.session.scalars(select(Note.text).order_by(Note.id))
+
+        return app.response_class(stream(notes()))
 
     @app.cli.command("write")
     def command() -> None:
