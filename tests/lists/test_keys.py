@@ -268,6 +268,8 @@ def test_search_ranks_and_spans_of_years_are_walked_exactly_on_postgresql(notes:
         refused = Listing(Note, sort=SortAllowlist({"odd": key}, default=""))
         with pytest.raises(PlanError, match="entry 'odd'"):
             read(refused, notes)
+        (finding,) = refused.examine_indexes(notes)
+        assert (finding.status, finding.sort) == ("error", "odd")
 
 
 @pytest.mark.backends("sqlite-file")
@@ -290,8 +292,10 @@ def test_a_hidden_column_of_a_virtual_table_is_refused(session: Session) -> None
         rank: Mapped[float] = mapped_column(Float)
 
     found = select(Page).where(Page.body.op("MATCH")("sea"))
+    hidden = Listing(found, sort=SortAllowlist({"rank": Page.rank}, default="rank"))
     with pytest.raises(PlanError, match=r"entry 'rank'.*bm25"):
-        read(Listing(found, sort=SortAllowlist({"rank": Page.rank}, default="rank")), session)
+        read(hidden, session)
+    assert [one.status for one in hidden.examine_indexes(session)] == ["error"]
     best = func.bm25(literal_column("page"))
     listing = Listing(found, sort=SortAllowlist({"best": best}, default="best"))
     assert len(assert_walks(listing, session, "best", 2)) == 9

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Column, Index, MetaData, Table, inspect
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex
 
 from ..databases import Database, database_of
@@ -82,6 +83,15 @@ def examine_indexes(
     except PlanError as error:
         yield IndexFinding(name, sort.default, "error", reason=str(error))
         return
+    try:
+        planner.check_on(connection)
+    except PlanError as error:
+        label = error.key if error.key in sort.entries else sort.default
+        yield IndexFinding(name, label or sort.default, "error", reason=str(error))
+        return
+    except DBAPIError:
+        # The tables are not there yet, which each finding says.
+        connection.rollback()
     orders = {sort.default: sort.default_terms}
     for key in sort.entries:
         orders.setdefault(key, sort.parse(key))

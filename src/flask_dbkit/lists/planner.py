@@ -175,10 +175,21 @@ class Planner:
         source = source if source is not None else self.source()
         form = (dialect.name, source.form)
         if not self._typed.get(form):
-            self._check_types(session, listed, dialect, source)
+            self._check_types(_connection(session, listed), listed, source)
             if source.form is not None:
                 self._typed.keep(form, True)
         return dialect
+
+    def check_on(self, connection: Connection) -> None:
+        """Refuse what :meth:`check` refuses, for a command that has no session.
+
+        Args:
+            connection: To the database of the list.
+
+        Raises:
+            PlanError: As :meth:`check`.
+        """
+        self._check_types(connection, self.listed(), self.source())
 
     def keyset(
         self,
@@ -376,8 +387,9 @@ class Planner:
                 _check_computed(listed, adapted, is_key=is_key)
 
     def _check_types(
-        self, session: Session, listed: ListedStatement, dialect: Dialect, source: Narrowed
+        self, connection: Connection, listed: ListedStatement, source: Narrowed
     ) -> None:
+        dialect = connection.dialect
         names: list[str] = []
         keys: list[ColumnElement[Any]] = []
         for name, expression in self._keys():
@@ -392,7 +404,6 @@ class Planner:
             names.append(name)
             keys.append(adapted)
         settled = settle(listed, listed.statement, keys) if keys else Settled(None, ())
-        connection = _connection(session, listed)
         facts = facts_of_keys(connection, settled.statement, settled.keys, dict(source.values))
         for name, adapted, fact in zip(names, keys, facts, strict=True):
             with self._blaming(name):
