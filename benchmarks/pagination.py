@@ -16,7 +16,7 @@ than a second for a page is asked for it once, and one that cannot do a page say
     python benchmarks/pagination.py --database postgresql
 """
 
-# ruff: noqa: SLF001 - the plans of a list are looked at
+# ruff: noqa: SLF001, E402 - the plans of a list are looked at, the path is set first
 
 from __future__ import annotations
 
@@ -36,6 +36,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
+
+# Python looks beside the script first, where requests.py is not the library of that name.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
@@ -225,11 +228,11 @@ def own_methods(app: Flask, database: str, page: int, after: Any) -> dict[str, M
     args = {}
     if after is not None:
         terms = SORT.parse()
-        plan, _ = EVENTS._planner.keyset(
-            EVENTS._planner.check(db.session()),
-            terms,
-        )
-        mark = fingerprint(EVENTS.name, plan.signature, (), None)
+        session = db.session()
+        dialect = EVENTS._planner.check(session)
+        plan, _ = EVENTS._planner.keyset(session, dialect, terms)
+        constants = EVENTS._planner.constants
+        mark = fingerprint(EVENTS.name, plan.signature, constants, (), None)
         args["cursor"] = signer.dumps(Keyset(tuple(after)), mark)
     aware = None
     if after is not None:
@@ -497,17 +500,18 @@ def goals(
             first = EVENTS.paginate_keyset(args=args)
             page_2 = {**args, "cursor": first.next_cursor}
             plan, _values = EVENTS._planner.keyset(
+                db.session(),
                 EVENTS._planner.check(db.session()),
                 SORT.parse(sort),
             )
             offset = min(rows * 7 // 10, 720_000) if sort != "kind" else rows * 15 // 100
             at = plan.statement.add_columns(
-                *(k.raw.label(f"k{n}") for n, k in enumerate(plan.keys))
+                *(k.form.read.label(f"k{n}") for n, k in enumerate(plan.keys))
             ).order_by(*(key.order() for key in plan.keys))
             row = db.session.execute(at.offset(offset).limit(1)).one()
             far = offset // PER_PAGE
             ties = 1 if sort == "kind" else 0
-            mark = fingerprint(EVENTS.name, plan.signature, (), None)
+            mark = fingerprint(EVENTS.name, plan.signature, EVENTS._planner.constants, (), None)
             cursor = signer.dumps(Keyset(tuple(row[1:]), ties=ties), mark)
         there = {**args, "cursor": cursor}
         times = measure(

@@ -12,6 +12,8 @@ row says so.
     python benchmarks/requests.py --quick    # does it run?
 """
 
+# ruff: noqa: E402 - the path is set first
+
 from __future__ import annotations
 
 import argparse
@@ -28,6 +30,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
+
+# Python looks beside the script first, where requests.py is not the library of that name.
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).parent]
 
 from flask import Flask, jsonify, request
 from flask_sqlalchemy import SQLAlchemy

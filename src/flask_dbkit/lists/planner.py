@@ -228,6 +228,7 @@ class Planner:
     def offset(
         self,
         session: Session,
+        dialect: Dialect,
         terms: Sequence[SortTerm],
         conditions: Sequence[Condition] = (),
         source: Narrowed | None = None,
@@ -235,15 +236,14 @@ class Planner:
         """Return the plan for offset pages, and the values to bind.
 
         Args:
-            session: Tells the database.
+            session: Reaches the database.
+            dialect: The database.
             terms: As for :meth:`keyset`.
             conditions: As for :meth:`keyset`.
             source: As for :meth:`keyset`.
         """
         source = source if source is not None else self.source()
         listed = self.listed(source)
-
-        dialect = dialect_of(session, listed)
 
         def build(values: dict[str, Any]) -> OffsetPlan:
             def forms(key: ColumnElement[Any]) -> Sequence[ColumnElement[Any]]:

@@ -111,7 +111,7 @@ class PageReader:
             page=request.page,
             per_page=request.per_page,
         )
-        plan, values = planner.offset(session, query.terms, query.conditions, source)
+        plan, values = planner.offset(session, dialect, query.terms, query.conditions, source)
         encode = plan.encode
         links, order = request.links(), _order(planner, query.terms)
 
