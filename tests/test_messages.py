@@ -350,7 +350,7 @@ def _public() -> dict[str, Any]:
         if not inspect.isclass(value):
             found[name] = value
         elif not issubclass(value, (BaseException, BaseMixin, TypeDecorator, *_COLUMNS)):
-            if name not in ("Config", "TransactionInfo"):  # nobody makes one
+            if name not in ("Config", "PeerLoads", "TransactionInfo"):  # nobody makes one
                 found[name] = value
             for method, member in vars(value).items():
                 if inspect.isfunction(member) and not method.startswith("_"):

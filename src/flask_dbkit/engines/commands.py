@@ -22,10 +22,11 @@ __all__ = ["info"]
 @as_json_option
 @click.pass_context
 def info(context: click.Context, as_json: bool) -> None:
-    """Show how each database is set up. Driver, version, URL without password, pool, settings.
+    """Show how each database is set up.
 
-    Exits with 1 when a database does not answer. A SQLite file that does not exist yet is none
-    of that, and is not created.
+    Driver, version, URL without password, pool, and the settings of a connection. Exits with 1
+    when a database does not answer. A SQLite file that does not exist yet is none of that, and
+    is not created.
     """
     engines = current_engines(current_application().db)
     replicas = current_application().settings(EngineSettings).replicas

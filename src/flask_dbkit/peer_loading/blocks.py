@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from ..support.calls import explained
 from .switch import use
 
 __all__ = [
@@ -56,6 +57,7 @@ _blocks: ContextVar[tuple[Block, ...]] = ContextVar("flask_dbkit_lazy_loading", 
 
 
 @contextmanager
+@explained()
 def lazy_loading(mode: str) -> Iterator[PeerLoads]:
     """Say how lazy attributes load inside a block or a function.
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import QueryableAttribute
 from sqlalchemy.orm.interfaces import MapperProperty
 from sqlalchemy.sql.visitors import InternalTraversal
 
+from ..support.calls import explained
 from .private import KeyedOption
 from .switch import use
 
@@ -31,6 +32,7 @@ class PeerLoad(KeyedOption):
         return any(key == name and issubclass(owner, cls) for cls, name in self.attributes)
 
 
+@explained()
 def peerload(*attributes: Any, off: bool = False) -> PeerLoad:
     """Load lazy attributes for all objects of the result at the first touch of one.
 
