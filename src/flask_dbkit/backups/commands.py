@@ -173,6 +173,7 @@ def restore(
         raise click.UsageError(
             "--in-place replaces the live database. Add --yes to do it. Nothing was changed."
         )
+    lines: list[str] = []
     with _reporting() as outcome:
         if in_place:
             restored = backups.restore_backup_in_place(
@@ -193,8 +194,7 @@ def restore(
                 *(f"    {line}" for line in lines),
             ]
         if as_json:
-            switch = [] if in_place else lines
-            print_json({"backup": restored.manifest.as_dict(), "switch_lines": list(switch)})
+            print_json({"backup": restored.manifest.as_dict(), "switch_lines": lines})
         else:
             click.echo("\n".join(said))
     outcome.exit(context)
