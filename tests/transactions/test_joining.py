@@ -67,7 +67,7 @@ def test_a_swallowed_inner_error_makes_the_outer_exit_raise(
         if work_after:
             ledger.add(3)
     assert caught.value.__cause__ is error
-    assert "Nothing was saved" in str(caught.value)
+    assert "It was rolled back" in str(caught.value)
     assert ledger.saved() == []
 
 

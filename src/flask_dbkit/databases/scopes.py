@@ -91,6 +91,14 @@ class DatabaseScopes:
         """Tell what a statement that is no SELECT does, if :attr:`commits_implicitly`."""
         raise NotImplementedError
 
+    def has_opened(self, raw: Any, cursor: Any) -> bool:
+        """Tell, after a statement that writes rows, whether the transaction is open now."""
+        return True
+
+    def may_commit_inside(self, statement: str) -> bool:
+        """Tell whether a statement runs code of the database's that may commit and go on."""
+        return False
+
     def begin_options(
         self, *, read_only: bool, isolation: str | None, timeouts: Timeouts
     ) -> dict[str, Any]:

@@ -144,11 +144,17 @@ def _cause_in_force(unit: UnitOfWork) -> BaseException | None:
     return boundary.cause
 
 
-def note_end(unit: UnitOfWork, who: str) -> None:
-    """Remember who else ended the transaction, the first one who did."""
+def note_end(unit: UnitOfWork, who: str, *, may_be_saved: bool = False) -> None:
+    """Remember who else ended the transaction, the first one who did.
+
+    Args:
+        unit: Its unit of work.
+        who: In words.
+        may_be_saved: It may have been a COMMIT.
+    """
     unit.take_full_checks()
     if unit.ended_by is None:
-        unit.ended_by = who
+        unit.ended_by, unit.may_be_saved = who, may_be_saved
 
 
 def note_session_end(unit: UnitOfWork, transaction: SessionTransaction) -> None:
@@ -163,10 +169,17 @@ def note_session_end(unit: UnitOfWork, transaction: SessionTransaction) -> None:
         note_end(unit, "a rollback or release of its savepoint")
 
 
+_MAY_BE_SAVED = (
+    "What was done before that may be saved or not, what came after it was rolled back. Look for it"
+    " before doing it again."
+)
+
+
 def ended_elsewhere(unit: UnitOfWork) -> OwnershipError:
     """Say who ended the transaction, and what to do instead."""
+    outcome = _MAY_BE_SAVED if unit.may_be_saved else "It was rolled back."
     return OwnershipError(
-        f"The transaction of this scope was ended inside the block, by {unit.ended_by}. Nothing"
-        " of the scope is committed. To undo work, raise Rollback, or call"
+        f"The transaction of this scope was ended inside the block, by {unit.ended_by}."
+        f" {outcome} To undo work, raise Rollback, or call"
         " current_transaction().set_rollback_only()."
     )

@@ -27,14 +27,18 @@ __all__ = [
     "check_driver",
     "check_flush",
     "check_last",
+    "check_marked",
     "check_statement",
     "guard_orm_writes",
     "is_rollback_to",
+    "notice_loss",
     "orm_write_guard",
     "pending",
     "refuse_commit",
 ]
 
+UNSEEN = "a statement that SQLAlchemy did not see"
+_MARK = "dbkit_mark"
 _SAVEPOINT_CLAUSES = (SavepointClause, ReleaseSavepointClause, RollbackToSavepointClause)
 
 
@@ -46,6 +50,8 @@ def check_statement(
     transaction: DatabaseTransaction,
 ) -> None:
     """Look at a statement before it is sent."""
+    if transaction.marked:
+        check_marked(unit, transaction)
     if kind is SAVEPOINT and _sent_by_sqlalchemy(unit, context, transaction):
         return
     if unit.sealed or context.execution_options.get("dbkit_internal"):
@@ -62,6 +68,9 @@ def check_statement(
         _check_write(unit, "A statement that writes")
     if kind is not READ:
         _check_change(kind, statement, transaction)
+    if kind is WRITE and transaction.database.may_commit_inside(statement):
+        transaction.raw.cursor().execute(f"SAVEPOINT {_MARK}")
+        transaction.marked = True
     nested = unit.session.get_nested_transaction()
     if nested is not None:
         _send_savepoint(unit, nested, transaction.connection)
@@ -71,6 +80,17 @@ def is_rollback_to(context: Any) -> bool:
     """Tell whether a statement is SQLAlchemy's ROLLBACK TO SAVEPOINT."""
     compiled = context.compiled
     return compiled is not None and isinstance(compiled.statement, RollbackToSavepointClause)
+
+
+def check_marked(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
+    """Notice a COMMIT inside a statement: it has dropped the savepoint that stood before it."""
+    transaction.marked = False
+    if unit.killed or unit.ended_by is not None or transaction.checkout.dbapi_connection is None:
+        return
+    try:
+        transaction.raw.cursor().execute(f"RELEASE SAVEPOINT {_MARK}")
+    except Exception:
+        note_end(unit, "a COMMIT inside a statement", may_be_saved=True)
 
 
 def _sent_by_sqlalchemy(unit: UnitOfWork, context: Any, transaction: DatabaseTransaction) -> bool:
@@ -112,25 +132,33 @@ def _check_change(kind: Kind, statement: str, transaction: DatabaseTransaction) 
     if not transaction.database.commits_implicitly:
         transaction.surely_open = True
         return
-    commits, opens = transaction.database.effects(statement)
-    if commits:
+    if transaction.database.effects(statement).commits:
         raise OwnershipError(
             f"{first_word(statement)} inside a transaction() scope: on"
             f" {transaction.connection.dialect.name} it commits everything before it, and the scope"
             " could not keep its word. Nothing was sent. Run it outside the scope."
         )
-    if opens:
-        transaction.surely_open = True
 
 
 def _check_still_open(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     """Notice a ROLLBACK or COMMIT that went past SQLAlchemy's session, or past SQLAlchemy."""
     if transaction.rolled_back:
         note_end(unit, "a ROLLBACK on its connection")
-    if transaction.checkout.dbapi_connection is not None:
-        loss = transaction.database.loss(transaction.raw, wrote=transaction.surely_open)
-        if loss is not None and loss is Loss.GONE:
-            note_end(unit, "a statement that SQLAlchemy did not see")
+    notice_loss(unit, transaction)
+
+
+def notice_loss(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
+    """Notice that the transaction is gone, which no error of the database's explains."""
+    if (
+        not transaction.executed
+        or transaction.rolled_back
+        or unit.killed
+        or transaction.checkout.dbapi_connection is None
+    ):
+        return
+    loss = transaction.database.loss(transaction.raw, wrote=transaction.surely_open)
+    if loss is not None and loss is Loss.GONE:
+        note_end(unit, UNSEEN, may_be_saved=True)
 
 
 def _send_savepoint(unit: UnitOfWork, nested: SessionTransaction, connection: Connection) -> None:
@@ -159,6 +187,10 @@ def check_last(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
         raise unexpected(unit.blocks[0].cause, "transaction")
     if transaction.rolled_back:
         check_connection(unit, transaction)
+    if transaction.marked:
+        check_marked(unit, transaction)
+        if unit.ended_by is not None:
+            raise ended_elsewhere(unit)
     if transaction.executed:
         check_driver(unit, transaction)
 
@@ -182,7 +214,7 @@ def check_driver(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
             "The database reports that this transaction has failed: its COMMIT would save"
             " nothing. A statement sent around SQLAlchemy must have raised."
         )
-    note_end(unit, "a statement that SQLAlchemy did not see")
+    note_end(unit, UNSEEN, may_be_saved=True)
     raise ended_elsewhere(unit)
 
 

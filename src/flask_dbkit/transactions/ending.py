@@ -6,6 +6,7 @@ import logging
 
 from sqlalchemy import event
 
+from ..databases import database_of
 from .blame import ended_elsewhere, note_end
 from .checks import orm_write_guard
 from .connections import part
@@ -23,6 +24,8 @@ def roll_back(unit: UnitOfWork, error: BaseException | None) -> None:
     unit.ending = unit.sealed = True
     try:
         marker: BaseException = error if error is not None else Rollback()
+        if unit.may_be_saved:
+            _give_away_no_connection(unit)
         if unit.ended_by is not None:
             # Not rolled back again: SQLAlchemy would warn that it is not there any more.
             unit.root.close()
@@ -31,6 +34,15 @@ def roll_back(unit: UnitOfWork, error: BaseException | None) -> None:
         note_failure(error, failed)
     finally:
         give_up(unit, error)
+
+
+def _give_away_no_connection(unit: UnitOfWork) -> None:
+    """Close connections to servers: whoever ended the transaction may have changed more."""
+    for transaction in unit.transactions.values():
+        connection = transaction.connection
+        embedded = database_of(connection).is_embedded  # in memory it is the database itself
+        if not (embedded or connection.closed or connection.invalidated):
+            connection.invalidate()
 
 
 def abandon(unit: UnitOfWork, why: str) -> None:
@@ -79,7 +91,9 @@ def give_up(unit: UnitOfWork, error: BaseException | None) -> None:
 def run_rollback_hooks(unit: UnitOfWork, error: BaseException) -> None:
     """Tell the hooks of a rollback, and of the end."""
     hooks = unit.hooks
-    if hooks is not None:
+    if hooks is not None and unit.may_be_saved:
+        run_logged(hooks.after_end, "after_end", "unknown")
+    elif hooks is not None:
         try:
             run_logged(hooks.on_rollback, "on_rollback", error)
         finally:

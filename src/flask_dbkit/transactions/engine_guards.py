@@ -42,7 +42,7 @@ def guard_engine(engine: Engine) -> None:
     if GUARDED in engine.dialect.__dict__:
         return
     setattr(engine.dialect, GUARDED, True)
-    watch(engine, _ScopeGuard())
+    watch(engine, _FlagGuard() if database_of(engine).scopes.commits_implicitly else _ScopeGuard())
     drop_useless_connections(engine)
     event.listen(engine, "handle_error", _handle_error)
     database = database_of(engine).scopes
@@ -89,6 +89,23 @@ class _ScopeGuard(Watcher):
             transaction.savepoints_gone = transaction.savepoints_gone or ended
         if transaction.unit is not None:
             record_error(transaction.unit, error, error, execution.connection)
+
+
+class _FlagGuard(_ScopeGuard):
+    """Note when the database says that a transaction is open, where a write need not open one."""
+
+    def after(self, execution: Execution) -> None:
+        transaction = transaction_of(execution.connection)
+        if (
+            transaction is None
+            or transaction.unit is None
+            or transaction.surely_open
+            or execution.kind is not WRITE
+        ):
+            return
+        database = transaction.database
+        if database.effects(execution.statement).opens:
+            transaction.surely_open = database.has_opened(transaction.raw, execution.cursor)
 
 
 def _look_for_lock(clause: Any, statement: str) -> None:

@@ -172,7 +172,7 @@ def unexpected(cause: BaseException | None, what: str) -> UnexpectedRollback:
     """Build the error for a block whose work a caught error had undone."""
     error = UnexpectedRollback(
         f"This {what} cannot be committed: an error inside it was caught, but it had undone the"
-        f" work already. Nothing was saved. Where an error may be caught, put 'with savepoint():'"
+        f" work already. It was rolled back. Where an error may be caught, put 'with savepoint():'"
         f" around what can fail, and catch it outside of that. The error was: {cause!r}"
     )
     error.__cause__ = cause

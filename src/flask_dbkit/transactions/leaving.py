@@ -6,6 +6,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import SessionTransaction
 
 from .blame import blame, blame_savepoint, ended_elsewhere, note_end
+from .checks import check_marked, notice_loss
 from .committing import check_before_commit, commit
 from .connections import restore
 from .ending import roll_back, run_rollback_hooks
@@ -53,6 +54,11 @@ def leave(block: Block, error: BaseException | None) -> bool:
 
 def _notice(unit: UnitOfWork, block: Block, error: BaseException | None) -> None:
     """Notice a ROLLBACK that no error of this scope explains, and what savepoints undid."""
+    for transaction in unit.transactions.values():
+        if transaction.marked:
+            check_marked(unit, transaction)
+        if error is not None:
+            notice_loss(unit, transaction)
     if (
         (error is not None or block.savepoint is not None)
         and unit.blocks[0].cause is None

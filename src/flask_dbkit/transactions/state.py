@@ -68,8 +68,8 @@ class DatabaseTransaction:
         hook_marks: How many hooks there were when each savepoint was sent.
         rolled_back: A ROLLBACK was sent, by whomever.
         savepoints_gone: The database has dropped them with its transaction.
-        surely_open: The database must have opened its transaction: it said so, or a row was
-            written.
+        surely_open: The database has opened its transaction: it said so, or a row was written.
+        marked: A savepoint stands before a statement that may have committed inside.
     """
 
     connection: Connection
@@ -86,6 +86,7 @@ class DatabaseTransaction:
     rolled_back: bool = False
     savepoints_gone: bool = False
     surely_open: bool = False
+    marked: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -244,6 +245,7 @@ class UnitOfWork:
             connection's.
         troubled: There is, or was, a cause somewhere.
         ended_by: Who else ended the transaction.
+        may_be_saved: Nobody knows whether that was a COMMIT.
         killed: The database has ended the transaction, savepoints included.
         connecting: It is connecting by itself.
         ending: The scope is ending it, or a savepoint of it.
@@ -277,6 +279,7 @@ class UnitOfWork:
     )
     troubled: bool = False
     ended_by: str | None = None
+    may_be_saved: bool = False
     killed: bool = False
     connecting: bool = False
     ending: bool = False

@@ -89,6 +89,19 @@ class MySQLScopes(DatabaseScopes):
         # Others write to nothing that takes part in a transaction: DO, KILL, ANALYZE, ...
         return Effects(commits=commits, opens=word in self._ROWS)
 
+    def has_opened(self, raw: Any, cursor: Any) -> bool:
+        """Read the server's flag. It stays off for tables that take part in no transaction."""
+        if not isinstance(getattr(raw, "server_status", None), int):
+            return True
+        if not raw.server_status & self._IN_TRANSACTION and cursor.description is not None:
+            # PyMySQL does not take it from an answer with rows (INSERT ... RETURNING).
+            raw.ping(reconnect=False)
+        return bool(raw.server_status & self._IN_TRANSACTION)
+
+    def may_commit_inside(self, statement: str) -> bool:
+        """Tell it of procedures, and of what was prepared; functions and triggers cannot."""
+        return first_word(statement) in {"CALL", "EXECUTE"}
+
     def begun(self, connection: Connection, *, read_only: bool) -> None:
         """Complete the beginning, once the transaction is open and before anything is sent."""
         if read_only:
@@ -126,8 +139,8 @@ class MySQLScopes(DatabaseScopes):
 
     def loss(self, raw: Any, *, wrote: bool) -> Loss | None:
         """Ask the driver whether its transaction is still the one that was begun: ``None``."""
-        # Set by the first statement that touches a table, cleared by COMMIT, by ROLLBACK and
-        # by DDL, which commits. Only after a write it is known to have been set.
+        # Set by the first statement that touches a table of an engine with transactions, cleared
+        # by COMMIT, by ROLLBACK and by DDL, which commits. Only what was set can be lost.
         if not wrote or not isinstance(getattr(raw, "server_status", None), int):
             return None
         if not raw.server_status & self._IN_TRANSACTION:
