@@ -243,6 +243,12 @@ MISTAKES = [
         _IN + "  on_commit(print, robsut=True)",
         ("Did you mean 'robust'",),
     ),
+    Mistake(
+        "a row that is not there",
+        "app = make()\n@app.get('/')\ndef i(): return str(db.session.get_one(Book, 5))\n"
+        "print('status', app.test_client().get('/').status_code)",
+        ("status 404",),
+    ),
     Mistake("a list without an order", "Listing(Book)", ("needs sort=", "SortAllowlist({")),
     Mistake(
         "work before a scope",
