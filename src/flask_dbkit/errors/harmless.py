@@ -112,8 +112,9 @@ def _clean_driver_error(error: BaseException, statement: str | None = None) -> N
     if words is None and codes is not None:
         code = codes.name(error)
         words = HIDDEN if code is None else f"code {code}"
-    numbered = len(error.args) > 1 and isinstance(error.args[0], int)
-    error.args = (error.args[0], words) if numbered else (words,)
+    given: tuple[Any, ...] = error.args
+    numbered = len(given) > 1 and isinstance(given[0], int)
+    error.args = (given[0], words) if numbered else (words,)
     error.__dict__[_MARK] = True
 
 

@@ -373,8 +373,9 @@ def _level(problem: DBProblem) -> int:
 def _request_id(environ: WSGIEnvironment) -> str:
     """Return the id the client or its proxy sent, if it can be trusted in a log, or a new one."""
     known: str | None = environ.get(_REQUEST_ID_KEY)
-    if known is None:
-        sent = environ.get("HTTP_X_REQUEST_ID", "")
-        known = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
-        environ[_REQUEST_ID_KEY] = known
-    return known
+    if known is not None:
+        return known
+    sent: str = environ.get("HTTP_X_REQUEST_ID", "")
+    made = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
+    environ[_REQUEST_ID_KEY] = made
+    return made
