@@ -112,9 +112,9 @@ def _clean_driver_error(error: BaseException, statement: str | None = None) -> N
     if words is None and codes is not None:
         code = codes.name(error)
         words = HIDDEN if code is None else f"code {code}"
-    given: tuple[Any, ...] = error.args
-    numbered = len(given) > 1 and isinstance(given[0], int)
-    error.args = (given[0], words) if numbered else (words,)
+    number: Any = next(iter(error.args), None)
+    numbered = len(error.args) > 1 and isinstance(number, int)
+    error.args = (number, words) if numbered else (words,)
     error.__dict__[_MARK] = True
 
 
