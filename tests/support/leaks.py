@@ -72,7 +72,7 @@ class Watch:
 def _wait_for_health() -> None:
     """Let the health checks that a probe has begun in the background come to their end."""
     for thread in threading.enumerate():
-        if thread.name.startswith("dbkit-"):
+        if thread.name.startswith(("dbkit-health", "dbkit-quick-check")):  # the watchdog stays
             thread.join(10)
 
 
