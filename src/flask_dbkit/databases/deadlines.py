@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
 
+from .errors import OWN_WORDS
 from .execution import Execution, Order, Watcher, watch
 from .forking import after_fork_in_child
 from .scopes import INTERNAL
@@ -169,7 +170,7 @@ def _explain(error: BaseException, limit_s: float) -> None:
     """Let the driver's error say what happened; its class and its code stay."""
     text = f"the server was silent for {limit_s:g} seconds, so its connection was cut off here"
     with contextlib.suppress(AttributeError, TypeError):
-        setattr(error, _CUT_OFF, True)
+        error.__dict__[_CUT_OFF] = error.__dict__[OWN_WORDS] = True
         error.args = (*error.args[:-1], text)
 
 
