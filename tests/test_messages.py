@@ -356,7 +356,7 @@ def _public() -> dict[str, Any]:
         if not inspect.isclass(value):
             found[name] = value
         elif not issubclass(value, (BaseException, BaseMixin, TypeDecorator, *_COLUMNS)):
-            if name not in ("Config", "PeerLoads", "TransactionInfo"):  # nobody makes one
+            if name not in _MADE_BY_US:  # nobody makes one
                 found[name] = value
             for method, member in vars(value).items():
                 if inspect.isfunction(member) and not method.startswith("_"):
@@ -364,6 +364,7 @@ def _public() -> dict[str, Any]:
     return found
 
 
+_MADE_BY_US = ("Config", "PeerLoads", "QueryStats", "Repeat", "Statement", "TransactionInfo")
 # What SQLAlchemy calls.
 _COLUMNS = (flask_dbkit.Timestamps, flask_dbkit.UUIDPrimaryKey, flask_dbkit.Versioned)
 

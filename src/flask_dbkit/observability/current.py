@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from flask import has_app_context, has_request_context, request
 
 from ..application import current_application
+from ..support.calls import explained_methods
 from ..transactions.current import current_transaction
 from . import windows
 from .n_plus_one import allowed, excess
@@ -75,6 +76,7 @@ def record_queries() -> Iterator[QueryStats]:
         yield window.stats
 
 
+@explained_methods()
 class allow_n_plus_one(ContextDecorator):  # noqa: N801 - used as a function
     """Find no N+1 in a block or a function; decorator and context manager.
 
@@ -105,6 +107,7 @@ class allow_n_plus_one(ContextDecorator):  # noqa: N801 - used as a function
         self._stack.pop().close()
 
 
+@explained_methods()
 class query_budget:  # noqa: N801 - used as a function
     """Limit the statements, or the time in the database, of a view or a block.
 
