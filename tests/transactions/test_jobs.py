@@ -593,3 +593,32 @@ def test_a_stream_read_inside_a_scope_joins_it(app: Flask) -> None:
         assert list(stream(rows())) == ["new"]
         db.session.add(Item(name="more"))
     assert names(app) == ["more", "new"]
+
+
+@pytest.mark.parametrize("ends", ["at its end", "early", "with an error"])
+def test_a_stream_may_be_read_inside_a_test_client_s_block(app: Flask, ends: str) -> None:
+    """The client keeps the request's contexts, and pushes them again, while the body is read."""
+
+    def pieces() -> Iterator[str]:
+        yield request.path
+        if ends == "with an error":
+            raise LookupError
+        yield g.word
+
+    def view() -> Response:
+        g.word = "end"
+        return Response(stream(pieces()))
+
+    app.add_url_rule("/s", "s", view)
+    with app.test_client() as outer, app.test_client() as client:
+        for read in (outer, client):
+            answer = read.get("/s", buffered=False)
+            body = iter(answer.response)
+            assert next(body) == b"/s"
+            if ends == "at its end":
+                assert list(body) == [b"end"]
+            elif ends == "with an error":
+                with pytest.raises(LookupError):
+                    next(body)
+            answer.close()
+        assert request.path == "/s"

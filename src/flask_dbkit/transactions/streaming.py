@@ -59,7 +59,7 @@ class _Stream(Iterator[T]):
     @staticmethod
     def _run(source: Iterator[T], contexts: list[Any], read_only: bool) -> Generator[T, None, None]:
         with ExitStack() as stack:
-            for context in contexts:
+            for context in _copies(contexts):
                 stack.enter_context(context)
             stack.enter_context(transaction(read_only=read_only))
             close = getattr(source, "close", None)
@@ -80,6 +80,21 @@ class _Stream(Iterator[T]):
         self._context.run(self._pieces.close)
 
     __del__ = close
+
+
+def _copies(contexts: list[Any]) -> list[Any]:
+    """Return contexts with the same application, request and ``g``, to be pushed here.
+
+    Whoever has pushed those of the caller may push and pop them again meanwhile, as a test
+    client in a ``with`` block does, and a context can be popped only where it was pushed.
+    """
+    copies: list[Any] = []
+    for context in contexts:
+        made = context.copy() if hasattr(context, "copy") else context.app.app_context()
+        if hasattr(context, "g"):
+            made.g = context.g
+        copies.append(made)
+    return copies
 
 
 def _behind(proxy: Any) -> Any:
