@@ -227,6 +227,8 @@ def test_no_way_of_logging_an_error_tells_a_value(database: Database, new_site: 
     for number, driver in enumerate(drivers):
         site = new_site(driver, create=number == 0)
         for name in (each for each in ERRORS if each in site.faults()):
+            if name == "away" and site.family == "sqlite":
+                continue  # outside requests the file is named to whoever starts the program
             error = raised(site, name)
             for told, say in COVERED.items():
                 for logger in ("dbkit_faults.jobs", "somebody.else"):

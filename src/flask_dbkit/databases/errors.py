@@ -19,7 +19,10 @@ __all__ = ["KEPT_FACTS", "OWN_WORDS", "ErrorCodes", "Place", "install_value_erro
 KEPT_FACTS = "_dbkit_facts"
 """Attribute of a driver's error whose text was cleaned: what it meant, and where it happened."""
 OWN_WORDS = "_dbkit_own_words"
-"""Attribute of a driver's error that the library has made: its text is ours, and holds no value."""
+"""Attribute of a driver's error that the library has made, whose text holds no value of a row.
+
+True, or, if the text names a file, what may be told of it in a log.
+"""
 
 _BELOW = frozenset(
     {

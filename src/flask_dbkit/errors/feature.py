@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import click
-from flask import Flask
+from flask import Flask, has_request_context
 
 from ..cli import dbkit_group
-from ..databases.errors import install_value_errors
+from ..databases.errors import OWN_WORDS, install_value_errors
 from ..feature import Bind, Feature, Setup
 from .messages import Errors
 from .missing import MissingAdvice
@@ -42,8 +42,14 @@ def _install(setup: Setup) -> None:
         )
 
 
-def _is_for_operator() -> bool:
-    """Tell whether one of the library's own commands runs: its messages are the whole point."""
+def _is_for_operator(error: BaseException) -> bool:
+    """Tell whether an error goes to somebody's terminal and nowhere else.
+
+    Where one of the library's own commands runs its messages are the whole point. A file that
+    cannot be opened is named to whoever starts the application, outside requests.
+    """
+    if isinstance(getattr(getattr(error, "orig", None), OWN_WORDS, None), str):
+        return not has_request_context()
     context = click.get_current_context(silent=True)
     while context is not None and context.command is not dbkit_group:
         context = context.parent

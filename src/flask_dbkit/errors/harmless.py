@@ -30,7 +30,7 @@ _SHORTEST = 2  # characters of a value worth looking for in a message
 
 
 def make_errors_harmless(
-    engine: Engine, detailed: Callable[[], bool], left_alone: Callable[[], bool]
+    engine: Engine, detailed: Callable[[], bool], left_alone: Callable[[BaseException], bool]
 ) -> None:
     """Make the errors of one engine harmless before the application can catch them.
 
@@ -42,11 +42,11 @@ def make_errors_harmless(
 
     @event.listens_for(engine, "handle_error")
     def handle_error(context: ExceptionContext) -> None:
-        if left_alone():
-            return
         shown = detailed()
         # What another listener has put in its place is there only if one has.
         chained = getattr(context, "chained_exception", None)
+        if left_alone(chained or context.sqlalchemy_exception or context.original_exception):
+            return
         for error in (context.sqlalchemy_exception, chained):
             if error is not None:
                 make_harmless(error, detailed=shown)

@@ -89,7 +89,7 @@ def install_redaction(
     engines: Iterable[Engine],
     *,
     detailed: Callable[[], bool] = _never,
-    left_alone: Callable[[], bool] = _never,
+    left_alone: Callable[[BaseException], bool] = lambda _error: False,
 ) -> None:
     """Make the errors of some engines harmless, and filter some loggers and those below them.
 

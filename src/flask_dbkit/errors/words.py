@@ -196,8 +196,9 @@ def words_of(error: BaseException) -> str | None:
     codes = errors_of(error)
     if codes is None:
         return None
-    if OWN_WORDS in error.__dict__:
-        return str(error)
+    own = error.__dict__.get(OWN_WORDS)
+    if own is not None:
+        return own if isinstance(own, str) else str(error)
     code = codes.name(error)
     said = _message(error)[:_LONGEST]
     for pattern in _sentences(code):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from ..databases.execution import Execution
 from ..databases.statements import Kind
 from ..errors.words import mask_literals
+from ..support.calls import explained_methods
 from .call_sites import Place, place_of_call
 
 __all__ = [
@@ -39,6 +40,7 @@ _MOST_KEPT = 10_000  # statements of one window; what counts goes on
 _LISTED = 4  # values behind IN; more of them were collected by somebody, and sent at once
 
 
+@explained_methods()
 @dataclass(frozen=True)
 class Statement:
     """One execution of a statement.
@@ -62,6 +64,7 @@ class Statement:
     fingerprint: str
 
 
+@explained_methods()
 @dataclass(frozen=True)
 class Repeat:
     """The same statement from the same place, again and again.
@@ -143,6 +146,7 @@ class Hint(NamedTuple):
     fix: str | None
 
 
+@explained_methods()
 class QueryStats:
     """What was counted in one window.
 

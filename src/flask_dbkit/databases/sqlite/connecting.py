@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..errors import OWN_WORDS
 from .pragmas import PragmaValue
 
 __all__ = [
@@ -212,6 +213,8 @@ def explain(
     else:
         return None
     explained = type(error)(message)
+    # The message names a file: that is for whoever starts the application, and for no log.
+    explained.__dict__[OWN_WORDS] = str(error)
     explained.sqlite_errorcode = error.sqlite_errorcode
     explained.sqlite_errorname = error.sqlite_errorname
     return explained
