@@ -71,7 +71,8 @@ _LOCKING = re.compile(
     r"|\block\s+in\s+share\s+mode\b|\binto\s+@|@\w+\s*:=",
     re.IGNORECASE,
 )
-_CALL = re.compile(r"([A-Za-z_][\w.]*)\s*\(")
+# From the beginning of a name only, and without a way back: a long text is read once.
+_CALL = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*+)\s*+\(")
 # What stands before a bracket and is no function, and functions that do nothing but answer.
 _WORDS = """
     all and any array as between by case cross distinct else except exists filter from full group

@@ -116,7 +116,7 @@ CODES: dict[str, Code] = {
         "migrations:<bind>",
         "warn",
         "PostgreSQL has an index that was left half built, and serves no query.",
-        "flask dbkit migrate status names it: DROP INDEX CONCURRENTLY, and build it again.",
+        "See flask dbkit migrate status: DROP INDEX CONCURRENTLY, and build it again.",
     ),
     "disk.low": Code(
         "disk:<bind>",
