@@ -53,6 +53,20 @@ def test_what_is_said_of_the_data_is_true(ledger: Ledger, way: str, fails: bool)
     assert ledger.saved() == [*saved, 2]
 
 
+@pytest.mark.parametrize("name", ["commit", "rollback"])
+def test_the_driver_s_own_end_is_noticed_behind_another_write(ledger: Ledger, name: str) -> None:
+    """The driver has begun another transaction by then, and says that it is in one."""
+    heard: list[str] = []
+    with pytest.raises(OwnershipError, match=rf"driver's own {name}\(\)"), transaction():
+        after_end(heard.append)
+        ledger.insert(1)
+        raw = raw_of(ledger)
+        getattr(raw, name)()
+        raw.cursor().execute("INSERT INTO entry (n) VALUES (2)")
+    assert ledger.saved() == ([1] if name == "commit" else [])
+    assert heard == ["unknown" if name == "commit" else "rolled_back"]
+
+
 ENGINES = ["InnoDB", "Aria", "MyISAM", "MEMORY"]
 
 

@@ -19,6 +19,8 @@ from .engine_guards import GUARDED, guard_engine
 from .exceptions import OptionMismatch, OwnershipError
 from .state import TRANSACTION, Block, DatabaseTransaction, UnitOfWork, open_units
 
+_DRIVER_ENDS = ("commit", "rollback")
+
 __all__ = [
     "asked_begin",
     "connect",
@@ -65,6 +67,11 @@ def join(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     if isinstance(raw, GuardedConnection):
         raw.scopes += 1
         raw.refusal = OwnershipError
+        raw.ended = partial(_ended_by_driver, unit, transaction)
+    elif hasattr(raw, "__dict__"):  # psycopg2's has none
+        for name in _DRIVER_ENDS:
+            end = partial(_end_by_driver, unit, transaction, raw, name)
+            raw.__dict__[name] = end
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
     methods["rollback"] = partial(_roll_back_noticed, unit, connection)
@@ -196,8 +203,13 @@ def part(unit: UnitOfWork) -> None:
     """Part the connections from the unit, whose transactions are over."""
     for transaction in unit.transactions.values():
         transaction.checkout.__dict__.pop(TRANSACTION, None)
-        if isinstance(transaction.raw, GuardedConnection):
-            transaction.raw.scopes -= 1
+        raw = transaction.raw
+        if isinstance(raw, GuardedConnection):
+            raw.scopes -= 1
+            raw.ended = None
+        elif hasattr(raw, "__dict__"):
+            for name in _DRIVER_ENDS:
+                raw.__dict__.pop(name, None)
         transaction.unit = transaction.checkout = transaction.raw = None
         methods: dict[str, Any] = transaction.connection.__dict__
         methods.pop("commit", None)
@@ -239,6 +251,17 @@ def restore(unit: UnitOfWork, block: Block, outer: Block) -> None:
             database.set_read_only(transaction.connection, False)
         if block.timeouts != outer.timeouts:
             database.limit(transaction.connection, outer.timeouts)
+
+
+def _ended_by_driver(unit: UnitOfWork, transaction: DatabaseTransaction, name: str) -> None:
+    """Notice a call of the driver's own method, behind which another transaction may begin."""
+    if not (unit.ending or transaction.ends_by_sqlalchemy):
+        note_end(unit, f"the driver's own {name}()", may_be_saved=name == "commit")
+
+
+def _end_by_driver(unit: UnitOfWork, transaction: DatabaseTransaction, raw: Any, name: str) -> None:
+    _ended_by_driver(unit, transaction, name)
+    getattr(type(raw), name)(raw)
 
 
 def _roll_back_noticed(unit: UnitOfWork, connection: Connection) -> None:

@@ -167,14 +167,14 @@ def _guard_endings(dialect: Dialect) -> None:
             # transaction, and its next user would commit these rows.
             plain_rollback(checkout)
             raise
-        transaction.commit_sent = True
+        transaction.commit_sent = transaction.ends_by_sqlalchemy = True
         plain_commit(checkout)
         transaction.committed = True
 
     def do_rollback(checkout: Any) -> None:
         transaction = transaction_of_checkout(checkout)
         if transaction is not None:
-            transaction.rolled_back = True
+            transaction.rolled_back = transaction.ends_by_sqlalchemy = True
             if transaction.committed and transaction.database.is_idle(transaction.raw):
                 return  # the pool's reset, when nothing was sent since COMMIT
         plain_rollback(checkout)

@@ -69,6 +69,7 @@ class DatabaseTransaction:
         rolled_back: A ROLLBACK was sent, by whomever.
         savepoints_gone: The database has dropped them with its transaction.
         surely_open: The database has opened its transaction: it said so, or a row was written.
+        ends_by_sqlalchemy: SQLAlchemy is sending its COMMIT or ROLLBACK.
         marked: A savepoint stands before a statement that may have committed inside.
     """
 
@@ -86,6 +87,7 @@ class DatabaseTransaction:
     rolled_back: bool = False
     savepoints_gone: bool = False
     surely_open: bool = False
+    ends_by_sqlalchemy: bool = False
     marked: bool = False
 
 

@@ -37,6 +37,21 @@ class GuardedConnection(sqlite3.Connection):
     scopes = 0
     refusal: type[DBKitError] = DBKitError
 
+    ended: Callable[[str], None] | None = None
+    """Told when the driver's own ``commit()`` or ``rollback()`` is called."""
+
+    def commit(self) -> None:
+        """Commit, and tell the scope."""
+        if self.ended is not None:
+            self.ended("commit")
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back, and tell the scope."""
+        if self.ended is not None:
+            self.ended("rollback")
+        super().rollback()
+
     def cursor(self, factory: Callable[..., Any] = GuardedCursor) -> Any:  # type: ignore[override]
         """Return a cursor, of ours unless another kind is asked for."""
         return super().cursor(factory)
