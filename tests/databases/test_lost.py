@@ -71,8 +71,6 @@ def test_a_server_that_cannot_be_spoken_to_is_unavailable(
     driver: str, behaviour: Callable[[socket.socket], None]
 ) -> None:
     """Whatever class the driver has for it, and whatever it can make of the answer."""
-    if behaviour is silent and "pymysql" in driver:
-        pytest.skip("the deadline of its handshake is tested with the others")
     with server(behaviour) as port:
         app = Flask("unreachable")
         app.config["SQLALCHEMY_DATABASE_URI"] = f"{driver}://u:pw@127.0.0.1:{port}/x"

@@ -49,14 +49,7 @@ def read_committed(dbapi_connection: Any, record: Any) -> None:
     dbapi_connection.cursor().execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
-@pytest.mark.requires("several_connections")
-@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
-def test_nothing_a_scope_sets_is_there_for_the_next_one(
-    database: Database, driver: str, make_ledger: NewLedger
-) -> None:
-    """After a commit, a rollback and an error; an isolation level of the application's too."""
-    if driver == "psycopg2" and database.name != "postgresql":
-        pytest.skip("the drivers of PostgreSQL")
+def leave_nothing_behind(database: Database, driver: str, make_ledger: NewLedger) -> None:
     url = database.url.replace("psycopg", driver, 1)
     ledger = make_ledger(SQLALCHEMY_DATABASE_URI=url)
     if database.name == "mariadb":
@@ -86,6 +79,15 @@ def test_nothing_a_scope_sets_is_there_for_the_next_one(
     if database.name == "mariadb":
         event.remove(ledger.engine, "connect", read_committed)
         ledger.engine.dispose()
+
+
+@pytest.mark.requires("several_connections")
+def test_nothing_a_scope_sets_is_there_for_the_next_one(
+    database: Database, make_ledger: NewLedger
+) -> None:
+    """After a commit, a rollback and an error; an isolation level of the application's too."""
+    for driver in ("psycopg", "psycopg2") if database.name == "postgresql" else ("psycopg",):
+        leave_nothing_behind(database, driver, make_ledger)
 
 
 @pytest.mark.parametrize("reset", ["commit", "rollback", None])
