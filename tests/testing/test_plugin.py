@@ -43,6 +43,7 @@ class Book(Base):
 def create_app(url):
     app = Flask("small")
     app.config.update(SQLALCHEMY_DATABASE_URI=url, TESTING=True, DBKIT_ERROR_DEBUG=False)
+    app.config["DBKIT_N_PLUS_ONE"] = "off"  # assert_queries() looks for them here
     DBKit(db=database).init_app(app)
 
     @app.get("/")

@@ -51,6 +51,9 @@ from flask_dbkit import (
 )
 from flask_dbkit.upserts import get_or_create as get_or_create_in
 
+# Some models here belong to plain sessions, and to no application.
+pytestmark = pytest.mark.filterwarnings("ignore:The model .* belongs to no database:RuntimeWarning")
+
 Base: Any = declarative_base()
 
 
