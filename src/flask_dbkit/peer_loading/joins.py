@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Column, ColumnElement, inspect
+from sqlalchemy import Column, ColumnElement
 from sqlalchemy.orm import Mapper, RelationshipProperty
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList
@@ -62,7 +62,7 @@ def key_join(relationship: RelationshipProperty[Any]) -> KeyJoin | None:
 
 
 def _read(relationship: RelationshipProperty[Any]) -> KeyJoin | None:
-    if inspect(relationship.entity).is_aliased_class or not _is_made_of_tables(
+    if relationship.entity.is_aliased_class or not _is_made_of_tables(
         relationship.mapper.selectable
     ):
         return None
