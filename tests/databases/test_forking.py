@@ -182,7 +182,7 @@ def test_a_child_that_ends_normally_does_not_damage_its_parents_transaction(
 ) -> None:
     """Closing an inherited SQLite connection, if only on exit, damages the parent's work."""
     done = subprocess.run(
-        # From Python 3.12 on it warns of every fork beside a thread, such as the library's watchdog.
+        # Python 3.12 and later warn of a fork beside a thread, such as the library's watchdog.
         [
             *(sys.executable, "-W", "ignore:This process:DeprecationWarning"),
             *("-c", SCRIPT, database.url, str(tmp_path), child),
