@@ -337,8 +337,11 @@ def test_preloaded_workers_lose_nothing_when_one_of_them_is_replaced(tmp_path: P
         # Handed over open, so that nobody else can take the port.
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         command = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "shop:app"]
+        # A worker that is told to end before it listens to signals never hears it: gunicorn
+        # waits for the grace and kills it.
+        command += ["--graceful-timeout", "2", "--log-level", "error"]
         server = subprocess.Popen(
-            [*command, "--bind", f"fd://{listener.fileno()}", "--log-level", "error"],
+            [*command, "--bind", f"fd://{listener.fileno()}"],
             cwd=tmp_path,
             env={**os.environ, "SHOP": str(tmp_path)},
             pass_fds=[listener.fileno()],
@@ -350,7 +353,12 @@ def test_preloaded_workers_lose_nothing_when_one_of_them_is_replaced(tmp_path: P
                         os.kill(int(answer.read()), signal.SIGKILL)
         finally:
             server.terminate()
-            assert server.wait(30) == 0
+            try:
+                ended = server.wait(30)
+            finally:
+                server.kill()
+                server.wait()
+        assert ended == 0
     assert read_back(tmp_path / "shop.db") == (12, "ok")
 
 
