@@ -46,6 +46,10 @@ def main() -> int:
             *("mypy", "--python-executable", str(python), "--cache-dir", cache)
         ]
         checks[f"pyright, SQLAlchemy {line}"] = ["pyright", "--pythonpath", str(python)]
+        checks[f"a new application, SQLAlchemy {line}"] = [
+            *("python", "tools/new_application.py"),
+            *("--python-executable", str(python), "--cache-dir", f"{cache}-new"),
+        ]
 
     def run(command: list[str]) -> tuple[subprocess.CompletedProcess[str], float]:
         begin = time.monotonic()

@@ -15,6 +15,7 @@ from .migrations.feature import MIGRATIONS
 from .models.feature import MODELS
 from .observability.feature import OBSERVABILITY
 from .peer_loading.feature import PEER_LOADING
+from .starting.feature import STARTING
 from .transactions.feature import TRANSACTIONS
 
 __all__ = ["FEATURES", "complete_group"]
@@ -32,6 +33,7 @@ FEATURES: tuple[Feature, ...] = (
     OBSERVABILITY,  # its clock runs around what the others do to a statement
     MIGRATIONS,  # adds to the checks of HEALTH
     BACKUPS,  # so does this
+    STARTING,
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 import tarfile
 import tomllib
@@ -13,25 +12,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.packaging.conftest import ROOT, run
 
 pytestmark = pytest.mark.packaging
-
-
-def _run(*command: object, cwd: Path = ROOT) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the source archive, and the wheel built from that archive."""
-    directory = tmp_path_factory.mktemp("built") / "dist"
-    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT)
-    return directory
 
 
 def test_the_wheel_holds_the_package_its_types_and_nothing_else(built: Path) -> None:
@@ -46,9 +29,10 @@ def test_the_wheel_holds_the_package_its_types_and_nothing_else(built: Path) -> 
     assert any(name.endswith("licenses/LICENSE") for name in names)
     on_disk = {
         path.relative_to(ROOT / "src").as_posix()
-        for path in (ROOT / "src" / "flask_dbkit").rglob("*.py")
+        for path in (ROOT / "src" / "flask_dbkit").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in names if name.endswith(".py")} == on_disk
+    assert {name for name in names if name.startswith("flask_dbkit/")} == on_disk
 
 
 def test_the_source_archive_holds_what_running_the_tests_takes(built: Path) -> None:
@@ -65,12 +49,12 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     built: Path, tmp_path: Path
 ) -> None:
     """The README's line for a clone is enough to import it and to ask its version."""
-    _run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
     readme = (ROOT / "README.md").read_text()
     (line,) = re.findall(r"^    pip (install --find-links dist .+)$", readme, re.MULTILINE)
     pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
-    _run(*pip, "--quiet", *shlex.split(line), cwd=built.parent)
+    run(*pip, "--quiet", *shlex.split(line), cwd=built.parent)
 
     code = (
         "import flask_dbkit, pathlib;"
@@ -81,7 +65,7 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
         " if util.find_spec(name)]);"
         "print(flask_dbkit.__file__)"
     )
-    version, typed, extras, place = _run(
+    version, typed, extras, place = run(
         python, "-I", "-W", "error", "-c", code, cwd=tmp_path
     ).splitlines()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -108,6 +92,6 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
         "mysql://me@localhost/shop": extra("mysql"),
         "mariadb+pymysql://me@localhost/shop": extra("mysql"),
     }.items():
-        printed = _run(python, "-I", "-W", "error", "-c", code, url, tmp_path, cwd=tmp_path)
+        printed = run(python, "-I", "-W", "error", "-c", code, url, tmp_path, cwd=tmp_path)
         assert answer in printed.rstrip(), url
         assert "Traceback" not in printed

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..support.files import write_file, write_new_file
-from .authoring import template_text
 from .binds import suffix_of
 from .folder import Folder
+from .template_files import template_text
 
 __all__ = ["Replacement", "adopt", "kept_rules", "plan_adoption"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,10 @@ from .folder import Folder
 from .logs import undisturbed_logging
 from .revisions import concerns
 from .state import examine
+from .template_files import NAMES, template_text
 from .upgrading import run_environment, translated
 
-__all__ = ["TEMPLATE", "autogenerate", "create_folder", "create_revision"]
-
-TEMPLATE = files("flask_dbkit.migrations") / "template"
-_FILES = {
-    "env.py": "env.py.txt",
-    "script.py.mako": "script.py.mako",
-    "alembic.ini": "alembic.ini",
-    "README": "README",
-}
-
-
-def template_text(name: str) -> str:
-    """Return the text of one file of a new folder."""
-    return (TEMPLATE / _FILES[name]).read_text(encoding="utf-8")
+__all__ = ["autogenerate", "create_folder", "create_revision"]
 
 
 def create_folder(folder: Folder) -> bool:
@@ -60,7 +47,7 @@ def create_folder(folder: Folder) -> bool:
         )
     try:
         (path / "versions").mkdir(parents=True, exist_ok=True)
-        for name in _FILES:
+        for name in NAMES:
             write_new_file(path / name, template_text(name).encode())
     except OSError as error:
         raise MigrationError(f"{path} cannot be made: {error.strerror or error}.") from error

@@ -1,0 +1,1 @@
+"""A new application: written once, and its owner's from then on."""
