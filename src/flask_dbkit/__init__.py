@@ -44,6 +44,7 @@ from .models.base import (
 from .models.types import UTCDateTime
 from .observability.current import (
     allow_n_plus_one,
+    prometheus_collector,
     query_budget,
     query_stats,
     record_queries,
@@ -165,6 +166,7 @@ __all__ = [
     "paginate",
     "paginate_keyset",
     "peerload",
+    "prometheus_collector",
     "query_budget",
     "query_stats",
     "record_queries",

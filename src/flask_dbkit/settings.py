@@ -42,6 +42,7 @@ __all__ = [
     "settings_in",
     "share",
     "size",
+    "switch",
     "text",
     "word",
 ]
@@ -134,6 +135,21 @@ def flag(key: str, default: bool, meaning: str) -> Any:
         raise ConfigError.bad_value(key, value, allowed, ("true", "false"))
 
     return setting(key, allowed, default, meaning, parse)
+
+
+def switch(key: str, meaning: str) -> Any:
+    """Make the field of a setting that is on, off, or left to what is there: the default."""
+    allowed = "True, False or 'auto'"
+
+    def parse(key: str, value: object) -> bool | str:
+        word = str(value).strip().lower() if isinstance(value, (bool, int, str)) else ""
+        if word == "auto":
+            return word
+        if word in _TRUE | _FALSE:
+            return word in _TRUE
+        raise ConfigError.bad_value(key, value, allowed, ("true", "false", "auto"))
+
+    return setting(key, allowed, "auto", meaning, parse)
 
 
 def integer(

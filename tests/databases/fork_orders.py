@@ -38,6 +38,7 @@ class World:
         app = Flask("forker", instance_path=str(folder))
         app.config |= {
             "SQLALCHEMY_DATABASE_URI": f"sqlite:///{folder}/main.db",
+            "DBKIT_SLOW_MS": None,  # what the children write to stderr is looked at
             "SQLALCHEMY_BINDS": {"other": f"sqlite:///{folder}/other.db"},
             "DBKIT_SQLITE_PRAGMAS": {"journal_mode": journal},
         }

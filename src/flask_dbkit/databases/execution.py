@@ -52,7 +52,10 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from .statements import Kind, classify_statement
 
-__all__ = ["Execution", "Order", "Watcher", "watch"]
+__all__ = ["PEER_BATCH", "Execution", "Order", "Watcher", "watch"]
+
+PEER_BATCH = "dbkit_peer_batch"
+"""Execution option of a statement that loads an attribute for several objects at once."""
 
 _WATCHERS = "_dbkit_watchers"
 """Attribute of a dialect object whose statements are watched."""

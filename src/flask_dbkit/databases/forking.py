@@ -20,12 +20,19 @@ from weakref import WeakSet
 
 from sqlalchemy.engine import Engine
 
-__all__ = ["after_fork_in_child", "before_fork", "briefly_open", "renew_after_fork"]
+__all__ = [
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "before_fork",
+    "briefly_open",
+    "renew_after_fork",
+]
 
 _PATIENCE_S = 1.0  # for connections that are open for a moment: the probes' deadline is below it
 
 _engines: WeakSet[Engine] = WeakSet()
 _before: list[Callable[[], object]] = []
+_after: list[Callable[[], object]] = []
 _callbacks: list[Callable[[], object]] = []
 _inherited: list[object] = []
 """What the parent owns. Collecting a connection would close it, so the child keeps them."""
@@ -39,6 +46,11 @@ def renew_after_fork(engine: Engine) -> None:
 def before_fork(callback: Callable[[], object]) -> None:
     """Call ``callback`` each time this process is about to fork."""
     _before.append(callback)
+
+
+def after_fork_in_parent(callback: Callable[[], object]) -> None:
+    """Call ``callback`` in this process each time it has forked."""
+    _after.append(callback)
 
 
 def after_fork_in_child(callback: Callable[[], object]) -> None:
@@ -105,6 +117,8 @@ def _prepare() -> None:
 
 def _resume() -> None:
     _turnstile.open()
+    for callback in _after:
+        callback()
 
 
 def _renew() -> None:

@@ -17,10 +17,19 @@ from werkzeug.wrappers import Response
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-__all__ = ["BASE_KEY", "head_of_problem", "prefers_page", "render_problem"]
+__all__ = [
+    "BASE_KEY",
+    "REQUEST_ID_KEY",
+    "head_of_problem",
+    "prefers_page",
+    "render_problem",
+]
 
 BASE_KEY = "flask_dbkit.problem_base"
 """Where the WSGI environment of a request holds ``DBKIT_PROBLEM_BASE``."""
+
+REQUEST_ID_KEY = "flask_dbkit.request_id"
+"""Where it holds the id of the request."""
 
 _PROBLEM_JSON = "application/problem+json"
 _FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})

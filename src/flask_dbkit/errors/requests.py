@@ -38,7 +38,7 @@ from ..support.calls import explained
 from ..transactions.opening import is_in_scope
 from .apis import claims, owner_of, renders_itself
 from .bodies import GuardedBody
-from .details import BASE_KEY, head_of_problem, prefers_page, render_problem
+from .details import BASE_KEY, REQUEST_ID_KEY, head_of_problem, prefers_page, render_problem
 from .messages import Errors
 from .missing import MissingAdvice, missing_in
 from .problems import DBProblem, classify_error
@@ -72,7 +72,6 @@ The sender is the application; the arguments are ``problem``, a :exc:`DBProblem`
 
 Plain = Callable[[Exception], ResponseReturnValue]
 
-_REQUEST_ID_KEY = "flask_dbkit.request_id"
 _REPORTED_KEY = "flask_dbkit.reported"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
 _JITTER_S = 2
@@ -372,10 +371,10 @@ def _level(problem: DBProblem) -> int:
 
 def _request_id(environ: WSGIEnvironment) -> str:
     """Return the id the client or its proxy sent, if it can be trusted in a log, or a new one."""
-    known: str | None = environ.get(_REQUEST_ID_KEY)
+    known: str | None = environ.get(REQUEST_ID_KEY)
     if known is not None:
         return known
     sent: str = environ.get("HTTP_X_REQUEST_ID", "")
     made = sent if _REQUEST_ID.fullmatch(sent) else str(uuid.uuid4())
-    environ[_REQUEST_ID_KEY] = made
+    environ[REQUEST_ID_KEY] = made
     return made

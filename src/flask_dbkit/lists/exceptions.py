@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from werkzeug.exceptions import BadRequest
 
-from ..errors.details import BASE_KEY, head_of_problem, prefers_page, render_problem
+from ..errors.details import (
+    BASE_KEY,
+    REQUEST_ID_KEY,
+    head_of_problem,
+    prefers_page,
+    render_problem,
+)
 from ..exceptions import DBKitError
 
 if TYPE_CHECKING:
@@ -81,7 +87,11 @@ class QueryError(DBKitError, BadRequest):
         """
         environ = getattr(environ, "environ", environ)
         if self.response is None and not prefers_page(environ):
-            response = render_problem(self.problem((environ or {}).get(BASE_KEY)))
+            known = environ or {}
+            members = self.problem(known.get(BASE_KEY))
+            if (request_id := known.get(REQUEST_ID_KEY)) is not None:
+                members["request_id"] = request_id
+            response = render_problem(members)
         else:
             response = cast("Any", super()).get_response(environ, scope)
         # One address, two representations: a cache must tell them apart.

@@ -9,21 +9,23 @@ from contextlib import ContextDecorator, ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from flask import has_app_context, has_request_context, request
+from flask import Flask, has_app_context, has_request_context, request
 
-from ..application import current_application
+from ..application import application_of, current_application
+from ..errors.details import REQUEST_ID_KEY
 from ..support.calls import explained_methods
 from ..transactions.current import current_transaction
 from . import windows
+from .metering import Metering
 from .n_plus_one import allowed, excess
 from .settings import ObservabilitySettings
 from .windows import QueryStats, Window, innermost, opened
 
 __all__ = [
     "BUDGET_KEY",
-    "REQUEST_ID_KEY",
     "RequestIdFilter",
     "allow_n_plus_one",
+    "prometheus_collector",
     "query_budget",
     "query_stats",
     "record_queries",
@@ -35,10 +37,8 @@ logger = logging.getLogger("flask_dbkit.budget")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-REQUEST_ID_KEY = "flask_dbkit.request_id"
-"""Where the WSGI environment of a request holds its id."""
 BUDGET_KEY = "flask_dbkit.query_budget"
-"""Where it holds what a budget of its view has found."""
+"""Where the WSGI environment of a request holds what a budget of its view has found."""
 
 _DEFAULTS = ObservabilitySettings()
 
@@ -52,7 +52,7 @@ def _settings() -> ObservabilitySettings:
 def query_stats() -> QueryStats | None:
     """Return what was counted in the current window, the innermost one.
 
-    A window is a request, a job, or a :func:`record_queries` block.
+    A window is a request, a job, a ``flask`` command, or a :func:`record_queries` block.
 
     Returns:
         The statistics, which go on counting; ``None`` outside any window.
@@ -193,6 +193,28 @@ def request_id() -> str | None:
     .. versionadded:: 0.1
     """
     return request.environ.get(REQUEST_ID_KEY) if has_request_context() else None
+
+
+def prometheus_collector(app: Flask) -> Any:
+    """Return the metrics of one application, for a registry of prometheus-client of your own.
+
+    .. code-block:: python
+
+        registry = CollectorRegistry()
+        registry.register(prometheus_collector(app))
+
+    Where ``PROMETHEUS_MULTIPROC_DIR`` is set it tells of all processes. It measures from the first
+    call on; ``DBKIT_PROMETHEUS`` does so from the start, for the default registry too.
+
+    Args:
+        app: The application.
+
+    Raises:
+        ConfigError: prometheus-client, the extra ``prometheus``, is not installed.
+
+    .. versionadded:: 0.1
+    """
+    return application_of(app).part(Metering).collector()
 
 
 class RequestIdFilter(logging.Filter):

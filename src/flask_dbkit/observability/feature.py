@@ -2,46 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from ..databases.execution import watch
 from ..feature import Bind, Feature, Setup
 from ..transactions.jobs import JobBlocks
 from .comments import CommentWatcher
-from .requests import RequestWindows, comment_facts, log_facts
+from .metering import Metering, has_otel, has_prometheus, missing_extra
+from .requests import WorkWindows, comment_facts, log_facts
 from .settings import ObservabilitySettings
 from .slow import SlowLog
 from .watchdog import Watchdog
-from .watching import Listener, install, watch_sessions
-from .windows import Window, opened
+from .watching import install, watch_sessions
 
 __all__ = ["OBSERVABILITY"]
+
+_DEFAULT_OVERFLOW = 10  # of SQLAlchemy's QueuePool
+
+
+def _check(settings: ObservabilitySettings, _keys: Iterable[str | None]) -> None:
+    if settings.prometheus and not has_prometheus():
+        raise missing_extra("DBKIT_PROMETHEUS", "prometheus-client", "prometheus")
+    if settings.otel is True and not has_otel():
+        raise missing_extra("DBKIT_OTEL", "opentelemetry-api", "otel")
+    if settings.otel_pool and not has_otel():
+        raise missing_extra("DBKIT_OTEL_POOL", "opentelemetry-api", "otel")
 
 
 def _install(setup: Setup) -> None:
     app, settings = setup.app, setup.settings(ObservabilitySettings)
     slow = SlowLog(explain=settings.slow_explain == "select", facts=log_facts)
-    slow_s = settings.slow_ms / 1000 if settings.slow_ms is not None else None
-    listeners: list[Listener] = []
     for bind in setup.binds:
-        _watch(bind, setup, slow, slow_s, listeners)
+        _watch(bind, setup, slow)
+    windows = WorkWindows(app, settings)
+    setup.application.add(windows)  # the signals hold it weakly
+    windows.install()
     if settings.stats:
         watch_sessions(setup.db.session)
-        threshold = settings.n_plus_one_threshold if settings.n_plus_one != "off" else None
-        setup.application.part(JobBlocks).append(
-            lambda: opened(Window("job", keep=app.debug or app.testing, threshold=threshold))
-        )
-    windows = RequestWindows(app, settings)
-    setup.application.add(windows)  # the signal holds it weakly
-    windows.install()
+        setup.application.part(JobBlocks).append(windows.job)
+    metering = Metering((bind.engine, bind.name, _overflow(bind)) for bind in setup.binds)
+    setup.application.add(metering)
+    windows.told.append(metering.count_request)
+    if settings.prometheus:
+        metering.join_default_registry()
+    _tell_opentelemetry(setup, metering)
 
 
-def _watch(
-    bind: Bind, setup: Setup, slow: SlowLog, slow_s: float | None, listeners: list[Listener]
-) -> None:
+def _watch(bind: Bind, setup: Setup, slow: SlowLog) -> None:
     settings = setup.settings(ObservabilitySettings)
-    if settings.stats or slow_s is not None:
-        install(bind.engine, bind.name, slow_s, slow.note, listeners)
+    if settings.stats or settings.slow_ms is not None:
+        slow_s = settings.slow_ms / 1000 if settings.slow_ms is not None else None
+        install(bind.engine, bind.name, slow_s, slow.note)
     if settings.sql_comments is not None:
         facts = partial(comment_facts, setup.app, trace=settings.sql_comments == "trace")
         doubled = bind.engine.dialect.paramstyle in ("format", "pyformat")
@@ -50,4 +62,24 @@ def _watch(
         Watchdog(bind.engine, bind.name, settings.connection_warn_s)
 
 
-OBSERVABILITY = Feature("observability", settings=ObservabilitySettings, install=_install)
+def _overflow(bind: Bind) -> int | None:
+    given = bind.options.get("max_overflow", _DEFAULT_OVERFLOW)
+    return given if isinstance(given, int) else None
+
+
+def _tell_opentelemetry(setup: Setup, metering: Metering) -> None:
+    settings = setup.settings(ObservabilitySettings)
+    if settings.otel is False or not has_otel():
+        return
+    from .otel import tell_of_pool, trace_engine  # noqa: PLC0415 - an extra
+
+    for bind in setup.binds:
+        trace_engine(bind.engine)
+    if settings.otel_pool:
+        for pool in metering.pools():
+            tell_of_pool(pool)
+
+
+OBSERVABILITY = Feature(
+    "observability", settings=ObservabilitySettings, check=_check, install=_install
+)

@@ -64,14 +64,19 @@ def describe(repeat: Repeat) -> str:
     return f"{what} was asked for {repeat.count} times at {repeat.call_site}. {repeat.fix}"
 
 
-def log_repeats(repeats: Iterable[Repeat], route: str | None) -> None:
-    """Log findings, each on a line of its own."""
+def log_repeats(repeats: Iterable[Repeat], where: str | None) -> None:
+    """Log findings, each on a line of its own.
+
+    Args:
+        repeats: The findings.
+        where: The route of the request, or what else it was; ``None`` if there is no route.
+    """
     for each in repeats:
         logger.warning(
             "N+1 in %s: %s",
-            route or "a block",
+            where or "a request",
             describe(each),
-            extra={"count": each.count, "call_site": each.call_site, "route": route},
+            extra={"count": each.count, "call_site": each.call_site, "route": where},
         )
 
 

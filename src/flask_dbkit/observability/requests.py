@@ -1,21 +1,35 @@
-"""One window for each request: what it tells in headers, and what is done about findings."""
+"""One window for each request, job and command: what it tells, and what is done about findings."""
 
 from __future__ import annotations
 
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from flask import Flask, has_request_context, request, request_started
+import click
+from flask import Flask, appcontext_pushed, has_request_context, request, request_started
+from flask.cli import ScriptInfo
 from werkzeug.wrappers import Response
 
-from .current import BUDGET_KEY, REQUEST_ID_KEY, judge_budget
+from ..errors.details import REQUEST_ID_KEY
+from .current import BUDGET_KEY, judge_budget
 from .n_plus_one import NPlusOneError, log_repeats
 from .settings import ObservabilitySettings
-from .windows import Window, enter, leave
+from .windows import QueryStats, Repeat, Window, enter, innermost, leave, opened
 
-__all__ = ["RequestWindows", "comment_facts", "log_facts", "mode_of"]
+__all__ = [
+    "Told",
+    "WorkWindows",
+    "comment_facts",
+    "log_facts",
+    "mode_of",
+]
+
+Told = Callable[[QueryStats, "tuple[Repeat, ...]", "str | None"], None]
+"""Called at the end of a request, with what was counted, what was found, and its route."""
 
 _WINDOW_KEY = "flask_dbkit.window"
 _STREAMED_KEY = "flask_dbkit.window_streamed"
@@ -56,36 +70,65 @@ def _route() -> str | None:
     return request.url_rule.rule if request.url_rule is not None else None
 
 
-class RequestWindows:
-    """Opens and closes the windows of one application's requests.
+class WorkWindows:
+    """Opens and closes the windows of one application's requests, jobs and commands.
 
     Args:
         app: The application.
         settings: Its settings.
+
+    Attributes:
+        told: Called at the end of each request.
     """
 
     def __init__(self, app: Flask, settings: ObservabilitySettings) -> None:
         self._app, self._settings = app, settings
+        self.told: list[Told] = []
 
     def install(self) -> None:
-        """Follow each request from its beginning to its end."""
+        """Follow each request, and each command, from its beginning to its end."""
         request_started.connect(self._begin, self._app)
         self._app.after_request(self._answered)
         self._app.teardown_request(self._end)
+        if self._settings.stats:
+            appcontext_pushed.connect(self._pushed, self._app)
+
+    def _window(self, kind: str) -> Window:
+        app = self._app
+        detect = mode_of(app, self._settings) != "off"
+        threshold = self._settings.n_plus_one_threshold if detect else None
+        return Window(kind, keep=app.debug or app.testing, threshold=threshold)
+
+    @contextmanager
+    def job(self) -> Iterator[None]:
+        """Open a window for a job."""
+        with opened(self._window("job")) as window:
+            yield
+        log_repeats(window.stats.repeats, "a job")
+
+    def _pushed(self, _app: Flask, **_others: object) -> None:
+        """Open a window for the command in which this context is the first, until its end."""
+        context = click.get_current_context(silent=True)
+        if context is None or context.find_object(ScriptInfo) is None:
+            return
+        around = innermost()
+        if context.info_name != "run" and (around is None or around.kind == "block"):
+            window = self._window("command")
+            enter(window)
+            context.call_on_close(partial(self._command_ended, window, context))
+
+    @staticmethod
+    def _command_ended(window: Window, context: click.Context) -> None:
+        leave(window)
+        name = " ".join(filter(None, (context.info_name, context.invoked_subcommand)))
+        log_repeats(window.stats.repeats, f"the command {name}")
 
     def _begin(self, _app: Flask, **_others: object) -> None:
         environ = request.environ
         environ[REQUEST_ID_KEY] = self._request_id(environ)
         if not self._settings.stats:
             return
-        app = self._app
-        detect = mode_of(app, self._settings) != "off"
-        window = Window(
-            "request",
-            keep=app.debug or app.testing,
-            threshold=self._settings.n_plus_one_threshold if detect else None,
-        )
-        environ[_WINDOW_KEY] = window
+        environ[_WINDOW_KEY] = window = self._window("request")
         enter(window)
 
     def _request_id(self, environ: Mapping[str, Any]) -> str:
@@ -133,6 +176,8 @@ class RequestWindows:
         window.judged = True
         mode = mode_of(self._app, self._settings)
         repeats = window.stats.repeats if mode != "off" else ()
+        for told in self.told:
+            told(window.stats, repeats, route)
         if repeats:
             if mode == "raise" and may_raise:
                 raise NPlusOneError(repeats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import Settings, flag, integer, seconds, text, word
+from ..settings import Settings, flag, integer, seconds, switch, text, word
 
 __all__ = ["ObservabilitySettings"]
 
@@ -14,7 +14,7 @@ class ObservabilitySettings(Settings):
     """What is counted, found, logged and told of statements."""
 
     stats: bool = flag(
-        "DBKIT_STATS", True, "Count the statements of each request, job and record_queries() block."
+        "DBKIT_STATS", True, "Count the statements of each request, job and command."
     )
     n_plus_one: str = word(
         "DBKIT_N_PLUS_ONE",
@@ -87,4 +87,19 @@ class ObservabilitySettings(Settings):
         low=0.05,
         high=86_400,
         nullable=True,
+    )
+    prometheus: bool = flag(
+        "DBKIT_PROMETHEUS",
+        False,
+        "Give the default registry of prometheus-client the metrics of statements and pools.",
+    )
+    otel: bool | str = switch(
+        "DBKIT_OTEL",
+        "Tell OpenTelemetry of each statement: auto does where its API is installed and the"
+        " application has set a provider.",
+    )
+    otel_pool: bool = flag(
+        "DBKIT_OTEL_POOL",
+        False,
+        "Tell it of the pools too; the names of these metrics may still change.",
     )

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from ..databases.forking import after_fork_in_child
-from .call_sites import Place, place_of_call
+from ..databases.forking import after_fork_in_child, after_fork_in_parent, before_fork
+from .call_sites import Spot, place_of_spot, spot_of_call
 
 __all__ = ["Watchdog"]
 
 logger = logging.getLogger("flask_dbkit.connections")
 
 _SHORTEST_LOOK_S = 0.02
+_LONGEST_LOOK_S = 5.0
+_PATIENCE_S = 1.0  # for a thread that is about to write a line somewhere
+
+
+class _Held(NamedTuple):
+    since: float
+    spot: Spot | None
+    thread: int
 
 
 class Watchdog:
@@ -32,64 +41,131 @@ class Watchdog:
 
     def __init__(self, engine: Engine, bind: str, after_s: float) -> None:
         self._bind, self._after_s = bind, after_s
-        self._lock = threading.Lock()
-        self._held: dict[int, tuple[float, Place | None, str]] = {}
-        self._thread: threading.Thread | None = None
+        self.look_s = max(_SHORTEST_LOOK_S, min(after_s / 4, _LONGEST_LOOK_S))
+        self.held: dict[int, _Held] = {}
         event.listen(engine, "checkout", self._taken)
         event.listen(engine, "checkin", self._given)
         event.listen(engine, "close", self._given)
-        event.listen(engine, "invalidate", self._given)
+        event.listen(engine, "detach", self._given)
         _living.add(self)
 
     def _taken(self, _dbapi: object, record: Any, _proxy: object) -> None:
-        place, _ = place_of_call()
-        held = (time.monotonic(), place, threading.current_thread().name)
-        with self._lock:
-            self._held[id(record)] = held
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._look, name="dbkit-watchdog", daemon=True
-                )
-                self._thread.start()
+        # Without a lock: each connection has a key of its own.
+        self.held[id(record)] = _Held(time.monotonic(), spot_of_call(), threading.get_ident())
+        if self.look_s < _patrol.interval_s:
+            _patrol.hurry(self.look_s)
 
     def _given(self, _dbapi: object, record: Any, *_error: object) -> None:
-        with self._lock:
-            self._held.pop(id(record), None)
+        self.held.pop(id(record), None)
 
-    def _look(self) -> None:
-        """Look at what is out, until nothing is."""
+    def look(self) -> None:
+        """Log what is out for too long."""
+        now = time.monotonic()
+        for key, held in list(self.held.items()):
+            if now - held.since >= self._after_s and self.held.pop(key, None) is held:
+                self._tell(held, now - held.since)
+
+    def _tell(self, held: _Held, held_s: float) -> None:
+        place = place_of_spot(held.spot) if held.spot is not None else None
+        site = f"{place[0]}:{place[1]}" if place is not None else "an unknown line"
+        logger.warning(
+            "A connection of %s is held for more than %g seconds. It was taken at %s by %s:"
+            " end the transaction, or close the connection, there.",
+            self._bind,
+            self._after_s,
+            site,
+            _name_of(held.thread),
+            extra={"bind": self._bind, "call_site": site, "held_s": round(held_s, 3)},
+        )
+
+
+def _name_of(ident: int) -> str:
+    names = (each.name for each in threading.enumerate() if each.ident == ident)
+    return next(names, "a thread that has ended")
+
+
+class _Patrol:
+    """The one thread that looks at the connections of every watchdog, while any is held.
+
+    Attributes:
+        interval_s: Until its next look; endless while there is no thread.
+    """
+
+    def __init__(self) -> None:
+        self.interval_s = math.inf
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def hurry(self, look_s: float) -> None:
+        """Look again so soon at the latest."""
+        with self._lock:
+            self.interval_s = min(look_s, self.interval_s)
+            if self._thread is not None:
+                self._wake.set()
+                return
+            thread = threading.Thread(
+                target=self._walk, args=(self._wake,), name="dbkit-watchdog", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # no thread is to be had: the next connection
+                self.interval_s = math.inf
+            else:
+                self._thread = thread
+
+    def stop(self) -> None:
+        """Let no thread be alive, for a fork that is about to happen."""
+        with self._lock:
+            thread, self._thread, self.interval_s = self._thread, None, math.inf
+            wake, self._wake = self._wake, threading.Event()
+        wake.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_PATIENCE_S)
+
+    def go_on(self) -> None:
+        """Look after what is held, if anything is."""
+        busy = _busy()
+        if busy:
+            self.hurry(min(each.look_s for each in busy))
+
+    def _walk(self, wake: threading.Event) -> None:
         while True:
-            time.sleep(max(_SHORTEST_LOOK_S, min(self._after_s / 4, 5.0)))
-            now = time.monotonic()
+            wake.wait(self.interval_s)
+            if self._wake is not wake:
+                return
+            wake.clear()
+            for each in list(_living):
+                each.look()
             with self._lock:
-                if not self._held:
+                if self._wake is not wake:
+                    return
+                # First this, then the look: whoever takes a connection does it the other way
+                # round, so that one of the two sees the other.
+                self.interval_s = math.inf
+                busy = _busy()
+                if not busy:
                     self._thread = None
                     return
-                late = [key for key, held in self._held.items() if now - held[0] >= self._after_s]
-                told = [self._held.pop(key) for key in late]
-            for since, place, thread in told:
-                site = f"{place[0]}:{place[1]}" if place is not None else "an unknown line"
-                logger.warning(
-                    "A connection of %s is held for more than %g seconds. It was taken at %s by %s:"
-                    " end the transaction, or close the connection, there.",
-                    self._bind,
-                    self._after_s,
-                    site,
-                    thread,
-                    extra={"bind": self._bind, "call_site": site, "held_s": round(now - since, 3)},
-                )
+                self.interval_s = min(each.look_s for each in busy)
 
-    def _renew(self) -> None:
-        self._lock, self._thread = threading.Lock(), None
-        self._held.clear()
+
+def _busy() -> list[Watchdog]:
+    return [each for each in list(_living) if each.held]
 
 
 _living: WeakSet[Watchdog] = WeakSet()
+_patrol = _Patrol()
 
 
-def _renew_all() -> None:
+def _renew() -> None:
+    """The thread, and what is held, stay with the parent."""
+    global _patrol  # noqa: PLW0603 - its lock may be taken by a thread that is not here
+    _patrol = _Patrol()
     for each in list(_living):
-        each._renew()  # noqa: SLF001 - one module
+        each.held.clear()
 
 
-after_fork_in_child(_renew_all)
+before_fork(lambda: _patrol.stop())  # noqa: PLW0108 - the one there is then
+after_fork_in_parent(lambda: _patrol.go_on())  # noqa: PLW0108
+after_fork_in_child(_renew)

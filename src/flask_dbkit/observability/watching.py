@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -11,12 +12,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.session import ORMExecuteState
 
 from ..databases.execution import Execution, Order, Watcher, watch
-from .windows import Hint, opened_windows
+from .windows import Hint, opened_windows, when_looking
 
-__all__ = ["Listener", "StatisticsWatcher", "install", "watch_sessions"]
+__all__ = ["StatisticsWatcher", "install", "watch_sessions"]
 
-Listener = Callable[[Execution, float, str], None]
-"""Called for each statement with its execution, the seconds it took, and the name of its bind."""
+Slow = Callable[[Execution, float, str], None]
+"""Called for a slow statement, with the seconds it took and the name of its bind."""
 
 
 class StatisticsWatcher(Watcher):
@@ -26,51 +27,37 @@ class StatisticsWatcher(Watcher):
         bind: The name of the database.
         slow_s: From here on a statement is slow; ``None`` for none.
         slow: Called with a slow one.
-        listeners: Called with every one.
     """
 
     order = Order.STATISTICS
     timed = True
 
-    def __init__(
-        self,
-        bind: str,
-        slow_s: float | None,
-        slow: Listener,
-        listeners: list[Listener],
-    ) -> None:
+    def __init__(self, bind: str, slow_s: float | None, slow: Slow) -> None:
         self._bind = bind
         self._slow_s = float("inf") if slow_s is None else slow_s
-        self._slow, self._listeners = slow, listeners
+        self._slow = slow
 
     def after(self, execution: Execution) -> None:
         """Count a statement that was answered."""
         time_s = execution.ended - execution.started
         windows = opened_windows()
         if windows:
-            self._note(execution, time_s, windows)
+            rows = execution.cursor.rowcount
+            for window in windows:
+                window.note(execution, time_s, rows, self._bind)
         if time_s >= self._slow_s:
             self._slow(execution, time_s, self._bind)
-        for listener in self._listeners:
-            listener(execution, time_s, self._bind)
 
     def failed(self, execution: Execution, error: BaseException) -> None:
         """Count a statement that failed: it was sent all the same."""
-        windows = opened_windows()
-        if windows:
-            self._note(execution, execution.ended - execution.started, windows)
-
-    def _note(self, execution: Execution, time_s: float, windows: Any) -> None:
-        rows = execution.cursor.rowcount
-        for window in windows:
+        time_s, rows = execution.ended - execution.started, execution.cursor.rowcount
+        for window in opened_windows():
             window.note(execution, time_s, rows, self._bind)
 
 
-def install(
-    engine: Engine, bind: str, slow_s: float | None, slow: Listener, listeners: list[Listener]
-) -> None:
+def install(engine: Engine, bind: str, slow_s: float | None, slow: Slow) -> None:
     """Watch one engine."""
-    watch(engine, StatisticsWatcher(bind, slow_s, slow, listeners))
+    watch(engine, StatisticsWatcher(bind, slow_s, slow))
     watch_checkouts(engine)
 
 
@@ -84,11 +71,22 @@ def watch_checkouts(engine: Engine) -> None:
 
 
 def watch_sessions(sessions: Any) -> None:
-    """Note what the ORM says of its statements, for sessions that one factory makes.
+    """Note what the ORM says of its statements, as soon as anybody looks for repeats.
 
     Args:
         sessions: What ``event.listen`` takes: ``db.session``.
     """
+    found = ref(sessions)
+
+    def begin() -> None:
+        known = found()
+        if known is not None:
+            _listen(known)
+
+    when_looking(begin)
+
+
+def _listen(sessions: Any) -> None:
     numbers = iter(range(1, 1 << 62))
 
     @event.listens_for(sessions, "do_orm_execute")
@@ -136,4 +134,9 @@ def _hint(state: ORMExecuteState) -> Hint | None:
     if relation is None:
         return Hint(True, None, None)
     name = f"{relation.parent.class_.__name__}.{relation.key}"
-    return Hint(True, name, f"Load it with the objects: .options(selectinload({name})).")
+    return Hint(
+        True,
+        name,
+        f"Load it with the objects, .options(selectinload({name})), or at the first touch for all"
+        f" of them, .options(peerload({name})).",
+    )

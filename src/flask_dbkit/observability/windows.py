@@ -17,8 +17,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..databases.execution import Execution
-from ..databases.statements import Kind
+from ..databases.execution import PEER_BATCH, Execution
+from ..databases.statements import READ, WRITE
 from ..errors.words import mask_literals
 from ..support.calls import explained_methods
 from .call_sites import Place, place_of_call
@@ -34,6 +34,7 @@ __all__ = [
     "leave",
     "opened",
     "opened_windows",
+    "when_looking",
 ]
 
 _MOST_KEPT = 10_000  # statements of one window; what counts goes on
@@ -97,6 +98,28 @@ def _first() -> int:
 
 attempt_now: Callable[[], int] = _first
 """Tells which attempt of a transaction is under way here; the rim puts its own in place."""
+
+
+_looking: list[bool] = []
+_when_looking: list[Callable[[], object]] = []
+
+
+def when_looking(function: Callable[[], object]) -> None:
+    """Call a function when a window of this process first looks for repeats, or now if one did.
+
+    What is needed to say more of a repeat costs every statement of the ORM: an application that
+    only counts goes without.
+    """
+    if _looking:
+        function()
+    else:
+        _when_looking.append(function)
+
+
+def _look_from_now_on() -> None:
+    _looking.append(True)
+    while _when_looking:
+        _when_looking.pop()()
 
 
 class _Kept(NamedTuple):
@@ -227,6 +250,8 @@ class Window:
 
     def __init__(self, kind: str, *, keep: bool, threshold: int | None) -> None:
         self.kind, self.keep, self.threshold = kind, keep, threshold
+        if threshold is not None and not _looking:
+            _look_from_now_on()
         self.stats = QueryStats(self)
         self.hint: Hint | None = None
         self.flush = 0
@@ -240,13 +265,19 @@ class Window:
         stats = self.stats
         stats.queries += 1
         stats._time_s += time_s  # noqa: SLF001 - one module
-        if kind is Kind.WRITE:
-            stats.writes += 1
         if rows > 0:
             stats.rows += rows
         place = None
-        if self.threshold is not None and (kind is Kind.READ or kind is Kind.WRITE):
-            place = self._look(execution)
+        if kind is WRITE:
+            stats.writes += 1
+            if self.threshold is not None:
+                place = self._look(execution, None)
+        elif kind is READ:
+            hint, self.hint = self.hint, None
+            if PEER_BATCH in execution.context.execution_options:
+                stats.peer_batches += 1
+            elif self.threshold is not None:
+                place = self._look(execution, hint)
         slowest = stats._slowest  # noqa: SLF001
         if self.keep:
             if place is None:
@@ -259,12 +290,8 @@ class Window:
         elif slowest is None or time_s > slowest.time_s:
             stats._slowest = _Kept(sql, time_s, rows, place, bind)  # noqa: SLF001
 
-    def _look(self, execution: Execution) -> Place | None:
-        sql, kind, hint = execution.statement, execution.kind, self.hint
-        if kind is Kind.READ:
-            self.hint = None
-        else:
-            hint = None
+    def _look(self, execution: Execution, hint: Hint | None) -> Place | None:
+        sql = execution.statement
         if self.allowed or execution.many or (hint is not None and not hint.counts):
             return None
         seen = self._seen.get(sql)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Result, select, tuple_
 from sqlalchemy.orm import InstanceState, Mapper, ORMExecuteState
 
+from ..databases.execution import PEER_BATCH
 from .blocks import count_batch
 from .memory import Attribute
 from .private import lacks, load_options, only_columns, without_refresh
@@ -48,7 +49,8 @@ def load_columns(
     result = execution.invoke_statement(
         statement=statement,
         execution_options={
-            "_sa_orm_load_options": without_refresh(load_options(execution.execution_options))
+            "_sa_orm_load_options": without_refresh(load_options(execution.execution_options)),
+            PEER_BATCH: True,
         },
     )
     frozen = result.unique().freeze()

@@ -12,6 +12,7 @@ from sqlalchemy import Result, Select, bindparam, tuple_
 from sqlalchemy.orm import InstanceState, ORMExecuteState, RelationshipProperty
 from sqlalchemy.orm.attributes import set_committed_value
 
+from ..databases.execution import PEER_BATCH
 from .blocks import count_batch, count_plain
 from .joins import KeyJoin
 from .memory import Attribute
@@ -87,7 +88,10 @@ class RelationshipBatch:
         if self.asking not in keys:
             return None
         asked = dict.fromkeys(keys.values())
-        frozen = self.execution.invoke_statement(statement=self._statement(asked)).unique().freeze()
+        result = self.execution.invoke_statement(
+            statement=self._statement(asked), execution_options={PEER_BATCH: True}
+        )
+        frozen = result.unique().freeze()
         rows: list[Any] = list(frozen())
         if not self.join.to_one and len(rows) > self.most_rows:
             self.known.halve()
