@@ -300,6 +300,27 @@ def test_an_option_leaves_the_filters_of_other_options_alone(make_world: MakeWor
         world.db.session.remove()
 
 
+def test_what_a_filter_hid_from_a_batch_is_found_once_another_query_has_brought_it(
+    make_world: MakeWorld,
+) -> None:
+    """A many-to-one looks into the session first, so a peer's nothing is not kept for it."""
+    world = make_world()
+    hidden = with_loader_criteria(world.Author, world.Author.id != 1)
+    world.db.session.execute(sa.update(world.Book).values(author_id=1).where(world.Book.id < 4))
+    books = world.db.session.scalars(
+        select(world.Book).options(hidden).where(world.Book.id < 9).order_by(world.Book.id)
+    ).all()
+    with lazy_loading("peers") as loads:
+        assert books[0].author is None
+        assert books[1].author is None
+        brought = world.db.session.get(world.Author, 1)
+        assert [book.author for book in books[:3]] == [None, None, brought]
+        world.sent.clear()
+        assert books[4].author is not None
+        assert world.sent == []  # it came with the first batch
+    assert (loads.batches, loads.plain) == (1, {"no single row": 1})
+
+
 def test_expired_and_new_objects_are_refreshed_together(make_world: MakeWorld) -> None:
     """After a commit one statement reads them all; changes stay."""
     world = make_world(DBKIT_LAZY="peers")

@@ -183,6 +183,9 @@ def _relationship(
         return None
     known = attribute_of(session, (result_number(state), relationship), chosen.lazy_max_peers)
 
+    if state in known.alone:
+        count_plain("no single row")
+        return None
     batch = RelationshipBatch(execution, state, relationship, join, known, chosen.lazy_max_rows)
     peers = _peers(session, state, known, batch.is_for)
     return partial(batch.load, peers) if peers else None

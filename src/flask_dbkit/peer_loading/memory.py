@@ -21,13 +21,15 @@ class Attribute:
     Attributes:
         size: Most objects of the next batch; 1 is one by one.
         filled: The objects whose attribute a batch has set, weakly.
+        alone: The objects that a batch found nothing for and that ask for themselves, weakly.
     """
 
-    __slots__ = ("filled", "size")
+    __slots__ = ("alone", "filled", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.filled: WeakSet[InstanceState[Any]] = WeakSet()
+        self.alone: WeakSet[InstanceState[Any]] = WeakSet()
 
     def halve(self) -> None:
         """Let the next batch be half as large."""

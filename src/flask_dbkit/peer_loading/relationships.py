@@ -57,6 +57,8 @@ class RelationshipBatch:
         mapper, name = state.mapper, self.relationship.key
         if not mapper.isa(self.relationship.parent) or not lacks(state, name, self.asking):
             return False
+        if state in self.known.alone:
+            return False
         if mapper.attrs[name] is not self.asking.mapper.attrs[name]:
             return False
         key = key_of(state, self.join)
@@ -132,8 +134,11 @@ class RelationshipBatch:
             set_committed_value(target, name, found)
         elif len(found) == 1:
             set_committed_value(target, name, found[0])
-        elif found or not _is_certain(key):
-            return False  # its own load warns of several rows, or compares as the database does
+        elif found or self.join.by_identity or not _is_certain(key):
+            # Its own load warns of several rows, finds what a filter has hidden here once another
+            # query has brought it into the session, or compares as the database does.
+            self.known.alone.add(state)
+            return False
         else:
             set_committed_value(target, name, None)
         return True
