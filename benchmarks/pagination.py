@@ -232,7 +232,7 @@ def own_methods(app: Flask, database: str, page: int, after: Any) -> dict[str, M
         dialect = EVENTS._planner.check(session)
         plan, _ = EVENTS._planner.keyset(session, dialect, terms)
         constants = EVENTS._planner.constants
-        mark = fingerprint(EVENTS.name, plan.signature, constants, (), None)
+        mark = fingerprint(EVENTS.name, plan.signature, constants)
         args["cursor"] = signer.dumps(Keyset(tuple(after)), mark)
     aware = None
     if after is not None:
@@ -511,7 +511,7 @@ def goals(
             row = db.session.execute(at.offset(offset).limit(1)).one()
             far = offset // PER_PAGE
             ties = 1 if sort == "kind" else 0
-            mark = fingerprint(EVENTS.name, plan.signature, EVENTS._planner.constants, (), None)
+            mark = fingerprint(EVENTS.name, plan.signature, EVENTS._planner.constants)
             cursor = signer.dumps(Keyset(tuple(row[1:]), ties=ties), mark)
         there = {**args, "cursor": cursor}
         times = measure(

@@ -813,6 +813,8 @@ def test_a_filter_that_joins_is_looked_at_again(app: Flask) -> None:
         {"per_page": 0},
         {"max_per_page": -1},
         {"max_offset": -1},
+        {"max_offset": "20"},
+        {"max_offset": 1.5},
         {"cursor_max_age": 0},
         {"count": "some"},
         {"count": True},
@@ -1130,6 +1132,31 @@ def test_sort_links_understand_every_way_to_say_an_order(app: Flask) -> None:
             ask("titel")
     with pytest.raises(ValueError, match="nothing"):
         paginate(select(Note), args={}).sort_url("title")
+
+
+@quick
+def test_a_sort_link_of_a_number_can_lead_to_the_largest_first(app: Flask) -> None:
+    """descending_first=True turns the first of the two directions round, and nothing else."""
+    largest = SortKey(Note.rank, descending_first=True)
+    listing = Listing(Note, sort=SortAllowlist({"title": Note.title, "rank": largest}, default=""))
+    links = {
+        query: (page.next_sort_state("rank"), page.sort_url("rank"), page.sort_url("title"))
+        for query in ("", "-rank", "rank")
+        for page in (listing.paginate(args={"sort": query}),)
+    }
+    assert links == {
+        "": ("descending", "?sort=-rank", "?sort=title"),
+        "-rank": ("ascending", "?sort=rank", "?sort=title"),
+        "rank": ("descending", "?sort=-rank", "?sort=title"),
+    }
+    with app.test_request_context("/notes"):
+        macro = "{% from 'flask_dbkit/pager.html' import render_sort_header %}"
+        macro += "{{ render_sort_header(page, 'rank', 'Rank', class='number') }}"
+        html = render_template_string(macro, page=listing.paginate())
+    assert '<th scope="col" class="number">' in html
+    assert "Rank, sort descending" in " ".join(html.split())
+    with pytest.raises(TypeError, match="descending_first is 'yes'"):
+        SortKey(Note.rank, descending_first="yes")  # type: ignore[arg-type]
 
 
 HEADERS = """{% from "flask_dbkit/pager.html" import render_pager, render_sort_header -%}

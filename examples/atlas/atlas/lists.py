@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import contains_eager
 
-from flask_dbkit import Filter, FilterAllowlist, Listing, SortAllowlist
+from flask_dbkit import Filter, FilterAllowlist, Listing, SortAllowlist, SortKey
 
 from .models import Country, Place
 
@@ -17,7 +17,8 @@ PLACE_SORT = SortAllowlist(
     {
         "name": Place.name,
         "country": Country.name,
-        "population": Place.population,
+        # Numbers are most often wanted largest first.
+        "population": SortKey(Place.population, descending_first=True),
         "time_zone": Place.time_zone,
     },
     default="-population",  # who opens it sees names they know

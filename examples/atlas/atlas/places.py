@@ -17,7 +17,7 @@ from flask_dbkit import KeysetPage, OffsetPage, QueryError, on_commit, transacti
 
 from .extensions import db
 from .forms import PlaceForm
-from .lists import PLACE_SORT, PLACES
+from .lists import PLACES
 from .models import Country, Place
 
 __all__ = ["PLACE", "blueprint", "find_place", "select_namesakes"]
@@ -62,7 +62,6 @@ def _render_list(
         page=page,
         country=country,
         countries=_fetch_countries(),
-        order=_order(),
         wrong=wrong,
         filtered=any(name in request.args for name in _FIELDS),
     )
@@ -77,24 +76,6 @@ def _explain(mistake: Mapping[str, Any]) -> str:
     if mistake["code"] == "query.bad_value" and mistake["parameter"].startswith("population"):
         return "Write a whole number in digits only, such as 1000000."
     return f"{mistake['parameter']}={mistake['value']} was not understood."
-
-
-def _order() -> dict[str, tuple[str, str]]:
-    """Return, per column, the way it is sorted now and the address that sorts by it next."""
-    current = request.args.get("sort", PLACE_SORT.default).partition(",")[0]
-    kept = [
-        (name, value)
-        for name, value in request.args.items(multi=True)
-        if name not in ("sort", "page", "cursor")
-    ]
-    order = {}
-    for name in PLACE_SORT.entries:
-        state = {name: "ascending", f"-{name}": "descending"}.get(current, "none")
-        # Numbers are most often wanted largest first.
-        first, second = (f"-{name}", name) if name == "population" else (name, f"-{name}")
-        wanted = second if current == first else first
-        order[name] = (state, f"{request.path}?{urlencode([*kept, ('sort', wanted)])}")
-    return order
 
 
 def _fetch_countries() -> Sequence[Country]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -29,7 +30,7 @@ __all__ = ["as_json", "encoder_of"]
 
 Encode = Callable[[Any], Any]
 
-_attributes: WeakKeyDictionary[type, tuple[str, ...]] = WeakKeyDictionary()
+_of_mapped: WeakKeyDictionary[type, Encode] = WeakKeyDictionary()
 
 
 def encoder_of(listed: ListedStatement) -> Encode:
@@ -91,14 +92,28 @@ def _is_private(column: Any) -> bool:
     return isinstance(about, Mapping) and bool(about.get("private"))
 
 
-def _attributes_of(class_: type, mapper: Mapper[Any]) -> tuple[str, ...]:
-    found = tuple(
+def _mapped_encoder(mapper: Mapper[Any]) -> Encode:
+    names = tuple(
         attribute.key
         for attribute in mapper.column_attrs
         if not attribute.deferred and not any(map(_shows_private, attribute.columns))
     )
-    _attributes[class_] = found
-    return found
+    # In one step; but of one name it would return the value, and of none nothing.
+    values_of = itemgetter(*names) if len(names) > 1 else lambda has: [has[name] for name in names]
+
+    def encode(value: Any) -> dict[str, Any]:
+        loaded = value.__dict__
+        try:
+            values = values_of(loaded)
+        except KeyError:
+            return {name: as_json(loaded[name]) for name in names if name in loaded}
+        # Most values are text and numbers, and those are what they are.
+        return {
+            name: one if type(one) in _AS_IT_IS else as_json(one)
+            for name, one in zip(names, values)  # noqa: B905 - as many, and strict costs
+        }
+
+    return encode
 
 
 def as_json(value: Any) -> Any:
@@ -110,19 +125,8 @@ def as_json(value: Any) -> Any:
         value: Anything a page can list.
     """
     kind = type(value)
-    known = _BY_TYPE.get(kind)
-    if known is not None:
-        return known(value)
-    names = _attributes.get(kind)
-    if names is None:
-        return _unusual(value)
-    loaded = value.__dict__
-    # Most values are text and numbers, and those are what they are.
-    return {
-        name: one if type(one := loaded[name]) in _AS_IT_IS else as_json(one)
-        for name in names
-        if name in loaded
-    }
+    known = _BY_TYPE.get(kind) or _of_mapped.get(kind)
+    return _unusual(value) if known is None else known(value)
 
 
 def _unusual(value: Any) -> Any:  # noqa: PLR0911 - one per type
@@ -141,8 +145,8 @@ def _unusual(value: Any) -> Any:  # noqa: PLR0911 - one per type
     state = inspect(value, raiseerr=False)
     if not isinstance(state, InstanceState):
         return value
-    _attributes_of(type(value), state.mapper)
-    return as_json(value)
+    encode = _of_mapped[type(value)] = _mapped_encoder(state.mapper)
+    return encode(value)
 
 
 def _itself(value: Any) -> Any:

@@ -8,10 +8,10 @@ bound by name when the plan of the form runs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Select, TextClause
 from sqlalchemy.sql import visitors
@@ -40,6 +40,7 @@ class Narrowed:
     form: object = None
     values: Mapping[str, Any] = field(default_factory=dict)
     _names: Mapping[str, str] = field(default_factory=dict)
+    _aliases: Sequence[Any] = ()
 
     @cached_property
     def statement(self) -> Any:
@@ -55,9 +56,11 @@ class Narrowed:
                 # Without its value, which is one tenant's: forgetting to bind it has to fail.
                 bound.value, bound.callable, bound.required = None, None, True
 
+        # A copied alias would be another alias.
+        options = {"maintain_key": True, "stop_on": self._aliases}
         named = self.given._generate()
         named._where_criteria = tuple(
-            visitors.cloned_traverse(one, {"maintain_key": True}, {"bindparam": name})
+            visitors.cloned_traverse(one, options, {"bindparam": name})
             for one in named._where_criteria
         )
         assert not left, "a value of one request would stay in the plan"
@@ -100,30 +103,40 @@ class Narrower:
         if statement.get_execution_options() != own.get_execution_options():
             return Narrowed(statement)
         given = statement._generate_cache_key()
-        if given is None or not all(map(_is_self_contained, further)):
+        parts = None if given is None else _parts_of(further)
+        if given is None or parts is None:
             return Narrowed(statement)
         fresh = [one for one in given.bindparams if id(one) not in constant]
-        if {id(one) for one in fresh} != {id(one) for one in _parameters(further)}:
+        if {id(one) for one in fresh} != parts.parameters:
             return Narrowed(statement)
         names = {one.key: f"dbkit_n{place}" for place, one in enumerate(fresh)}
         values = {names[one.key]: one.effective_value for one in fresh}
         form = self._forms.get(given.key)
         if form is None:
             form = self._forms.keep(given.key, next(self._count))
-        return Narrowed(statement, form, values, names)
+        return Narrowed(statement, form, values, names, parts.aliases)
 
 
-def _parameters(criteria: Sequence[Any]) -> Iterator[BindParameter[Any]]:
+class _Parts(NamedTuple):
+    parameters: set[int]
+    aliases: list[Any]
+
+
+def _parts_of(criteria: Sequence[Any]) -> _Parts | None:
+    """Return the parameters of criteria, by id, and their aliases; ``None`` if they must stay."""
+    parameters: set[int] = set()
+    aliases: list[Any] = []
     for criterion in criteria:
         for part in visitors.iterate(criterion):
             if isinstance(part, BindParameter):
-                yield part
-
-
-def _is_self_contained(criterion: Any) -> bool:
-    """Tell whether a criterion may be copied: a copied alias would be another alias."""
-    return not any(
-        isinstance(part, (AliasedReturnsRows, TextClause))
-        or (isinstance(part, BindParameter) and (part.literal_execute or not part.unique))
-        for part in visitors.iterate(criterion)
-    )
+                if part.literal_execute or not part.unique:
+                    return None
+                parameters.add(id(part))
+            elif isinstance(part, AliasedReturnsRows):
+                aliases.append(part)
+            elif isinstance(part, TextClause):
+                return None
+    # An alias is kept as it is, and so would be a value inside it.
+    if any(isinstance(part, BindParameter) for one in aliases for part in visitors.iterate(one)):
+        return None
+    return _Parts(parameters, aliases)

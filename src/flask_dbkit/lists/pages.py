@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 from ..exceptions import closest
 from ..support.calls import explained_methods
@@ -14,6 +14,7 @@ from .encoding import as_json
 from .query import Pairs
 
 if TYPE_CHECKING:
+    from .sorting import SortKey
     from .views import Response
 
 __all__ = ["KeysetPage", "Links", "OffsetPage", "Order"]
@@ -50,17 +51,21 @@ class Links:
         start = self._starts.get(names := tuple(changes))
         if start is None:
             start = self._starts[names] = self._start(names)
-        new = {name: value for name, value in changes.items() if value is not None}
-        query = urlencode(new, encoding="utf-8", errors="replace") if new else ""
-        if query:
-            return start + query
+        new = [
+            # A number needs no quoting, and most of what changes is the number of a page.
+            f"{name}={value if type(value) is int else quote_plus(str(value), errors='replace')}"
+            for name, value in changes.items()
+            if value is not None
+        ]
+        if new:
+            return start + "&".join(new)
         # What is left of the query, or a path alone, ends in nothing.
         return start[:-1] if self.path is not None or start != "?" else start
 
     def _start(self, names: tuple[str, ...]) -> str:
         """Return the address up to the parameters that change, the sign before them included."""
         kept = [(name, value) for name, value in self.pairs if name not in names]
-        query = urlencode(kept, encoding="utf-8", errors="replace")
+        query = urlencode(kept, encoding="utf-8", errors="replace") if kept else ""
         path = quote(self.path or "", safe="/:@!$&'()*+,;=~-._", errors="replace")
         if path.startswith("//"):
             # Two slashes begin a host name. https://url.spec.whatwg.org/#url-serializing
@@ -103,12 +108,12 @@ class Order:
     """What a page is sorted by, and what it could be.
 
     Attributes:
-        names: What clients may sort by.
+        keys: What clients may sort by, by its published name.
         first: The published name it is sorted by first, if it is.
         descending: The direction of that.
     """
 
-    names: tuple[str, ...] = ()
+    keys: Mapping[str, SortKey] = field(default_factory=dict)
     first: str | None = None
     descending: bool = False
 
@@ -118,10 +123,10 @@ class Order:
         Raises:
             ValueError: It is not published.
         """
-        if name not in self.names:
-            near = closest(name, self.names)
+        if name not in self.keys:
+            near = closest(name, self.keys)
             hint = f" Did you mean {near!r}?" if near else ""
-            known = ", ".join(self.names) or "nothing: the list has no sort="
+            known = ", ".join(self.keys) or "nothing: the list has no sort="
             raise ValueError(f"The page cannot be sorted by {name!r}. Use one of: {known}.{hint}")
 
 
@@ -189,11 +194,32 @@ class _Page(Generic[T]):
             return None
         return "descending" if self._order.descending else "ascending"
 
+    def next_sort_state(self, name: str) -> str:
+        """Tell how :meth:`sort_url` sorts, in the words of ``aria-sort``.
+
+        Args:
+            name: A published name of its :class:`SortAllowlist`.
+
+        Returns:
+            The opposite of :meth:`sort_state`; for a page in another order ``"ascending"``, or
+            ``"descending"`` if the name is a :class:`SortKey` with ``descending_first=True``.
+
+        Raises:
+            ValueError: The name is not published.
+
+        .. versionadded:: 0.1
+        """
+        state = self.sort_state(name)
+        if state is None:
+            return "descending" if self._order.keys[name].descending_first else "ascending"
+        return "ascending" if state == "descending" else "descending"
+
     def sort_url(self, name: str) -> str:
         """Return the address of the list in the order of a name.
 
         Every other parameter is kept, but for the place in the list: the first page of the new
-        order follows. When the page is sorted by that name already, the order is turned round.
+        order follows. Its direction is that of :meth:`next_sort_state`: when the page is sorted by
+        that name already, the order is turned round.
 
         Args:
             name: A published name of its :class:`SortAllowlist`.
@@ -203,8 +229,7 @@ class _Page(Generic[T]):
 
         .. versionadded:: 0.1
         """
-        turned = self.sort_state(name) == "ascending"
-        order = f"-{name}" if turned else name
+        order = f"-{name}" if self.next_sort_state(name) == "descending" else name
         return self._links.url(sort=order, direction=None, page=None, cursor=None)
 
     def size_url(self, per_page: int) -> str:

@@ -186,17 +186,15 @@ class PageReader:
 
     def _mark(self, plan: KeysetPlan, query: ListQuery[SortTerm, Condition], bind: object) -> str:
         """Return what a cursor belongs to."""
+        # The same for every page of the order: it is long, and to read it costs.
+        order = plan.marks.get(self._name)
+        if order is None:
+            order = fingerprint(self._name, plan.signature, self._planner.constants)
+            plan.marks[self._name] = order
         if not query.conditions and bind is None:
-            # The same for every page of the order.
-            found = plan.marks.get(self._name)
-            if found is None:
-                found = plan.marks[self._name] = self._fingerprint(plan, (), None)
-            return found
+            return order
         asked = tuple((one.op, _written(one)) for one in query.conditions)
-        return self._fingerprint(plan, asked, bind)
-
-    def _fingerprint(self, plan: KeysetPlan, asked: object, bind: object) -> str:
-        return fingerprint(self._name, plan.signature, self._planner.constants, asked, bind)
+        return fingerprint(order, asked, bind)
 
     def batches(
         self,
@@ -236,8 +234,8 @@ def _batches(
 
 
 def _order(planner: Planner, terms: tuple[SortTerm, ...]) -> Order:
-    names = tuple(planner.sort.entries) if planner.sort is not None else ()
-    return Order(names, terms[0].name, terms[0].descending) if terms else Order(names)
+    keys = planner.sort.entries if planner.sort is not None else {}
+    return Order(keys, terms[0].name, terms[0].descending) if terms else Order(keys)
 
 
 @dataclass(frozen=True)

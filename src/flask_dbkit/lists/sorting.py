@@ -45,6 +45,8 @@ class SortKey:
             database's own order, which keeps plain indexes usable.
         nullable: Whether it can be NULL; ``None`` reads it from the column. An expression is
             taken to be nullable unless this says otherwise.
+        descending_first: A link that sorts by it sorts from the largest first, and the other way
+            when it is followed again: ``page.sort_url(name)``.
 
     .. versionadded:: 0.1
     """
@@ -52,12 +54,17 @@ class SortKey:
     expr: Any
     nulls: Nulls | None = None
     nullable: bool | None = None
+    descending_first: bool = False
 
     def __post_init__(self) -> None:
         if self.nulls not in (None, "first", "last"):
             raise ValueError(f"SortKey nulls is {self.nulls!r}. Use None, 'first' or 'last'.")
         if self.nullable not in (None, True, False):
             raise TypeError(f"SortKey nullable is {self.nullable!r}. Use None, True or False.")
+        if self.descending_first not in (True, False):
+            raise TypeError(
+                f"SortKey descending_first is {self.descending_first!r}. Use True or False."
+            )
         _check_expression("SortKey", self.expr)
 
     @cached_property
