@@ -26,7 +26,7 @@ from flask_dbkit import (
     savepoint,
     transaction,
 )
-from flask_dbkit.observability import RequestIdFilter
+from flask_dbkit.observability import RequestIdFilter, slow
 from flask_dbkit.observability.comments import comment
 from tests.observability.shop import COUNT, Shop
 
@@ -191,21 +191,21 @@ def test_a_budget_that_is_exceeded_is_told(
 
 @ON_DISK
 def test_a_slow_statement_is_logged_once_with_its_plan(
-    new_shop: NewShop, caplog: pytest.LogCaptureFixture
+    new_shop: NewShop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Route, request id, line, rows and plan, without values; a plan not again within minutes."""
+    monkeypatch.setattr(slow, "_PAUSE_S", 0)
     shop = new_shop(DBKIT_SLOW_MS=0)
     statement = sa.select(shop.User).where(shop.User.name == "s3cr3t")
 
     @shop.app.get("/slow/<int:number>")
-    def slow(number: int) -> str:
+    def slow_view(number: int) -> str:
         shop.db.session.scalars(statement).all()
         with shop.db.session.begin_nested():
             shop.db.session.execute(sa.text("SELECT 's3cr3t'"))
         return "ok"
 
     client = shop.app.test_client()
-    time.sleep(1.05)  # one plan a second
     with record_queries() as stats:
         answer = client.get("/slow/1", headers={"X-Request-ID": "request-0815"})
     assert answer.headers["X-Request-ID"] == "request-0815"
@@ -225,6 +225,78 @@ def test_a_slow_statement_is_logged_once_with_its_plan(
     assert "s3cr3t" not in caplog.text
     assert not [each for each in records if "s3cr3t" in str(vars(each))]
     assert sent <= 4  # EXPLAIN is not counted
+
+
+@SQLITE
+def test_plans_are_asked_for_seldom(
+    new_shop: NewShop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One a second, and one in ten minutes of the same statement; never of many rows at once."""
+    now = [1000.0]
+    monkeypatch.setattr(slow, "monotonic", lambda: now[0])
+    shop = new_shop(DBKIT_SLOW_MS=0)
+    table = shop.User.__table__
+
+    def plans(*statements: Any) -> int:
+        caplog.clear()
+        for statement in statements:
+            shop.db.session.execute(statement).all()
+        shop.db.session.rollback()
+        records: list[Any] = [each for each in caplog.records if each.name == "flask_dbkit.slow"]
+        return len([each for each in records if each.plan is not None])
+
+    names = sa.select(table.c.name)
+    with shop.app.app_context():
+        now[0] += 2
+        assert plans(*[names] * 100, sa.select(table.c.id)) == 1
+        now[0] += 2
+        assert plans(names, sa.select(table.c.id)) == 1
+        now[0] += 599
+        assert plans(sa.select(table.c.id)) == 0
+        now[0] += 2
+        assert plans(names) == 1
+        now[0] += 2
+        assert plans(sa.insert(table).values(id=900, name="x").returning(table.c.id)) == 0
+
+
+@pytest.mark.backends("postgresql")
+def test_a_plan_that_takes_too_long_is_given_up(
+    new_shop: NewShop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After 200 ms, with the application's transaction and its own time limit as they were."""
+    shop = new_shop(DBKIT_SLOW_MS=250, DBKIT_STATEMENT_TIMEOUT_MS=5000)
+    with shop.app.app_context():
+        session = shop.db.session
+        # The planner works it out, and so would EXPLAIN.
+        body = "BEGIN PERFORM pg_sleep(0.3); RETURN 1; END"
+        session.execute(
+            sa.text(f"CREATE FUNCTION dawdle() RETURNS int IMMUTABLE LANGUAGE plpgsql AS '{body}'")
+        )
+        assert session.scalar(sa.text("SELECT dawdle()")) == 1
+        assert session.scalar(sa.text("SHOW statement_timeout")) == "5s"
+        assert session.scalar(sa.text("SELECT count(*) FROM pg_proc WHERE proname = 'dawdle'")) == 1
+    (record,) = [each for each in caplog.records if each.name == "flask_dbkit.slow"]
+    assert record.__dict__["plan"] is None
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+def test_a_plan_outside_a_transaction_leaves_none_open(
+    new_shop: NewShop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where every statement commits by itself, a plan is asked for just so."""
+    monkeypatch.setattr(slow, "_PAUSE_S", 0)
+    shop = new_shop(DBKIT_SLOW_MS=0)
+    with shop.app.app_context():
+        caplog.clear()
+        engine = shop.db.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            table = shop.User.__table__
+            assert connection.scalar(sa.select(sa.func.max(table.c.id))) == COUNT
+            connection.execute(sa.update(table).values(bio="changed"))
+        with shop.db.engine.connect() as connection:
+            assert set(connection.scalars(sa.select(table.c.bio))) == {"changed"}
+    records: list[Any] = [each for each in caplog.records if each.name == "flask_dbkit.slow"]
+    assert records[0].plan
 
 
 @SQLITE

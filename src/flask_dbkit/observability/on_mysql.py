@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect
 
-__all__ = ["MARIADB", "is_mariadb"]
+__all__ = ["MARIADB", "explain", "is_mariadb"]
 
 MARIADB = "mariadb"
 
@@ -15,3 +15,16 @@ def is_mariadb(dialect: Dialect) -> bool:
     """Tell whether the server is MariaDB, which is known since the first connection."""
     found: Any = getattr(dialect, "is_mariadb", False)
     return bool(found)
+
+
+def explain(dialect: Dialect, deadline_ms: int) -> str:
+    """Return what stands before a statement to ask for its plan.
+
+    MySQL's time limit is a hint inside a SELECT, and its EXPLAIN takes none.
+
+    References:
+        https://mariadb.com/kb/en/set-statement/
+    """
+    if is_mariadb(dialect):
+        return f"SET STATEMENT max_statement_time = {deadline_ms / 1000} FOR EXPLAIN"
+    return "EXPLAIN"

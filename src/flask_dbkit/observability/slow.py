@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any
 
-from ..databases import POSTGRESQL, database_of
 from ..databases.execution import Execution
 from ..databases.statements import Kind, first_word
 from ..errors.words import mask_literals
 from .call_sites import place_of_call
+from .plans import plan_of
 from .windows import fingerprint
 
 __all__ = ["SlowLog"]
@@ -27,7 +27,6 @@ logger = logging.getLogger("flask_dbkit.slow")
 _AGAIN_S = 600.0  # a plan of the same statement is asked for again after this time
 _PAUSE_S = 1.0  # and of any statement
 _MOST = 1000  # fingerprints that are remembered
-_MOST_LINES = 60
 
 
 class SlowLog:
@@ -76,13 +75,13 @@ class SlowLog:
         if not self._is_due(mark):
             return None
         try:
-            return _ask(execution)
+            return plan_of(execution)
         except Exception as error:
             logger.debug("No plan: %s", type(error).__name__)
             return None
 
     def _is_due(self, mark: str) -> bool:
-        now = time.monotonic()
+        now = monotonic()
         with self._lock:
             if now - self._last < _PAUSE_S or now - self._planned.get(mark, -_AGAIN_S) < _AGAIN_S:
                 return False
@@ -93,47 +92,3 @@ class SlowLog:
 
 
 _EXPLAINED = frozenset({"SELECT", "WITH"})
-
-
-def _ask(execution: Execution) -> str | None:
-    database = database_of(execution.connection)
-    if not database.is_known:
-        return None
-    word = "EXPLAIN QUERY PLAN" if database.is_embedded else "EXPLAIN"
-    raw: Any = execution.connection.connection.dbapi_connection
-    cursor = raw.cursor()
-    # An error inside a transaction of PostgreSQL would be the end of it.
-    options = execution.connection.get_execution_options()
-    autocommit = options.get("isolation_level") == "AUTOCOMMIT"
-    guarded = database is POSTGRESQL and not autocommit
-    try:
-        if guarded:
-            cursor.execute("SAVEPOINT dbkit_plan")
-        try:
-            cursor.execute(f"{word} {execution.statement}", execution.parameters)
-            rows = cursor.fetchall()
-        except Exception:
-            if guarded:
-                cursor.execute("ROLLBACK TO SAVEPOINT dbkit_plan")
-            raise
-        if guarded:
-            cursor.execute("RELEASE SAVEPOINT dbkit_plan")
-        names = [column[0] for column in cursor.description or ()] if not guarded else []
-    finally:
-        cursor.close()
-    return "\n".join(_line(row, names, database.is_embedded) for row in rows[:_MOST_LINES])
-
-
-def _line(row: Any, names: list[str], embedded: bool) -> str:
-    if embedded:
-        return str(row[-1])
-    if len(row) == 1:
-        return _without_values(str(row[0]))
-    pairs = zip(names, row, strict=False)
-    return ", ".join(f"{name}={value}" for name, value in pairs if value is not None)
-
-
-def _without_values(line: str) -> str:
-    """Take out what a server writes into the conditions of a plan; costs stay."""
-    begin, mark, condition = line.partition(": ")
-    return f"{begin}{mark}{mask_literals(condition)}" if mark else line
