@@ -182,9 +182,9 @@ def test_a_child_that_ends_normally_does_not_damage_its_parents_transaction(
 ) -> None:
     """Closing an inherited SQLite connection, if only on exit, damages the parent's work."""
     done = subprocess.run(
-        # Python 3.12 and later warn of a fork beside a thread, such as the library's watchdog.
+        # From Python 3.12 on a fork beside a thread is warned of: ours has stopped by then.
         [
-            *(sys.executable, "-W", "ignore:This process:DeprecationWarning"),
+            *(sys.executable, "-W", "error::DeprecationWarning"),
             *("-c", SCRIPT, database.url, str(tmp_path), child),
         ],
         capture_output=True,
