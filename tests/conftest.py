@@ -21,7 +21,14 @@ from sqlalchemy.pool import StaticPool
 
 from tests.support import browser as chromium
 from tests.support import leaks
-from tests.support.databases import BACKEND_NAMES, BACKENDS, CAPABILITIES, Backend, Database
+from tests.support.databases import (
+    BACKEND_NAMES,
+    BACKENDS,
+    CAPABILITIES,
+    Backend,
+    Database,
+    close_servers,
+)
 from tests.support.not_run import NotRun, Resource, in_ci
 from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.standby import Standby, can_make_standby
@@ -165,6 +172,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop what the backends started, and fail in CI for what did not run."""
     for name in sorted(_used):
         _backend(name).close()
+    close_servers()
     workeroutput = getattr(session.config, "workeroutput", None)
     if workeroutput is not None:
         workeroutput[_LEFT_OUT] = dict(_NOT_RUN.counts)

@@ -192,12 +192,6 @@ def fake_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     return put
 
 
-def without_coverage() -> dict[str, str]:
-    """Return an environment for a process that is killed, or may write no file of its own."""
-    names = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-    return {name: value for name, value in os.environ.items() if name not in names}
-
-
 @contextmanager
 def watching_command_lines(secret: str) -> Iterator[list[str]]:
     """Look at the command line of every process all the time; yield those with the secret."""

@@ -7,20 +7,21 @@ import os
 import pty
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from flask.cli import ScriptInfo
 from sqlalchemy.pool import NullPool
 
 from flask_dbkit import DBKit
 from tests.support.databases import Database
+from tests.support.forks import fork, succeeded
 
 from .conftest import Shop, database_names
 
@@ -29,7 +30,10 @@ lasting = pytest.mark.requires("several_processes")
 
 
 def test_a_backup_is_a_data_file_and_a_manifest_named_by_the_last_line(shop: Shop) -> None:
-    """Scripts read the id from the last line, and know the names of the two files by it."""
+    """Scripts read the id from the last line, and know the names of the two files by it.
+
+    The manifest tells digest, size, versions, revision, rows, duration; it is not verified yet.
+    """
     made = shop.create()
     assert ID.fullmatch(made)
     assert sorted(path.name for path in shop.folder.iterdir()) == sorted(
@@ -37,11 +41,6 @@ def test_a_backup_is_a_data_file_and_a_manifest_named_by_the_last_line(shop: Sho
     )
     assert shop.folder.stat().st_mode & 0o777 == 0o700
     assert shop.data(made).stat().st_mode & 0o777 == 0o600
-
-
-def test_the_manifest_tells_what_is_in_the_backup(shop: Shop) -> None:
-    """Digest, size, versions, revision, rows, duration; not yet verified."""
-    made = shop.create()
     manifest = shop.listed()[made]
     assert manifest["tables"] == {"alembic_version": 1, "author": 2, "book": 3}
     assert manifest["views"] == ["titles"]
@@ -63,7 +62,6 @@ def test_a_verified_backup_says_so_and_leaves_nothing_behind(
     made = shop.create("--verify")
     assert shop.listed()[made]["verified"] is True
     assert shop.listed()[made]["verified_at"]
-    assert f"{made} is good" in shop.done("verify", made)
     assert json.loads(shop.done("verify", made, "--json"))["ok"] is True
     assert "verified" in shop.done("list")
     assert database_names(database) == before
@@ -71,10 +69,16 @@ def test_a_verified_backup_says_so_and_leaves_nothing_behind(
 
 
 @lasting
-def test_a_restore_makes_a_new_database_beside_the_live_one(
-    shop: Shop, restored_name: Callable[[str], Any]
+def test_a_restore_goes_into_a_database_of_its_own_and_never_over_another(
+    shop: Shop,
+    database: Database,
+    make_database: Callable[[str], Database],
+    restored_name: Callable[[str], Any],
 ) -> None:
-    """Named ``<name>-<id>``; the line that switches to it is printed."""
+    """Beside the live one as ``<name>-<id>``, or into one that is empty or not there yet.
+
+    The line that switches to it is printed. One with tables is refused.
+    """
     made = shop.create()
     expected = shop.rows()
     shop.execute("DELETE FROM book")
@@ -83,59 +87,35 @@ def test_a_restore_makes_a_new_database_beside_the_live_one(
     shown = url.render_as_string(hide_password=True)
     assert f'SQLALCHEMY_DATABASE_URI = "{shown}' in said
     assert shop.rows(url) == expected
-    assert shop.rows() == []
     again = shop.run("restore", made)
     assert again.exit_code == 1
     assert "exists" in again.output
 
-
-@lasting
-def test_a_restore_goes_into_an_empty_database_but_never_over_another(
-    shop: Shop, database: Database, make_database: Callable[[str], Database]
-) -> None:
-    """``--into`` takes an empty one, and refuses one with tables."""
-    made = shop.create()
     other = make_database(database.name)
     assert other.url in shop.done("restore", made, "--into", other.url)
-    assert shop.rows(other.url) == shop.rows()
-    again = shop.run("restore", made, "--into", other.url)
-    assert again.exit_code == 1
-    assert "is not empty" in again.output
-    live = shop.run("restore", made, "--into", database.url)
-    assert live.exit_code == 1
-    assert len(shop.rows()) == 3
-
-
-@lasting
-def test_a_restore_makes_the_database_that_into_names(
-    shop: Shop, restored_name: Callable[[str], Any]
-) -> None:
-    """It need not exist."""
-    made = shop.create()
-    url = restored_name("elsewhere")
-    shop.done("restore", made, "--into", url.render_as_string(hide_password=False))
-    assert shop.rows(url) == shop.rows()
-
-
-@lasting
-def test_in_place_needs_a_yes(shop: Shop) -> None:
-    """Exit code 2, and nothing changes."""
-    made = shop.create()
-    shop.execute("DELETE FROM book")
-    result = shop.run("restore", made, "--in-place")
-    assert result.exit_code == 2
+    assert shop.rows(other.url) == expected
+    missing = restored_name("elsewhere")
+    shop.done("restore", made, "--into", missing.render_as_string(hide_password=False))
+    assert shop.rows(missing) == expected
+    for full in (other.url, database.url):
+        refused = shop.run("restore", made, "--into", full)
+        assert refused.exit_code == 1
+        assert "is not empty" in refused.output
     assert shop.rows() == []
-    assert list(shop.listed()) == [made]
 
 
 @lasting
-def test_in_place_replaces_the_live_database_after_a_safety_backup(
+def test_in_place_replaces_the_live_database_after_a_yes_and_a_safety_backup(
     shop: Shop, database: Database
 ) -> None:
-    """What was there can be restored; tables that came later are gone."""
+    """Without a yes it ends with 2. Tables that came later are gone, and in the safety backup."""
     made = shop.create()
     expected = shop.rows()
     shop.execute("DELETE FROM book WHERE id > 1", "CREATE TABLE later (id int)")
+    refused = shop.run("restore", made, "--in-place")
+    assert refused.exit_code == 2
+    assert len(shop.rows()) == 1
+    assert list(shop.listed()) == [made]
     shop.dispose()
     before = database_names(database)
     said = shop.done("restore", made, "--in-place", "--yes")
@@ -147,8 +127,7 @@ def test_in_place_replaces_the_live_database_after_a_safety_backup(
     assert shop.listed()[safety]["tables"]["later"] == 0
     assert shop.listed()[safety]["tables"]["book"] == 1
     assert database_names(database) == before
-    shop.done("restore", safety, "--in-place", "--yes")
-    assert len(shop.rows()) == 1
+    assert f"{safety} is good" in shop.done("verify", safety)
 
 
 @lasting
@@ -311,34 +290,29 @@ def test_rows_that_point_nowhere_are_told_and_kept(shop: Shop) -> None:
 
 @pytest.mark.backends("sqlite-file")
 def test_a_terminal_shows_a_progress_bar_and_a_pipe_does_not(
-    shop: Shop, database: Database
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is drawn to standard error, so the last line of the output stays the id."""
-    script = f"""
-from flask import Flask
-from flask.cli import ScriptInfo
-from flask_dbkit import DBKit
-app = Flask("shop", instance_path={shop.app.instance_path!r})
-app.config["SQLALCHEMY_DATABASE_URI"] = {database.url!r}
-DBKit(app)
-app.cli.main(["dbkit", "backup", "create"], obj=ScriptInfo(create_app=lambda: app))
-"""
     controlling, terminal = pty.openpty()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            stdout=subprocess.PIPE,
-            stderr=terminal,
-            text=True,
-            check=True,
-            env={**os.environ, "TERM": "xterm"},
-        )
-        drawn = os.read(controlling, 100_000).decode()
-    finally:
-        os.close(terminal)
-        os.close(controlling)
-    assert ID.fullmatch(done.stdout.splitlines()[-1])
+    monkeypatch.setenv("TERM", "xterm")
+    reading, writing = os.pipe()
+
+    def back_up() -> None:
+        for descriptor, number in ((writing, 1), (terminal, 2)):
+            os.dup2(descriptor, number)
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
+        with suppress(SystemExit):
+            shop.app.cli.main(
+                ["dbkit", "backup", "create"], obj=ScriptInfo(create_app=lambda: shop.app)
+            )
+
+    assert succeeded(fork(back_up))
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert ID.fullmatch(said.read().splitlines()[-1])
+    os.close(terminal)
+    drawn = os.read(controlling, 100_000).decode()
+    os.close(controlling)
     assert "Backing up default" in drawn
     assert "100%" in drawn
-    quiet = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
-    assert quiet.stderr == b""
+    assert shop.run("create").stderr == ""

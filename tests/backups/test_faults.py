@@ -3,62 +3,43 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from flask import Flask
 
-from flask_dbkit import BackupError
+from flask_dbkit import BackupError, DBKit
 from flask_dbkit.backups import LocalStore, Packing, create, database_at, restore, verify
+from flask_dbkit.backups.on_sqlite import database as sqlite_files
+from flask_dbkit.backups.restoring import unpacked
+from tests.support.forks import exit_code, fork, succeeded
 
-from .conftest import without_coverage
 from .test_sqlite import make_file
 
-CREATE = """
-import sys
-from pathlib import Path
-from flask_dbkit.backups import LocalStore, create, database_at
-create(database_at("sqlite:///" + sys.argv[1]), LocalStore(Path(sys.argv[2])))
-"""
-RESTORE = """
-import sys
-from pathlib import Path
-from flask_dbkit.backups import LocalStore, database_at
-from flask_dbkit.backups.restoring import unpacked
-store, database = LocalStore(Path(sys.argv[2])), database_at("sqlite:///" + sys.argv[1])
-manifest = store.read_manifest(sys.argv[3])
-with unpacked(store, manifest, None) as plain:
-    database.replace(plain, manifest, force=sys.argv[4] == "force", jobs=1)
-"""
 ROWS = (
     "WITH n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count})"
     " INSERT INTO t SELECT i, hex(randomblob(2000)) FROM n"
 )
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        start_new_session=True,
-        env=without_coverage(),
-    )
-
-
-def kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> bool:
-    """Kill a process as soon as it has come so far; tell whether it was still running."""
-    while process.poll() is None and not reached():
+def kill_when(child: int, reached: Callable[[], bool]) -> bool:
+    """Kill a child as soon as it has come so far; tell whether it was still running."""
+    while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) and not reached():
         time.sleep(0.0005)
-    alive = process.poll() is None
-    if alive:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(60)
-    return alive
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    return exit_code(child) == -signal.SIGKILL
+
+
+def die(*_arguments: object) -> None:
+    """End this process here and now, as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def sound(path: Path) -> int:
@@ -73,12 +54,12 @@ def sound(path: Path) -> int:
 def test_a_backup_that_is_killed_leaves_no_backup_and_no_file(tmp_path: Path, pattern: str) -> None:
     """Nothing is listed, the live file is sound, and the next backup tidies up."""
     path, store = tmp_path / "live.db", LocalStore(tmp_path / "backups")
-    database = make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=6000))
-    process = start(CREATE, path, store.directory)
-    assert kill_when(process, lambda: bool(list(store.directory.glob(pattern))))
+    database = make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=1500))
+    child = fork(lambda: create(database, store))
+    assert kill_when(child, lambda: bool(list(store.directory.glob(pattern))))
     assert store.ids() == []
     assert any(each.name.startswith(".partial-") for each in store.directory.iterdir())
-    assert sound(path) == 6000
+    assert sound(path) == 1500
     manifest = create(database, store)
     assert {each.name for each in store.directory.iterdir()} == {
         f"{manifest.id}.json",
@@ -92,15 +73,12 @@ def test_data_whose_manifest_was_never_written_are_removed(tmp_path: Path) -> No
     store = LocalStore(tmp_path / "backups")
     database = make_file(tmp_path / "live.db", "wal", "CREATE TABLE t (a)")
     good = create(database, store)
-    script = f"""
-import os, signal, sys
-from pathlib import Path
-from flask_dbkit.backups import LocalStore, create, database_at
-store = LocalStore(Path({str(store.directory)!r}))
-store.write_manifest = lambda manifest: os.kill(os.getpid(), signal.SIGKILL)
-create(database_at({"sqlite:///" + str(tmp_path / "live.db")!r}), store)
-"""
-    assert start(script).wait(60) == -signal.SIGKILL
+
+    def end_before_the_manifest() -> None:
+        store.write_manifest = die  # type: ignore[method-assign]
+        create(database, store)
+
+    assert exit_code(fork(end_before_the_manifest)) == -signal.SIGKILL
     left = {each.name for each in store.directory.iterdir()}
     assert len(left) == 4  # one backup, data without a manifest, and the folder
     assert store.ids() == [good.id]
@@ -114,14 +92,18 @@ def test_a_restore_in_place_that_is_killed_leaves_the_old_or_the_new_content(
 ) -> None:
     """At several moments while the live file is being written."""
     path, store = tmp_path / "live.db", LocalStore(tmp_path / "backups")
-    database = make_file(path, journal_mode, "CREATE TABLE t (i, a TEXT)", ROWS.format(count=4000))
+    database = make_file(path, journal_mode, "CREATE TABLE t (i, a TEXT)", ROWS.format(count=1000))
     manifest = create(database, store, packing=Packing("none"))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DELETE FROM t WHERE i > 10")
+
+    def bring_back() -> None:
+        with unpacked(store, manifest, None) as plain:
+            database.replace(plain, manifest, force=force == "force", jobs=1)
+
     seen = set()
     journal = Path(f"{path}-wal" if journal_mode == "wal" else f"{path}-journal")
-    for size in (1, 6_000_000):
-        process = start(RESTORE, path, store.directory, manifest.id, force)
+    for size in (1, 1_500_000):
 
         def reached(size: int = size) -> bool:
             # The journal of a file grows with what is overwritten, the file with what is new.
@@ -130,68 +112,59 @@ def test_a_restore_in_place_that_is_killed_leaves_the_old_or_the_new_content(
             )
             return journal.exists() and written >= size
 
-        kill_when(process, reached)
+        kill_when(fork(bring_back), reached)
         seen.add(sound(path))
-    assert seen <= {10, 4000}
-    assert start(RESTORE, path, store.directory, manifest.id, force).wait(60) == 0
-    assert sound(path) == 4000
+    assert seen <= {10, 1000}
+    assert succeeded(fork(bring_back))
+    assert sound(path) == 1000
 
 
 def test_a_restore_that_is_killed_leaves_no_half_file_under_the_new_name(tmp_path: Path) -> None:
     """The new file gets its name when it is complete."""
     path, store = tmp_path / "live.db", LocalStore(tmp_path / "backups")
-    database = make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=4000))
+    database = make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=1000))
     manifest = create(database, store, packing=Packing("none"))
-    script = """
-import os, signal, sys
-from pathlib import Path
-from flask_dbkit.backups import LocalStore, database_at, restore
-from flask_dbkit.backups.on_sqlite import database as sqlite
-sqlite.sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)
-restore(LocalStore(Path(sys.argv[2])), sys.argv[3], database_at("sqlite:///" + sys.argv[1]))
-"""
-    code = start(script, path, store.directory, manifest.id).wait(60)
-    assert code == -signal.SIGKILL
+
+    def end_before_the_name() -> None:
+        sqlite_files.sync = die
+        restore(store, manifest.id, database)
+
+    assert exit_code(fork(end_before_the_name)) == -signal.SIGKILL
     assert not path.with_name(f"live.db-{manifest.id}").exists()
     restored = restore(store, manifest.id, database)
-    assert sound(Path(str(restored.url.database))) == 4000
+    assert sound(Path(str(restored.url.database))) == 1000
 
 
-@pytest.mark.parametrize("room", [100_000, 9_000_000])
-def test_a_full_disk_is_a_clean_error(tmp_path: Path, room: int) -> None:
+@pytest.mark.parametrize("room", [10_000, 1_000_000])
+def test_a_full_disk_is_a_clean_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
     """While the copy is made, and while it is compressed: one sentence, nothing left behind."""
     path, folder = tmp_path / "live.db", tmp_path / "backups"
-    make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=2000))
+    make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=200))
     # A filter that makes more of the data than there was.
-    larger = "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read() * 9)"
-    script = f"""
-import resource, signal, sys
-from flask import Flask
-from flask_dbkit import DBKit
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-app = Flask("shop", instance_path={str(tmp_path)!r})
-app.config["SQLALCHEMY_DATABASE_URI"] = {"sqlite:///" + str(path)!r}
-app.config["DBKIT_BACKUP_FILTER"] = [sys.executable, "-c", {larger!r}]
-DBKit(app)
-# Files of this process, and of its children, cannot grow beyond this.
-resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
-result = app.test_cli_runner().invoke(args=["dbkit", "backup", "create"])
-sys.stdout.write(result.output)
-sys.exit(result.exit_code)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=without_coverage(),
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert done.stdout.startswith("Error: ")
-    assert "Traceback" not in done.stdout.splitlines()[0]
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{path}"
+    app.config["DBKIT_BACKUP_FILTER"] = ["sh", "-c", "cat > all; cat" + " all" * 9]
+    monkeypatch.chdir(tmp_path)
+    DBKit(app)
+
+    def back_up() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        # Files of this process, and of its children, cannot grow beyond this.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        result = app.test_cli_runner().invoke(args=["dbkit", "backup", "create"])
+        os.write(writing, f"{result.exit_code} {result.output}".encode())
+
+    reading, writing = os.pipe()
+    assert succeeded(fork(back_up))
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        first = said.readline()
+    assert first.startswith("1 Error: ")
+    assert "Traceback" not in first
     assert list(folder.iterdir()) == []
-    assert sound(path) == 2000
+    assert sound(path) == 200
 
 
 def test_an_interrupted_backup_leaves_nothing(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def writers(url: str, number: int = 3) -> Iterator[list[int]]:
                 with engine.begin() as connection:
                     connection.execute(sa.text("INSERT INTO w VALUES (:i)"), {"i": value})
                 acknowledged.append(value)
-            stop.wait(0.002)
+            stop.wait(0.002 if ROUNDS > 1 else 0.01)
 
     threads = [threading.Thread(target=write, args=(first,)) for first in range(number)]
     for thread in threads:
@@ -105,9 +105,8 @@ def test_every_acknowledged_row_is_there_or_in_the_safety_backup(
     assert len(acknowledged) > 5
 
 
-@pytest.mark.parametrize("step", ["safety", "exchange"])
 def test_a_step_that_fails_undoes_those_before(
-    shop: Shop, database: Database, monkeypatch: pytest.MonkeyPatch, step: str
+    shop: Shop, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows and objects are as they were, nothing is left behind, and the message says so."""
     made = shop.create()
@@ -123,18 +122,19 @@ def test_a_step_that_fails_undoes_those_before(
         "postgresql": "flask_dbkit.backups.on_postgresql.database._Aside.__init__",
         "mariadb": "flask_dbkit.backups.on_mysql.database.MySQLDatabase._load_new_programs",
     }
-    place = exchanges[database.name] if step == "exchange" else _CREATE
-    monkeypatch.setattr(place, fail)
-    result = shop.run("restore", made, "--in-place", "--yes", "--force")
-    monkeypatch.undo()
-    assert result.exit_code == 1
-    assert "It did not work." in result.output
-    assert "is as it was, and takes connections" in result.output
-    assert database_names(database) == before
-    shop.execute("INSERT INTO later VALUES (1)")
-    assert len(shop.rows()) == 4
-    with shop.engine.connect() as connection:
-        assert len(connection.scalars(sa.text("SELECT title FROM titles")).all()) == 4
+    for step in (_CREATE, exchanges[database.name]):
+        with monkeypatch.context() as patched:
+            patched.setattr(step, fail)
+            result = shop.run("restore", made, "--in-place", "--yes", "--force")
+        assert result.exit_code == 1
+        assert "It did not work." in result.output
+        assert "is as it was, and takes connections" in result.output
+        assert database_names(database) == before
+        shop.execute("INSERT INTO later VALUES (1)")
+        assert len(shop.rows()) == 4
+        with shop.engine.connect() as connection:
+            assert len(connection.scalars(sa.text("SELECT title FROM titles")).all()) == 4
+        shop.dispose()
 
 
 _CREATE = "flask_dbkit.backups.restoring.create"
@@ -219,7 +219,6 @@ def test_the_past_of_tables_comes_along_or_is_said_to_be_missing(
         assert list(connection.scalars(history)) == [1, 2, 3]
     safety = result.split("saved as ")[1].split(".")[0]
     assert shop.listed()[safety]["details"]["versions"] == {"price": 4}
-    assert f"{safety} is good" in shop.done("verify", safety)
     shop.dispose()
     fake_program("mariadb-dump", 'case "$1" in --help) echo old;; *) exec "$REAL" "$@";; esac')
     told = shop.run("create")

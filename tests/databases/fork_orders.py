@@ -1,9 +1,8 @@
-"""Fork in one order of events and write down what was acknowledged; run as a program of its own.
+"""Fork in one order of events, and write down what was acknowledged.
 
-``python fork_orders.py FOLDER JOURNAL ORDER…``: one folder below ``FOLDER`` for each order. The
-parent that forks is a child of this process, so that it can be the first to end. Whoever commits a
-row appends a line to ``acknowledged`` there; whoever is refused the file appends the error to
-``refused``.
+The parent that forks is a child of this process, so that it can be the first to end. Whoever
+commits a row appends a line to ``acknowledged`` in the folder; whoever is refused the file appends
+the error to ``refused``.
 """
 
 from __future__ import annotations
@@ -11,10 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
-import sys
 import threading
 import time
-import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from flask_dbkit import DBKit, transaction
+from tests.support import forks
 
 CHILDREN, ROWS = 3, 5
 
@@ -164,18 +163,9 @@ def by_another_engine(world: World) -> Any:
 # -- who writes, and what the parent does meanwhile ----------------------------------------------
 
 
-def fork(work: Callable[[], object]) -> Callable[[], object]:
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return lambda: os.waitpid(pid, 0)
+def by_fork(work: Callable[[], object]) -> Callable[[], object]:
+    pid = forks.fork(work)
+    return lambda: forks.exit_code(pid)
 
 
 def by_multiprocessing(work: Callable[[], object]) -> Callable[[], object]:
@@ -189,11 +179,11 @@ def grandchild(work: Callable[[], object]) -> Callable[[], object]:
 
     def work_and_fork() -> None:
         work()
-        wait = fork(work)
+        wait = by_fork(work)
         work()
         wait()
 
-    return fork(work_and_fork)
+    return by_fork(work_and_fork)
 
 
 def closes(world: World) -> None:
@@ -224,7 +214,7 @@ STATES: tuple[Any, ...] = (
     by_the_driver,
     by_another_engine,
 )
-FORKS: tuple[Any, ...] = (fork, by_multiprocessing, grandchild)
+FORKS: tuple[Any, ...] = (by_fork, by_multiprocessing, grandchild)
 PARENTS: tuple[Any, ...] = (closes, goes_on, exits)
 
 
@@ -238,6 +228,7 @@ def main(folder: Path, journal: str, order: str) -> None:
 
     def parent() -> None:
         os.close(alive)
+        warnings.simplefilter("ignore")  # of threads beside a fork
         world = World(folder, journal)
         with ExitStack() as stack:
             stack.enter_context(state(world))
@@ -252,12 +243,8 @@ def main(folder: Path, journal: str, order: str) -> None:
         for wait in waits:
             wait()
 
-    fork(parent)
+    pid = forks.fork(parent)
     os.close(kept_open)
     os.read(alive, 1)  # ends when the last process is gone
-
-
-if __name__ == "__main__":
-    for each in sys.argv[3:]:
-        (Path(sys.argv[1]) / each).mkdir()
-        main(Path(sys.argv[1]) / each, sys.argv[2], each)
+    os.close(alive)
+    assert forks.succeeded(pid)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
+import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, insert, make_url, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from flask_dbkit.databases.sqlite import connecting
@@ -22,6 +23,7 @@ from flask_dbkit.databases.sqlite.engine import file_of
 from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS
 from tests.databases.conftest import KitEngine, add_account
 from tests.databases.test_sqlite_control import entry, rows
+from tests.support.forks import Child, Talk
 
 IN_FORCE = {"synchronous": {"OFF": 0, "NORMAL": 1, "FULL": 2}, "foreign_keys": {"ON": 1, "OFF": 0}}
 
@@ -157,24 +159,23 @@ def test_the_journal_can_be_chosen(file_engine: KitEngine) -> None:
     assert pragma(engine, "journal_mode") == "truncate"
 
 
-def test_several_processes_may_start_on_a_new_file_at_once(path: Path) -> None:
+def test_several_processes_may_start_on_a_new_file_at_once(
+    path: Path, prepare_engine: KitEngine
+) -> None:
     """Switching the journal needs the file alone for a moment: they take turns at it."""
-    script = (
-        "import sys\nfrom sqlalchemy import create_engine, text\n"
-        "from flask_dbkit.config import Config\n"
-        "from flask_dbkit.databases import EngineContext, support_for\n"
-        "engine = create_engine(sys.argv[1])\n"
-        "support_for(engine.url).install(engine, EngineContext(None, 'worker', Config()))\n"
-        "with engine.begin() as c:\n"
-        "    c.execute(text('CREATE TABLE IF NOT EXISTS t (id INTEGER)'))\n"
-        "    print(c.execute(text('PRAGMA journal_mode')).scalar())\n"
-    )
-    url = f"sqlite:///{path}"
-    started = [
-        subprocess.Popen([sys.executable, "-c", script, url], stdout=subprocess.PIPE, text=True)
-        for _ in range(5)
-    ]
-    assert [process.communicate(timeout=60)[0] for process in started] == ["wal\n"] * 5
+    engine = prepare_engine(f"sqlite:///{path}")
+
+    def start(talk: Talk) -> None:
+        talk.wait()
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE IF NOT EXISTS t (id INTEGER)"))
+            talk.say(connection.execute(text("PRAGMA journal_mode")).scalar())
+
+    children = [Child(start) for _ in range(5)]
+    for child in children:
+        child.let_go_on()
+    assert [child.hear() for child in children] == ["wal"] * 5
+    assert [child.exit_code() for child in children] == [0] * 5
 
 
 def test_a_journal_that_cannot_be_switched_now_is_the_busy_error(
@@ -264,68 +265,55 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     where.rmdir() if not any(where.iterdir()) else None
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy import create_engine
-from flask_dbkit.config import Config
-from flask_dbkit.databases import EngineContext, support_for
+def fill(talk: Talk, engine: Engine, path: Path, way: str) -> None:
+    """Run out of room in a transaction, undo it, and go on once there is room again."""
 
-path = Path(sys.argv[1])
-engine = create_engine(f"sqlite:///{path}")
-support_for(engine.url).install(engine, EngineContext(None, "worker", Config()))
-def count():
+    def count() -> int:
+        return rows(engine)
+
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO entry (n) VALUES (1)"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if way == "limit":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+    else:
+        (path.parent / "ballast").write_bytes(b"x" * 200_000)
     with engine.connect() as connection:
-        return connection.execute(text("SELECT count(*) FROM entry")).scalar()
-with engine.begin() as connection:
-    connection.execute(text("CREATE TABLE entry (n)"))
-    connection.execute(text("INSERT INTO entry VALUES (1)"))
-soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-if sys.argv[2] == "limit":
-    import signal
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
-else:
-    (path.parent / "ballast").write_bytes(b"x" * 200_000)
-connection = engine.connect()
-connection.execute(text("INSERT INTO entry VALUES (2)"))
-try:
-    for _ in range(100):
-        connection.execute(text("INSERT INTO entry SELECT hex(randomblob(20000))"))
-    connection.commit()
-except DBAPIError as error:
-    print("error", error.orig.sqlite_errorname.split("_")[1])
-    connection.rollback()
-print("rows", count())
-if sys.argv[2] == "limit":
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-else:
-    (path.parent / "ballast").unlink()
-connection.execute(text("INSERT INTO entry VALUES (3)"))
-connection.commit()
-print("rows", count(), connection.execute(text("PRAGMA integrity_check")).scalar())
-connection.close()
-engine.dispose()
-"""
+        connection.execute(text("INSERT INTO entry (n) VALUES (2)"))
+        with pytest.raises(DBAPIError) as caught:
+            for _ in range(100):
+                connection.execute(text("INSERT INTO entry (n) SELECT hex(randomblob(20000))"))
+            connection.commit()
+        assert isinstance(caught.value.orig, sqlite3.Error)
+        talk.say(caught.value.orig.sqlite_errorname.split("_")[1])
+        connection.rollback()
+        talk.say(count())
+        if way == "limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        else:
+            (path.parent / "ballast").unlink()
+        connection.execute(text("INSERT INTO entry (n) VALUES (3)"))
+        connection.commit()
+        talk.say(count())
+        talk.say(connection.execute(text("PRAGMA integrity_check")).scalar())
 
 
 @pytest.mark.parametrize("way", ["disk", "limit"])
 def test_a_full_disk_undoes_the_transaction_and_nothing_else(
-    path: Path, tiny_disk: Path, way: str
+    path: Path, tiny_disk: Path, prepare_engine: KitEngine, way: str
 ) -> None:
     """The error is raised, the transaction is gone, reads go on, and writes once there is room."""
     if way == "disk" and not os.path.ismount(tiny_disk):
         way = "limit"
     place = tiny_disk / "test.db" if way == "disk" else path
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(place), way], capture_output=True, text=True, check=False
-    )
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
-    assert lines[0] in ("error FULL", "error IOERR")
-    assert lines[1:] == ["rows 1", "rows 2 ok"]
+    engine = prepare_engine(f"sqlite:///{place}")
+    add_account(engine)
+    child = Child(lambda talk: fill(talk, engine, place, way))
+    assert child.hear() in ("FULL", "IOERR")
+    assert [child.hear() for _ in range(3)] == ["1", "2", "ok"]
+    assert child.exit_code() == 0
+    engine.dispose()
 
 
 # -- read-only files ----------------------------------------------------------------------
@@ -362,7 +350,9 @@ def test_the_first_write_to_a_read_only_url_says_so(read_only: Engine, path: Pat
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-def test_a_file_without_write_permission_is_opened_for_reading(open_folder: Path) -> None:
+def test_a_file_without_write_permission_is_opened_for_reading(
+    open_folder: Path, prepare_engine: KitEngine
+) -> None:
     """An ordinary user may read a file of somebody else's; the write says what is wrong."""
     path = open_folder / "test.db"
     maker = create_engine(f"sqlite:///{path}")
@@ -370,29 +360,22 @@ def test_a_file_without_write_permission_is_opened_for_reading(open_folder: Path
     maker.dispose()
     path.chmod(0o444)
     open_folder.chmod(0o555)
-    script = (
-        "import os, sys\nfrom sqlalchemy import create_engine, text\n"
-        "from flask_dbkit.config import Config\n"
-        "from flask_dbkit.databases import EngineContext, support_for\n"
-        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
-        "engine = create_engine(sys.argv[1])\n"
-        "support_for(engine.url).install(engine, EngineContext(None, 'worker', Config()))\n"
-        "with engine.connect() as c:\n"
-        "    print(c.execute(text('SELECT count(*) FROM account')).scalar())\n"
-        "    try: c.execute(text('INSERT INTO entry (n) VALUES (1)'))\n"
-        "    except Exception as error: print(error.orig)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, f"sqlite:///{path}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    # What it says on the way out is its own affair: a nobody may not write coverage data.
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
-    assert first == "2"
-    assert f"{path} cannot be written" in second
+    engine = prepare_engine(f"sqlite:///{path}")
+
+    def work(talk: Talk) -> None:
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        with engine.connect() as connection:
+            talk.say(connection.execute(text("SELECT count(*) FROM account")).scalar())
+            with pytest.raises(OperationalError) as caught:
+                connection.execute(text("INSERT INTO entry (n) VALUES (1)"))
+            talk.say(caught.value.orig)
+
+    child = Child(work)
+    assert child.hear() == "2"
+    assert f"{path} cannot be written" in child.hear()
+    child.exit_code()  # a nobody may not write coverage data
 
 
 def test_a_read_only_transaction_is_not_taken_for_a_read_only_file(

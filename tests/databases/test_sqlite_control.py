@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tests.databases.conftest import KitEngine, add_account
+from tests.support.forks import Child
 
 metadata = MetaData()
 account = Table(
@@ -832,34 +832,13 @@ def test_threads_lose_no_update(file_engine: KitEngine, gate: bool, journal_mode
     assert total == sum(done) > 0
 
 
-PROCESS = """
-import sys
-from sqlalchemy import create_engine
-from flask_dbkit.config import Config
-from flask_dbkit.databases import EngineContext, support_for
-from tests.databases.test_sqlite_control import deposit
-
-engine = create_engine(sys.argv[1])
-support_for(engine.url).install(engine, EngineContext(None, "worker", Config()))
-print(deposit(engine, 60))
-"""
-
-
-def test_processes_lose_no_update(file_engine: KitEngine, path: Path) -> None:
+def test_processes_lose_no_update(file_engine: KitEngine) -> None:
     """The same with real processes, and with threads of this one."""
     engine = file_engine()
-    root = Path(__file__).parents[2]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, f"sqlite:///{path}"],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=root,
-        )
-        for _ in range(3)
-    ]
+    workers = [Child(lambda talk: talk.say(deposit(engine, 60))) for _ in range(3)]
     here = deposit(engine, 60)
-    done = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    done = [int(worker.hear()) for worker in workers]
+    assert [worker.exit_code() for worker in workers] == [0] * 3
     with engine.connect() as connection:
         total = connection.execute(text("SELECT sum(balance) FROM account")).scalar_one()
     assert total == here + sum(done) > 0

@@ -8,8 +8,6 @@ import os
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +21,8 @@ from flask_dbkit.databases.sqlite.engine import SIDE_FILE_SUFFIX
 from flask_dbkit.databases.sqlite.gate import TURN_S, WriterGate, gate_for
 from tests.databases.conftest import KitEngine
 from tests.databases.test_sqlite_control import code, entry, rows
+from tests.support.forks import Child, Talk
 
-ROOT = Path(__file__).parents[2]
 LONG_S = 30.0
 
 
@@ -146,59 +144,51 @@ def test_an_interrupted_waiter_leaves_the_queue(gate: WriterGate, interrupted: N
     gate.release()
 
 
-HOLD = """
-import sys, time
-from flask_dbkit.databases.sqlite.gate import WriterGate
-gate = WriterGate(sys.argv[1])
-assert gate.acquire(30)
-print("held", flush=True)
-sys.stdin.read()
-gate.release()
-print("released", flush=True)
-"""
+def hold_gate(file: Path) -> Child:
+    """Start another process, which holds the gate until it is let go on."""
+
+    def hold(talk: Talk) -> None:
+        gate = WriterGate(str(file))
+        assert gate.acquire(LONG_S)
+        talk.say("held")
+        talk.wait()
+        gate.release()
+        talk.say("released")
+
+    return Child(hold)
 
 
 @pytest.fixture
-def holder(file: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process, which holds the gate until its standard input is closed."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+def holder(file: Path) -> Iterator[Child]:
+    """Another process, which holds the gate until it is let go on."""
+    child = hold_gate(file)
+    assert child.hear() == "held"
+    yield child
+    child.kill()
 
 
 def test_an_interrupted_wait_for_another_process_keeps_nothing(
-    gate: WriterGate, holder: subprocess.Popen[str], interrupted: None
+    gate: WriterGate, holder: Child, interrupted: None
 ) -> None:
     """Neither the place in the queue nor the mark that somebody waits."""
     with pytest.raises(_Interrupt):
         gate.acquire(timeout_s=LONG_S)
-    holder.communicate()
+    holder.let_go_on()
     assert gate.acquire(timeout_s=LONG_S)
     gate.release()
 
 
-def test_another_process_is_kept_out_until_the_gate_opens(
-    gate: WriterGate, holder: subprocess.Popen[str]
-) -> None:
+def test_another_process_is_kept_out_until_the_gate_opens(gate: WriterGate, holder: Child) -> None:
     """The side file carries the lock from process to process."""
     assert not gate.try_acquire()
     assert not gate.acquire(timeout_s=0.05)
-    out, _ = holder.communicate()
-    assert out == "released\n"
+    holder.let_go_on()
+    assert holder.hear() == "released"
     assert gate.acquire(timeout_s=LONG_S)
     gate.release()
 
 
-def test_a_killed_holder_keeps_nobody_waiting(
-    gate: WriterGate, holder: subprocess.Popen[str]
-) -> None:
+def test_a_killed_holder_keeps_nobody_waiting(gate: WriterGate, holder: Child) -> None:
     """The kernel gives back the lock of a process that dies, however it dies."""
     waiting = threading.Event()
     entered: list[bool] = []
@@ -210,24 +200,10 @@ def test_a_killed_holder_keeps_nobody_waiting(
     thread = threading.Thread(target=wait)
     thread.start()
     assert waiting.wait(LONG_S)
-    holder.send_signal(signal.SIGKILL)
+    holder.kill()
     thread.join(LONG_S)
     assert entered == [True]
     gate.release()
-
-
-WRITE = """
-import os, signal, sys
-from sqlalchemy import create_engine, text
-from flask_dbkit.config import Config
-from flask_dbkit.databases import EngineContext, support_for
-engine = create_engine(sys.argv[1])
-support_for(engine.url).install(engine, EngineContext(None, "worker", Config()))
-connection = engine.connect()
-connection.execute(text("INSERT INTO entry (n) VALUES (1)"))
-print("written", flush=True)
-sys.stdin.read()
-"""
 
 
 def test_a_killed_writer_leaves_a_sound_database_and_an_open_gate(
@@ -235,17 +211,16 @@ def test_a_killed_writer_leaves_a_sound_database_and_an_open_gate(
 ) -> None:
     """After kill -9 inside a write transaction its rows are gone, and the next writer gets in."""
     engine = file_engine()
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITE, f"sqlite:///{path}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "written\n"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+
+    def write(talk: Talk) -> None:
+        with engine.connect() as connection:
+            connection.execute(insert(entry).values(n=1))
+            talk.say("written")
+            talk.wait()
+
+    writer = Child(write)
+    assert writer.hear() == "written"
+    writer.kill()
     with engine.begin() as connection:
         connection.execute(insert(entry).values(n=2))
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
@@ -321,15 +296,10 @@ def test_a_file_system_without_locks_turns_the_side_file_off(
 
 def test_a_process_whose_turn_is_over_stands_back(gate: WriterGate, file: Path) -> None:
     """A process that keeps coming back lets one that waits have the lock."""
-    waiting = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(file)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     assert gate.acquire(timeout_s=LONG_S)
+    waiting = hold_gate(file)
     entered: list[str] = []
-    reader = threading.Thread(target=lambda: entered.append(waiting.stdout.readline()))  # type: ignore[union-attr]
+    reader = threading.Thread(target=lambda: entered.append(waiting.hear()))
     reader.start()
     while reader.is_alive():  # write on and on, and the other one gets in all the same
         threading.Event().wait(TURN_S / 20)
@@ -339,9 +309,9 @@ def test_a_process_whose_turn_is_over_stands_back(gate: WriterGate, file: Path) 
             break
     else:
         gate.release()
-    assert entered == ["held\n"]
-    waiting.communicate()
-    assert waiting.returncode == 0
+    assert entered == ["held"]
+    waiting.let_go_on()
+    assert waiting.exit_code() == 0
     assert gate.acquire(timeout_s=LONG_S)
     gate.release()
 
@@ -354,24 +324,18 @@ def test_the_gate_can_be_switched_off(file_engine: KitEngine, path: Path) -> Non
     assert not Path(str(path) + SIDE_FILE_SUFFIX).exists()
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_does_not_wait_for_its_parents_threads(gate: WriterGate) -> None:
     """The parent holds the gate for itself: the child queues up behind it, and gets in after it."""
     assert gate.acquire(timeout_s=LONG_S)
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            blocked = not gate.acquire(timeout_s=0.05)
-            os.write(write, b"blocked" if blocked else b"not blocked")
-            os._exit(0 if gate.acquire(timeout_s=LONG_S) else 1)
-        finally:
-            os._exit(2)
-    assert os.read(read, 20) == b"blocked"
+
+    def queue_up(talk: Talk) -> None:
+        talk.say("not blocked" if gate.acquire(timeout_s=0.05) else "blocked")
+        assert gate.acquire(timeout_s=LONG_S)
+
+    child = Child(queue_up)
+    assert child.hear() == "blocked"
     gate.release()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    os.close(read)
-    os.close(write)
+    assert child.exit_code() == 0
 
 
 @pytest.mark.parametrize(

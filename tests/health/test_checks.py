@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from flask_dbkit.health.on_mysql import ask as ask_mysql
 from flask_dbkit.health.on_mysql import galera_codes
 from flask_dbkit.health.on_server import ServerProbe
 from flask_dbkit.health.probe import ProbedBind
-from tests.health.conftest import MakeKit
+from tests.health.conftest import Kit, MakeKit
 from tests.support.databases import Database
+from tests.support.forks import Child, Talk, fork, succeeded
 
 
 def test_a_check_returns_or_raises_what_it_found(make_kit: MakeKit) -> None:
@@ -379,50 +379,57 @@ def test_sigterm_drains_if_asked_and_the_server_hears_of_it(make_kit: MakeKit) -
     assert other.get()[0] == 200
 
 
-def _serving(tail: str) -> list[str]:
-    code = (
-        "import os, signal, sys, threading, time\n"
-        "from flask import Flask\n"
-        "from flask_dbkit import DBKit\n"
-        "def make():\n"
-        "    app = Flask('shop', instance_path='/tmp')\n"
-        "    app.config.update(SQLALCHEMY_DATABASE_URI='sqlite://',"
-        " DBKIT_HEALTH_DRAIN_ON_SIGTERM=True)\n"
-        "    DBKit(app)\n"
-        "    return app\n"
-        "def ask(app): print(app.test_client().get('/readyz').status_code, flush=True)\n" + tail
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    return [*done.stdout.split(), str(done.returncode)]
+def _serving(make_kit: MakeKit, work: Callable[[Talk, Callable[[], Kit]], object]) -> list[str]:
+    """Let a process of its own work with an application that drains; return what it says."""
+
+    def serve(talk: Talk) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        work(talk, lambda: make_kit(url="sqlite://", DBKIT_HEALTH_DRAIN_ON_SIGTERM=True))
+
+    child = Child(serve)
+    said = list(iter(child.hear, ""))
+    return [*said, str(child.exit_code())]
 
 
-def test_without_a_server_the_first_sigterm_drains_and_the_second_ends() -> None:
+def test_without_a_server_the_first_sigterm_drains_and_the_second_ends(make_kit: MakeKit) -> None:
     """The process goes on serving what is on its way, and is not immortal."""
-    assert _serving(
-        "app = make()\nask(app)\nos.kill(os.getpid(), signal.SIGTERM)\nask(app)\n"
-        "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(20)\n"
-    ) == ["200", "503", str(-signal.SIGTERM)]
+
+    def work(talk: Talk, make: Callable[[], Kit]) -> None:
+        app = make()
+        talk.say(app.get()[0])
+        os.kill(os.getpid(), signal.SIGTERM)
+        talk.say(app.get()[0])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+
+    assert _serving(make_kit, work) == ["200", "503", str(-signal.SIGTERM)]
 
 
-def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
+def test_a_process_that_ignores_sigterm_goes_on_ignoring_it(make_kit: MakeKit) -> None:
     """It drains, and that is all."""
-    assert _serving(
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\napp = make()\n"
-        "for _ in range(2): os.kill(os.getpid(), signal.SIGTERM)\nask(app)\n"
-    ) == ["503", "0"]
+
+    def work(talk: Talk, make: Callable[[], Kit]) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        app = make()
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        talk.say(app.get()[0])
+
+    assert _serving(make_kit, work) == ["503", "0"]
 
 
-def test_an_application_made_in_another_thread_cannot_hear_signals(
-    make_kit: MakeKit, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_application_made_in_another_thread_cannot_hear_signals(make_kit: MakeKit) -> None:
     """Python delivers them to the main thread only, and the log says what to do."""
-    assert _serving(
-        "made = []\nthread = threading.Thread(target=lambda: made.append(make()))\n"
-        "thread.start()\nthread.join()\n"
-        "assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL\nask(made[0])\n"
-    ) == ["200", "0"]
+
+    def work(talk: Talk, make: Callable[[], Kit]) -> None:
+        made: list[Kit] = []
+        thread = threading.Thread(target=lambda: made.append(make()))
+        thread.start()
+        thread.join()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        talk.say(made[0].get()[0])
+
+    assert _serving(make_kit, work) == ["200", "0"]
 
 
 def test_a_forked_child_checks_for_itself(make_kit: MakeKit) -> None:
@@ -437,10 +444,11 @@ def test_a_forked_child_checks_for_itself(make_kit: MakeKit) -> None:
             go_on.wait(10)
 
     assert made.get()[0] == 503
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if made.get()[0] == 200 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def ask() -> None:
+        assert made.get()[0] == 200
+
+    assert succeeded(fork(ask))
     go_on.set()
 
 

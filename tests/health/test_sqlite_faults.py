@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -19,6 +18,7 @@ import sqlalchemy as sa
 
 from flask_dbkit import transaction
 from tests.health.conftest import Kit, MakeKit
+from tests.support.forks import Child, Talk
 
 JOURNALS = ["WAL", "DELETE"]
 
@@ -47,25 +47,19 @@ def _stop_using(made: Kit) -> None:
 @contextmanager
 def _held(path: Path, statement: str) -> Iterator[None]:
     """Let another process hold a lock."""
-    code = (
-        "import sqlite3, sys\n"
-        "raw = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-        "raw.execute(sys.argv[2])\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(path), statement],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            process.kill()
+
+    def hold(talk: Talk) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute(statement)
+            talk.say("held")
+            talk.wait()
+
+    child = Child(hold)
+    assert child.hear() == "held"
+    try:
+        yield
+    finally:
+        child.kill()
 
 
 @pytest.mark.parametrize("journal", JOURNALS)
@@ -183,9 +177,8 @@ def test_what_happens_to_a_file_in_use_is_told_although_its_log_has_everything(
 
 
 def _overwrite(path: Path, data: bytes) -> None:
-    # In another process: closing the file would take this one's locks away.
-    code = "import sys; open(sys.argv[1], 'r+b').write(bytes.fromhex(sys.argv[2]))"
-    subprocess.run([sys.executable, "-c", code, str(path), data.hex()], check=True)
+    # Past this process: closing the file would take its locks away, and a fork its connections.
+    subprocess.run(["dd", f"of={path}", "conv=notrunc", "status=none"], input=data, check=True)
 
 
 def test_probing_takes_no_lock_away_from_the_application(make_kit: MakeKit) -> None:
@@ -194,16 +187,16 @@ def test_probing_takes_no_lock_away_from_the_application(make_kit: MakeKit) -> N
     with made.app.app_context(), transaction():
         made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
         assert made.codes() == {"db.locked"}
-        code = (
-            "import sqlite3, sys\n"
-            "raw = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\n"
-            "try: raw.execute('BEGIN IMMEDIATE')\n"
-            "except sqlite3.OperationalError as error: print(error)\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(made.path)], capture_output=True, text=True, check=True
-        )
-    assert done.stdout == "database is locked\n"
+
+        def try_to_write(talk: Talk) -> None:
+            with closing(sqlite3.connect(made.path, timeout=0, isolation_level=None)) as raw:
+                with pytest.raises(sqlite3.OperationalError) as caught:
+                    raw.execute("BEGIN IMMEDIATE")
+                talk.say(caught.value)
+
+        child = Child(try_to_write)
+        assert child.hear() == "database is locked"
+        assert child.exit_code() == 0
 
 
 def test_a_damaged_page_is_found_in_the_background(make_kit: MakeKit) -> None:
@@ -279,27 +272,17 @@ def test_a_file_without_permission_to_write_is_told(
     _stop_using(made)
     path.chmod(0o444)
     open_folder.chmod(0o555)
-    script = (
-        "import os, sys\n"
-        "from flask import Flask\n"
-        "from flask_dbkit import DBKit\n"
-        "app = Flask('shop', instance_path='/')\n"
-        "app.config.update(SQLALCHEMY_DATABASE_URI=sys.argv[1], DBKIT_HEALTH_DETAILS='always')\n"
-        "kit = DBKit(app)\n"
-        # Once as root, who can read every module that is imported on the way.
-        "assert app.test_client().get('/livez').status_code == 200\n"
-        "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
-        "response = app.test_client().get('/health/ready')\n"
-        "print(response.status_code, response.get_json(force=True)['checks']"
-        "['db:default'][0]['code'])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, f"sqlite:///{path}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "503 db.readonly\n", done.stderr
+
+    def ask(talk: Talk) -> None:
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        status, body = made.get()
+        talk.say(f"{status} {body['checks']['db:default'][0]['code']}")
+
+    child = Child(ask)
+    assert child.hear() == "503 db.readonly"
+    child.exit_code()  # a nobody may not write coverage data
 
 
 def test_a_folder_that_may_not_be_entered_is_told(make_kit: MakeKit, tmp_path: Path) -> None:

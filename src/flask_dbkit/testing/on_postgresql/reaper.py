@@ -1,7 +1,7 @@
 """Remove a test server when the process that started it is gone, however it went.
 
-Started by :class:`~tests.support.postgres.PostgresServer` with one end of a pipe as its
-standard input. Reading returns when the other end closes, which the kernel does even
+Started by :class:`~flask_dbkit.testing.on_postgresql.server.PostgresServer` with one end of a pipe
+as its standard input. Reading returns when the other end closes, which the kernel does even
 after ``kill -9``; then this ends what still runs in the directory and removes it.
 """
 
@@ -14,15 +14,15 @@ import time
 from pathlib import Path
 
 
-def end_server(directory: Path) -> None:
-    """End the server whose data lies in ``directory``, if it still runs."""
+def end_server(pid_file: Path) -> None:
+    """End the server whose process id is the first word of a file, if it still runs."""
     try:
-        pid = int((directory / "data" / "postmaster.pid").read_text().split()[0])
+        pid = int(pid_file.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)  # a frozen one would not hear the next signal
-        # SIGQUIT is the "immediate" shutdown; the children of a server follow it.
+        # For PostgreSQL it is the "immediate" shutdown; the children of a server follow it.
         # https://www.postgresql.org/docs/current/server-shutdown.html
         os.kill(pid, signal.SIGQUIT)
         for _ in range(100):
@@ -33,10 +33,10 @@ def end_server(directory: Path) -> None:
 
 def main() -> None:
     """Wait for the end of the starting process, then tidy up."""
-    directory = Path(sys.argv[1])
+    directory, pid_file = Path(sys.argv[1]), Path(sys.argv[2])
     sys.stdin.buffer.read()
     if directory.exists():
-        end_server(directory)
+        end_server(pid_file)
         shutil.rmtree(directory, ignore_errors=True)
 
 

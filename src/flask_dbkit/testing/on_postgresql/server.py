@@ -23,6 +23,8 @@ from typing import IO, Self
 
 _PROGRAMS = ("initdb", "postgres")
 _REAPER = Path(__file__).with_name("reaper.py")
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
+_ROOM_BYTES = 512 << 20
 
 # Nothing here has to survive a power cut, so nothing waits for the disk.
 # https://www.postgresql.org/docs/current/non-durability.html
@@ -33,6 +35,8 @@ _SETTINGS: Mapping[str, str] = {
     "autovacuum": "off",
     "max_connections": "100",
     "shared_buffers": "32MB",
+    "min_wal_size": "32MB",
+    "max_wal_size": "128MB",
     "log_min_messages": "warning",
     "timezone": "UTC",
 }
@@ -101,10 +105,29 @@ def _from_wheel() -> Iterator[Path]:
     yield from sorted(Path(spec.origin).parent.glob("pginstall*/bin"), reverse=True)
 
 
+def memory_folder() -> Path | None:
+    """Find a folder in memory with room for a server: ``CREATE`` and ``DROP`` wait for no disk.
+
+    Returns:
+        The folder; ``None`` where there is none, it is small, or programs may not run in it.
+    """
+    try:
+        state = os.statvfs(_MEMORY)
+    except OSError:
+        return None
+    suits = (
+        os.access(_MEMORY, os.W_OK)
+        and state.f_bavail * state.f_frsize >= _ROOM_BYTES
+        and not state.f_flag & os.ST_NOEXEC
+    )
+    return _MEMORY if suits else None
+
+
 class PostgresServer:
     """One server in a temporary directory, on a loopback port of its own.
 
-    As root the server's programs run as an unprivileged user: PostgreSQL refuses root.
+    The directory is in memory where there is room. As root the server's programs run as an
+    unprivileged user: PostgreSQL refuses root.
     A small second process removes everything when this one ends without saying so.
 
     Args:
@@ -127,12 +150,15 @@ class PostgresServer:
             )
         self.settings = {**_SETTINGS, **(settings or {})}
         self.user = _unprivileged_user() if os.geteuid() == 0 else None
-        self.directory = Path(tempfile.mkdtemp(prefix="dbkit-pg-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="dbkit-pg-", dir=memory_folder()))
         self.port = _free_port()
         self._owner_pid = os.getpid()
         self._process: subprocess.Popen[bytes] | None = None
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", str(_REAPER), str(self.directory)],
+            [
+                *(sys.executable, "-I", str(_REAPER), str(self.directory)),
+                str(self.data / "postmaster.pid"),
+            ],
             stdin=subprocess.PIPE,
             # Ctrl-C reaches the whole foreground group; the reaper has to outlive it.
             start_new_session=True,
