@@ -16,8 +16,7 @@ from flask import Flask
 
 from flask_dbkit import BackupError, DBKit
 from flask_dbkit.backups import LocalStore, Packing, create, database_at, restore, verify
-from flask_dbkit.backups.on_sqlite import database as sqlite_files
-from flask_dbkit.backups.restoring import unpacked
+from flask_dbkit.backups.verifying import unpacked
 from tests.support.forks import exit_code, fork, succeeded
 
 from .test_sqlite import make_file
@@ -68,14 +67,16 @@ def test_a_backup_that_is_killed_leaves_no_backup_and_no_file(tmp_path: Path, pa
     assert verify(store, manifest.id, database).ok
 
 
-def test_data_whose_manifest_was_never_written_are_removed(tmp_path: Path) -> None:
+def test_data_whose_manifest_was_never_written_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The moment between the two names: nothing is listed, and the next command tidies up."""
     store = LocalStore(tmp_path / "backups")
     database = make_file(tmp_path / "live.db", "wal", "CREATE TABLE t (a)")
     good = create(database, store)
 
     def end_before_the_manifest() -> None:
-        store.write_manifest = die  # type: ignore[method-assign]
+        monkeypatch.setattr(store, "write_manifest", die)
         create(database, store)
 
     assert exit_code(fork(end_before_the_manifest)) == -signal.SIGKILL
@@ -119,14 +120,16 @@ def test_a_restore_in_place_that_is_killed_leaves_the_old_or_the_new_content(
     assert sound(path) == 1000
 
 
-def test_a_restore_that_is_killed_leaves_no_half_file_under_the_new_name(tmp_path: Path) -> None:
+def test_a_restore_that_is_killed_leaves_no_half_file_under_the_new_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The new file gets its name when it is complete."""
     path, store = tmp_path / "live.db", LocalStore(tmp_path / "backups")
     database = make_file(path, "wal", "CREATE TABLE t (i, a TEXT)", ROWS.format(count=1000))
     manifest = create(database, store, packing=Packing("none"))
 
     def end_before_the_name() -> None:
-        sqlite_files.sync = die
+        monkeypatch.setattr("flask_dbkit.backups.on_sqlite.database.sync", die)
         restore(store, manifest.id, database)
 
     assert exit_code(fork(end_before_the_name)) == -signal.SIGKILL
