@@ -32,6 +32,7 @@ from tests.support.databases import (
 from tests.support.not_run import NotRun, Resource, in_ci
 from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.standby import Standby, can_make_standby
+from tests.support.warm_python import WarmPython
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -223,6 +224,14 @@ def make_database(
 def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
     """A fresh, empty, private database on the backend this test runs on."""
     return make_database(request.param)
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """Starts programs and ``flask`` commands without importing Flask and SQLAlchemy every time."""
+    python = WarmPython()
+    yield python
+    python.close()
 
 
 @pytest.fixture

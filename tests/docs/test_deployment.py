@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import json
-import os
 import re
 import shlex
 import shutil
@@ -25,6 +24,7 @@ from flask_dbkit import DBKit, declarative_base
 from flask_dbkit.config import Config
 from flask_dbkit.health import AppHealth
 from tests.docs.pages import DOCS, ROOT
+from tests.support.warm_python import WarmPython
 
 FOLDER = ROOT / "examples" / "deployment"
 PAGE = DOCS / "how-to" / "health.md"
@@ -101,7 +101,9 @@ def test_the_check_of_the_container_tells_by_its_exit_code(app: Flask, address: 
     assert subprocess.run(command, check=False, capture_output=True).returncode == 1
 
 
-def test_the_check_of_a_container_without_a_server_is_a_command(tmp_path: Path) -> None:
+def test_the_check_of_a_container_without_a_server_is_a_command(
+    warm_python: WarmPython, tmp_path: Path
+) -> None:
     """It makes the application and asks its databases."""
     program, *arguments = _health_command("Dockerfile.worker")
     (tmp_path / "app.py").write_text(
@@ -109,17 +111,11 @@ def test_the_check_of_a_container_without_a_server_is_a_command(tmp_path: Path) 
         "app = Flask(__name__)\n"
         "app.config['SQLALCHEMY_DATABASE_URI'] = 'sqlite:///shop.db'\nDBKit(app)\n"
     )
-    command = [str(Path(sys.executable).with_name(program)), *arguments]
-    environment = {name: value for name, value in os.environ.items() if "FLASK" not in name}
-
-    def ask() -> int:
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, check=False
-        ).returncode
-
-    assert ask() == 1
+    assert program == "flask"
+    command = [program, *arguments]
+    assert warm_python.run(command, tmp_path).returncode == 1
     (tmp_path / "instance" / "shop.db").touch()
-    assert ask() == 0
+    assert warm_python.run(command, tmp_path).returncode == 0
 
 
 def test_compose_waits_for_a_healthy_container() -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import DOCS, README, ROOT, SNIPPETS, blocks, included, pages, typed
 from tests.support.databases import Database
+from tests.support.warm_python import WarmPython
 
 TUTORIAL = SNIPPETS / "tutorial"
 _BACKENDS = re.compile(r"^Backends: (.*)$", re.MULTILINE)
@@ -31,21 +29,6 @@ _NOT_OURS = (
 )
 
 
-def _run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    names = ("DATABASE_URL", "FLASK_APP", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
-    inherited = {name: value for name, value in os.environ.items() if name not in names}
-    bin_folder = str(Path(sys.executable).parent)
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={**inherited, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
 def _snippets(backend: str) -> list[str]:
     found = []
     for path in sorted(SNIPPETS.glob("*.py")):
@@ -55,35 +38,37 @@ def _snippets(backend: str) -> list[str]:
     return found
 
 
-def _check_snippet(name: str, cwd: Path, **environment: str) -> None:
+def _check_snippet(python: WarmPython, name: str, cwd: Path, **environment: str) -> None:
     # Copied, so that a relative database path does not lead into the repository.
     shutil.copy(SNIPPETS / name, cwd)
-    done = _run([sys.executable, "-W", "error", name], cwd, **environment)
+    done = python.run(["python", "-W", "error", name], cwd, **environment)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", _snippets("sqlite-file"))
-def test_a_snippet_does_on_sqlite_what_its_page_says(name: str, tmp_path: Path) -> None:
+def test_a_snippet_does_on_sqlite_what_its_page_says(
+    name: str, warm_python: WarmPython, tmp_path: Path
+) -> None:
     """A reader can run every file of ``examples/snippets`` without configuring anything."""
-    _check_snippet(name, tmp_path)
+    _check_snippet(warm_python, name, tmp_path)
 
 
 @pytest.mark.backends("postgresql")
 @pytest.mark.parametrize("name", _snippets("postgresql"))
 def test_a_snippet_does_on_postgresql_what_its_page_says(
-    name: str, database: Database, tmp_path: Path
+    name: str, database: Database, warm_python: WarmPython, tmp_path: Path
 ) -> None:
     """``DATABASE_URL`` is all it takes to run a snippet on PostgreSQL."""
-    _check_snippet(name, tmp_path, DATABASE_URL=database.url)
+    _check_snippet(warm_python, name, tmp_path, DATABASE_URL=database.url)
 
 
 @pytest.mark.backends("mariadb")
 @pytest.mark.parametrize("name", _snippets("mariadb"))
 def test_a_snippet_does_on_mariadb_what_its_page_says(
-    name: str, database: Database, tmp_path: Path
+    name: str, database: Database, warm_python: WarmPython, tmp_path: Path
 ) -> None:
     """``DATABASE_URL`` is all it takes to run a snippet on MariaDB."""
-    _check_snippet(name, tmp_path, DATABASE_URL=database.url)
+    _check_snippet(warm_python, name, tmp_path, DATABASE_URL=database.url)
 
 
 def test_pages_show_python_from_files_that_are_run() -> None:
@@ -138,7 +123,7 @@ _STEP = re.compile(
 )
 
 
-def test_the_tutorial_works_as_it_is_printed(tmp_path: Path) -> None:
+def test_the_tutorial_works_as_it_is_printed(warm_python: WarmPython, tmp_path: Path) -> None:
     """From an empty folder: each file is saved where the page says so, each command typed."""
     saved = []
     for step in _STEP.finditer((DOCS / "tutorial.md").read_text(encoding="utf-8")):
@@ -149,8 +134,7 @@ def test_the_tutorial_works_as_it_is_printed(tmp_path: Path) -> None:
             continue
         for command, expected in _parse_session(step["session"]):
             if not command.startswith((*_NOT_OURS, "flask run")):
-                done = _run(["sh", "-c", command], tmp_path)
-                _compare(expected, done.stdout + done.stderr)
+                _compare(expected, _typed(warm_python, command, tmp_path))
     assert saved[-3:] == ["books.csv", "app.py", "test_app.py"]
     assert saved.count("app.py") == 5
 
@@ -168,7 +152,9 @@ def _sessions() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("sessions", _sessions().values(), ids=_sessions())
-def test_commands_print_what_the_page_shows(sessions: list[str], tmp_path: Path) -> None:
+def test_commands_print_what_the_page_shows(
+    sessions: list[str], warm_python: WarmPython, tmp_path: Path
+) -> None:
     """A ``console`` block is a session: each line shown is printed, ``…`` standing for anything."""
     folder = _tutorial(tmp_path)
     for path in SNIPPETS.glob("*.py"):
@@ -180,8 +166,15 @@ def test_commands_print_what_the_page_shows(sessions: list[str], tmp_path: Path)
                 continue
             if not command.startswith(("flask ", "python ")):
                 raise AssertionError(f"{command!r} is shown, and no test runs it")
-            done = _run(["sh", "-c", command], folder)
-            _compare(expected, done.stdout + done.stderr)
+            _compare(expected, _typed(warm_python, command, folder))
+
+
+def _typed(python: WarmPython, command: str, cwd: Path) -> str:
+    """Run what a reader types, with the output of a command in ``$(…)``; return what is printed."""
+    while inner := re.search(r"\$\((.*?)\)", command):
+        command = command.replace(inner[0], python.run(inner[1], cwd).stdout.strip(), 1)
+    done = python.run(command, cwd)
+    return done.stdout + done.stderr
 
 
 def _parse_session(text: str) -> list[tuple[str, list[str]]]:

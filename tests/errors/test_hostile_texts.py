@@ -37,7 +37,7 @@ UNITS = (
     "$a$", "$a", "E'\\'", "INSERT INTO ", "insert ", "WITH a AS (", ", ", "SELECT ", "CONSTRAINT `",
     "(`a`, ", "FOREIGN KEY (", "for column `a`.", "[", "]", "<", ":", "@@", "\t", "AND ", "é",
 )  # fmt: skip
-LONGEST = 32_000
+LONGEST = 8_000
 
 
 def seconds(function: Callable[[str], object], unit: str, size: int) -> float:

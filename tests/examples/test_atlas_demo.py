@@ -6,9 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -21,6 +18,7 @@ from atlas.extensions import db
 
 from tests.examples.small_world import NAMES, MakeAtlas, make_source
 from tests.support.databases import Database
+from tests.support.warm_python import WarmPython
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -33,43 +31,26 @@ WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 class Demo:
     """One run of ``run.py`` on a free port, ended with the block."""
 
-    def __init__(self, database_url: str, **environment: str) -> None:
-        # A file, because nobody reads the access log while it is written.
-        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
-        self.process = subprocess.Popen(
-            [sys.executable, str(ATLAS / "run.py")],
-            env=os.environ
-            | {"DATABASE_URL": database_url, "FLASK_SECRET_KEY": "test", "PORT": "0"}
-            | environment,
-            stdout=subprocess.PIPE,
-            stderr=self.stderr,
-            text=True,
-        )
+    def __init__(self, python: WarmPython, database_url: str, **environment: str) -> None:
+        asked = {"DATABASE_URL": database_url, "FLASK_SECRET_KEY": "test", "PORT": "0"}
+        command = ["python", str(ATLAS / "run.py")]
+        self.process = python.start(command, ATLAS, **(asked | environment))
         self.lines: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *args: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-        self.stderr.close()
+        self.process.close()
 
     def address(self) -> str:
         """Wait until it serves, and return where, as it printed it."""
-        assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
             found = re.fullmatch(r"Places: +(http://\S+)/", line.strip())
             if found:
                 return found[1]
-        raise AssertionError(self.lines, self.errors())
-
-    def errors(self) -> str:
-        """Wait until it has ended, and return what it wrote to stderr."""
-        self.process.wait(timeout=30)
-        self.stderr.seek(0)
-        return self.stderr.read()
+        raise AssertionError(self.lines, self.process.errors())
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +59,9 @@ def database_url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo(database_url: str) -> Iterator[Demo]:
+def demo(warm_python: WarmPython, database_url: str) -> Iterator[Demo]:
     """The demo, with all of its data, for the tests of this file."""
-    with Demo(database_url) as demo:
+    with Demo(warm_python, database_url) as demo:
         demo.address()
         yield demo
 
@@ -97,23 +78,24 @@ def test_the_first_start_says_what_it_loads(demo: Demo) -> None:
     assert re.fullmatch(rf"Loaded {PLACES} places in \d+\.\d seconds\.", second)
 
 
-def test_the_second_start_is_instant(demo: Demo, database_url: str) -> None:
+def test_the_second_start_is_instant(
+    demo: Demo, warm_python: WarmPython, database_url: str
+) -> None:
     """It asks the database a question or two and serves, and Ctrl-C ends it quietly."""
     started = time.monotonic()
-    with Demo(database_url) as second:
+    with Demo(warm_python, database_url) as second:
         second.address()
         seconds = time.monotonic() - started
-        second.process.send_signal(signal.SIGINT)
-        assert "Traceback" not in second.errors()
+        os.kill(second.process.pid, signal.SIGINT)
+        assert "Traceback" not in second.process.errors()
         assert second.process.returncode == 0
         assert len(second.lines) == 1
-    # Nearly all of it is Python's own start and imports, on a machine that may be busy.
-    assert seconds < 8
+    assert seconds < 8  # on a machine that may be busy
 
 
 @pytest.mark.requires("server")
 def test_the_demo_runs_on_a_server_and_at_the_address_it_is_given(
-    database: Database, make_atlas: MakeAtlas
+    database: Database, make_atlas: MakeAtlas, warm_python: WarmPython
 ) -> None:
     """``DATABASE_URL``, as platforms write it, ``HOST`` and ``PORT`` are all it takes."""
     with make_atlas().app_context():
@@ -121,7 +103,7 @@ def test_the_demo_runs_on_a_server_and_at_the_address_it_is_given(
     with socket.create_server(("127.0.0.2", 0)) as taken:
         port = taken.getsockname()[1]
     without_driver = re.sub(r"\+\w+", "", database.url, count=1)
-    with Demo(without_driver, HOST="127.0.0.2", PORT=str(port)) as demo:
+    with Demo(warm_python, without_driver, HOST="127.0.0.2", PORT=str(port)) as demo:
         address = demo.address()
         assert address == f"http://127.0.0.2:{port}"
         assert len(demo.lines) == 1, "nothing was to be loaded"
@@ -331,11 +313,11 @@ def check_layout(page: Page) -> None:
     ],
 )
 def test_a_start_that_cannot_work_says_why_in_one_paragraph(
-    tmp_path: Path, environment: dict[str, str], message: str
+    warm_python: WarmPython, tmp_path: Path, environment: dict[str, str], message: str
 ) -> None:
     """No traceback, no password, a status a script can see."""
-    with Demo(f"sqlite:///{tmp_path / 'atlas.db'}", **environment) as demo:
-        said = demo.errors()
+    with Demo(warm_python, f"sqlite:///{tmp_path / 'atlas.db'}", **environment) as demo:
+        said = demo.process.errors()
         assert demo.process.returncode == 1
     assert message in said
     assert "Traceback" not in said
@@ -343,14 +325,14 @@ def test_a_start_that_cannot_work_says_why_in_one_paragraph(
     assert len(said.strip().splitlines()) <= 3
 
 
-def test_a_port_in_use_is_named(database_url: str) -> None:
+def test_a_port_in_use_is_named(warm_python: WarmPython, database_url: str) -> None:
     """The most common accident of a demo."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with Demo(database_url, PORT=str(port)) as demo:
-            said = demo.errors()
+        with Demo(warm_python, database_url, PORT=str(port)) as demo:
+            said = demo.process.errors()
             assert demo.process.returncode == 1
     assert str(port) in said
     assert "Traceback" not in said

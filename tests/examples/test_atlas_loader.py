@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +21,10 @@ from sqlalchemy.orm import undefer
 
 from tests.examples.small_world import MakeAtlas, make_source
 from tests.support.databases import Database
+from tests.support.warm_python import Program, WarmPython
 
 ROOT = Path(__file__).parents[2]
+Start = Callable[[str, float], Program]
 
 
 def load(app: Flask, read: Callable[[], Source] = make_source) -> Source | None:
@@ -40,13 +40,19 @@ def count(engine: Engine) -> int:
         return connection.scalar(sa.text("SELECT count(*) FROM place")) or 0
 
 
-def start(url: str, pause_s: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.examples.small_world", url, str(pause_s)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(warm_python: WarmPython) -> Iterator[Callable[[str, float], Program]]:
+    """Return a function that starts a process which loads, with a pause after each batch."""
+    started: list[Program] = []
+
+    def start(url: str, pause_s: float) -> Program:
+        command = ["python", "-m", "tests.examples.small_world", url, str(pause_s)]
+        started.append(warm_python.start(command, ROOT))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.close()
 
 
 def test_the_data_arrives_as_it_was_given(make_atlas: MakeAtlas) -> None:
@@ -92,17 +98,14 @@ def test_a_load_that_fails_leaves_nothing(make_atlas: MakeAtlas) -> None:
 
 @pytest.mark.requires("several_processes")
 def test_a_killed_load_is_repaired_by_the_next_start(
-    database: Database, make_atlas: MakeAtlas
+    database: Database, make_atlas: MakeAtlas, start: Start
 ) -> None:
     """Nothing a process does on its way out is needed for that."""
     process = start(database.url, 0.2)
-    assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("50 "):
             process.kill()
             break
-    process.wait()
-    process.stdout.close()
     app = make_atlas()
     assert load(app) is not None
     with app.app_context():
@@ -110,11 +113,13 @@ def test_a_killed_load_is_repaired_by_the_next_start(
 
 
 @pytest.mark.requires("several_processes")
-def test_two_starts_at_once_load_once(database: Database, make_atlas: MakeAtlas) -> None:
+def test_two_starts_at_once_load_once(
+    database: Database, make_atlas: MakeAtlas, start: Start
+) -> None:
     """The second waits for the first and then finds its data, however long that takes."""
     processes = [start(database.url, 0.02) for _ in range(2)]
-    endings = [process.communicate(timeout=60)[0].splitlines()[-1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
+    endings = [process.stdout.read().splitlines()[-1] for process in processes]
+    assert [process.wait() for process in processes] == [0, 0]
     assert sorted(endings) == ["loaded", "was loaded"]
     with make_atlas().app_context():
         assert count(db.engine) == 200
@@ -122,17 +127,16 @@ def test_two_starts_at_once_load_once(database: Database, make_atlas: MakeAtlas)
 
 @pytest.mark.backends("sqlite-file")
 def test_the_second_start_waits_longer_than_a_lock_does(
-    database: Database, make_atlas: MakeAtlas
+    database: Database, make_atlas: MakeAtlas, start: Start
 ) -> None:
     """Loading takes longer than the busy timeout, and waiting for it is no error."""
     first = start(database.url, 0.1)
-    assert first.stdout is not None
     assert first.stdout.readline().startswith("10 ")
     app = make_atlas(DBKIT_SQLITE_BUSY_TIMEOUT_MS=50)
     begun = time.monotonic()
     assert load(app) is None
     assert time.monotonic() - begun > 1
-    first.communicate(timeout=60)
+    assert first.wait() == 0
 
 
 def test_the_database_of_another_application_is_refused(

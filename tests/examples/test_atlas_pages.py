@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.examples.small_world import MakeAtlas, make_source
+from tests.support.warm_python import WarmPython
 
 ATLAS = Path(__file__).parents[2] / "examples" / "atlas"
 
@@ -139,15 +138,9 @@ def test_the_marker_says_what_was_loaded(app: Flask) -> None:
         assert (marker.source, marker.places) == ("small world", 200)
 
 
-def test_the_example_passes_its_own_tests() -> None:
+def test_the_example_passes_its_own_tests(warm_python: WarmPython) -> None:
     """They run as its readers would run them: from its folder, with its settings."""
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=ATLAS,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = warm_python.run("python -m pytest -q -p no:cacheprovider", ATLAS)
     assert run.returncode == 0, run.stdout
 
 
