@@ -161,20 +161,21 @@ def written(page: Path) -> str:
     return _MARKED.sub(replace, page.read_text(encoding="utf-8"))
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Write the pages, or compare them."""
+    check = "--check" in arguments
     stale = []
     for page in sources():
         text = written(page)
         if text != page.read_text(encoding="utf-8"):
             stale.append(str(page.relative_to(ROOT)))
-            if "--check" not in sys.argv[1:]:
+            if not check:
                 page.write_text(text, encoding="utf-8")
-    if "--check" in sys.argv[1:] and stale:
+    if check and stale:
         print(f"Out of date: {', '.join(stale)}. Run: python tools/pages.py")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

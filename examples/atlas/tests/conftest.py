@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[Flask]:
-    app = create_app(
-        {
-            "TESTING": True,
-            "SECRET_KEY": "test",
-            "SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path / 'atlas.db'}",
-        },
-        instance_path=str(tmp_path),
-    )
-    with app.app_context():
+def make_app(folder: Path) -> Flask:
+    """Make the application; its database and what else it keeps is in ``folder``."""
+    url = f"sqlite:///{folder / 'atlas.db'}"
+    config = {"TESTING": True, "SECRET_KEY": "test", "SQLALCHEMY_DATABASE_URI": url}
+    return create_app(config, instance_path=str(folder))
+
+
+@pytest.fixture(scope="session")
+def filled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fill a database once; every test gets a copy of it."""
+    folder = tmp_path_factory.mktemp("filled")
+    with make_app(folder).app_context():
         db.create_all()
         db.session.add(Continent(code="EU", name="Europe"))
         db.session.add_all(
@@ -65,6 +67,14 @@ def app(tmp_path: Path) -> Iterator[Flask]:
             )
         )
         db.session.commit()
+        db.engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def app(filled_folder: Path, tmp_path: Path) -> Iterator[Flask]:
+    shutil.copytree(filled_folder, tmp_path, dirs_exist_ok=True)
+    app = make_app(tmp_path)
     yield app
     with app.app_context():
         db.engine.dispose()
