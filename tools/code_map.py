@@ -48,4 +48,4 @@ def written() -> str:
 if __name__ == "__main__":
     import pages
 
-    sys.exit(pages.main())
+    sys.exit(pages.main(sys.argv[1:]))

@@ -113,12 +113,12 @@ class WarmPython:
         return Program(self, {"words": words, "cwd": str(cwd), "environment": environment})
 
     def run(
-        self, command: str | list[str], cwd: Path, *, timeout_s: float = 120, **environment: str
+        self, command: str | list[str], cwd: Path, **environment: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end, or kill it; as :meth:`start`."""
+        """Run one command to its end, or kill it after two minutes; as :meth:`start`."""
         with closing(self.start(command, cwd, **environment)) as program:
             # What it prints is read until it, and what it started, has closed it.
-            watch = threading.Timer(timeout_s, os.kill, (program.pid, signal.SIGKILL))
+            watch = threading.Timer(120, os.kill, (program.pid, signal.SIGKILL))
             watch.start()
             printed = program.stdout.read()
             watch.cancel()
