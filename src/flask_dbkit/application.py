@@ -130,6 +130,11 @@ def known_databases() -> Iterator[SQLAlchemy]:
         yield app.extensions["dbkit"].db
 
 
+def known_applications() -> list[Flask]:
+    """Return every application of this process that has a DBKit."""
+    return list(_applications)
+
+
 def remember(app: Flask) -> None:
     """Count an application among those of this process, for as long as it lives."""
     _applications.add(app)

@@ -9,9 +9,12 @@ from .testing.plugin import (
     dbkit_database_url,
     dbkit_isolation,
     dbkit_postgres,
+    dbkit_schema,
     freeze_pool,
     pytest_addoption,
     pytest_configure,
+    pytest_configure_node,
+    pytest_unconfigure,
 )
 
 __all__ = [
@@ -21,7 +24,10 @@ __all__ = [
     "dbkit_database_url",
     "dbkit_isolation",
     "dbkit_postgres",
+    "dbkit_schema",
     "freeze_pool",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_configure_node",
+    "pytest_unconfigure",
 ]

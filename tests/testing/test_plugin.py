@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,11 +64,20 @@ def create_app(url):
 
 
 @pytest.fixture(scope="session")
+def dbkit_schema():
+    def make(url):
+        app = create_app(url)
+        with app.app_context():
+            database.create_all()
+        with open("filled", "a") as file:
+            print(url, file=file)
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def app(dbkit_database_url):
-    app = create_app(dbkit_database_url)
-    with app.app_context():
-        database.create_all()
-    return app
+    return create_app(dbkit_database_url)
 
 
 @pytest.fixture
@@ -192,19 +204,74 @@ def test_a_leak_is_told(db):
 """
 
 
+PARALLEL = """
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Author
+
+WORKER = os.environ["PYTEST_XDIST_WORKER"]
+
+
+@pytest.mark.db(transaction=True)
+@pytest.mark.parametrize("turn", range(4))
+def test_together(client, db, turn):
+    Path(f"used-{WORKER}").write_text(db.engine.url.render_as_string(False))
+    while len(list(Path().glob("used-*"))) < 2:
+        time.sleep(0.01)
+    assert client.post("/Ann").json == {"names": ["Ann"]}
+    Path(f"passed-{WORKER}-{turn}").touch()
+
+
+@pytest.mark.db(transaction=True)
+def test_until_the_end(client):
+    client.post("/Ben")
+    Path("waiting").touch()
+    time.sleep(60)
+"""
+
+
+def _environment() -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
+    return kept | {"PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src")}
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+
+
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if "PYTEST" not in key}
-    root = Path(__file__).resolve().parents[2]
-    environment["PYTHONPATH"] = str(root / "src")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        _command(*arguments),
         cwd=folder,
-        env=environment,
+        env=_environment(),
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def _databases(database: Database) -> list[str]:
+    """Name the databases that runs have made beside this one."""
+    engine = create_engine(database.url)
+    with engine.connect() as connection:
+        names = connection.scalars(
+            text("SELECT schema_name FROM information_schema.schemata")
+            if database.name == "mariadb"
+            else text("SELECT datname FROM pg_database")
+        ).all()
+    return [name for name in names if name.startswith(f"{make_url(database.url).database}_test")]
+
+
+def _wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -225,30 +292,72 @@ def test_an_application_tests_with_the_plugin(project: Path, database: Database)
     assert "12 passed, 1 warning" in done.stdout, done.stdout + done.stderr
     assert "test_small.py::test_a_leak_is_told" in done.stdout
     assert "A connection was not given back" in done.stdout
-    if database.name != "sqlite-file":
-        engine = create_engine(database.url)
-        with engine.connect() as connection:
-            names = connection.scalars(
-                text("SELECT schema_name FROM information_schema.schemata")
-                if database.name == "mariadb"
-                else text("SELECT datname FROM pg_database")
-            ).all()
-        ours = make_url(database.url).database
-        assert [name for name in names if name.startswith(f"{ours}_test")] == []
+    (filled,) = (project / "filled").read_text().split()
+    if database.name == "sqlite-file":
+        assert not Path(str(make_url(filled).database)).parent.exists()
+    else:
+        assert _databases(database) == []
+
+
+@pytest.mark.backends("sqlite-file", "postgresql")
+def test_processes_of_a_run_have_databases_of_their_own(project: Path, database: Database) -> None:
+    """Made once and copied, where databases can be copied; gone however the run ends."""
+    (project / "test_small.py").write_text(PARALLEL)
+    asked = "sqlite" if database.name == "sqlite-file" else database.url
+    killed = subprocess.Popen(
+        _command("-n", "2", "--dist", "load", "--dbkit-database", asked),
+        cwd=project,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        _wait(
+            lambda: (
+                killed.poll() is not None
+                or ((project / "waiting").exists() and len(list(project.glob("passed-*"))) == 4)
+            )
+        )
+        killed.kill()
+    finally:
+        killed.kill()
+        printed = killed.communicate()[0].decode()
+    assert killed.returncode == -signal.SIGKILL, printed
+    used = {path.read_text() for path in project.glob("used-*")}
+    assert len(used) == 2
+    filled = (project / "filled").read_text().split()
+    assert len(filled) == 1
+    assert filled[0] not in used
+    if database.name == "sqlite-file":
+        folder = Path(str(make_url(filled[0]).database)).parent
+        _wait(lambda: not folder.exists())
+    else:
+        _wait(lambda: _databases(database) == [])
 
 
 def test_a_private_server_is_started_for_the_tests(project: Path) -> None:
-    """With the programs of a system or of a wheel, whoever runs the tests."""
-    done = _run(project, "--dbkit-database", "postgresql", "-k", "requests or session")
+    """With the programs of a system or a wheel, whoever runs the tests; one for all processes."""
+    with (project / "conftest.py").open("a") as conftest:
+        conftest.write(
+            "\n\ndef pytest_runtest_teardown(item):\n"
+            "    url = item.funcargs['app'].config['SQLALCHEMY_DATABASE_URI']\n"
+            "    with open('servers', 'a') as file:\n"
+            "        print(url.rpartition('/')[0], file=file)\n"
+        )
+    done = _run(project, "-n", "2", "--dbkit-database", "postgresql", "-k", "requests or session")
     assert "4 passed" in done.stdout, done.stdout + done.stderr
+    assert len(set((project / "servers").read_text().split())) == 1
+    assert len((project / "filled").read_text().split()) == 1
 
 
 def test_a_database_that_is_not_for_tests_is_refused(project: Path, tmp_path: Path) -> None:
     """Nobody's data is worth less than a typo in a URL."""
     with (project / "conftest.py").open("a") as conftest:
         conftest.write(
-            "\n\n@pytest.fixture(scope='session')\ndef dbkit_database_url():\n"
-            "    return 'sqlite:////var/tmp/dbkit_production.db'\n"
+            "\n\n@pytest.fixture(scope='session')\ndef dbkit_database_url(dbkit_schema):\n"
+            "    url = 'sqlite:////var/tmp/dbkit_production.db'\n"
+            "    dbkit_schema(url)\n"
+            "    return url\n"
         )
     chosen = ("-k", "session")
     refused = _run(project, *chosen)

@@ -8,11 +8,17 @@ pytest_plugins = ["flask_dbkit.pytest_plugin"]
 
 
 @pytest.fixture(scope="session")
+def dbkit_schema():
+    def make(url):  # called once, and copied for every process of pytest
+        with create_app(url).app_context():
+            database.create_all()
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def app(dbkit_database_url):
-    app = create_app(dbkit_database_url)
-    with app.app_context():
-        database.create_all()
-    return app
+    return create_app(dbkit_database_url)
 
 
 @pytest.fixture

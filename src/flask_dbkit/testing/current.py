@@ -7,12 +7,23 @@ from contextlib import contextmanager
 
 from flask import Flask, has_app_context
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import make_url
 
-from ..application import current_app_object
+from ..application import current_app_object, known_applications
 from .isolation import empty_tables, rolled_back
 from .leaks import tell_of_leaks
 
-__all__ = ["isolated"]
+__all__ = ["close_connections", "isolated"]
+
+
+def close_connections(url: str) -> None:
+    """Close what the applications of this process have open to a database, and do not use."""
+    for app in known_applications():
+        db: SQLAlchemy = app.extensions["sqlalchemy"]
+        with app.app_context():
+            for engine in db.engines.values():
+                if engine.url == make_url(url):
+                    engine.dispose()
 
 
 @contextmanager

@@ -2,60 +2,103 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.engine import Engine
 
-from ..databases import MYSQL, POSTGRESQL, SQLITE, database_of
+from ..databases import MYSQL, POSTGRESQL, SQLITE, Database, database_of
 from ..engines.urls import parse_database_url
-from . import on_mysql
+from . import on_mysql, on_sqlite
 from .exceptions import TestSetupError
 from .on_postgresql import databases as on_postgresql
+from .runs import Shared
 
-__all__ = ["KINDS", "check_names", "made_for_tests"]
+__all__ = ["KINDS", "check_names", "drop_databases", "make_database", "parse_place"]
 
 KINDS = (SQLITE.name, POSTGRESQL.name, MYSQL.name)
 """What ``--dbkit-database`` takes besides a URL."""
 
+_MODULES: dict[Database, ModuleType] = {
+    SQLITE: on_sqlite,
+    POSTGRESQL: on_postgresql,
+    MYSQL: on_mysql,
+}
 
-@contextmanager
-def made_for_tests(
-    asked: str, worker: str, folder: Path, server_of: Callable[[str], str]
-) -> Iterator[str]:
-    """Make an empty database for one process of pytest, and drop it at the end.
 
-    Args:
-        asked: One of :data:`KINDS`, or the URL of a server and a database that exists.
-        worker: Tells the processes apart.
-        folder: Where a file of SQLite goes.
-        server_of: Returns the URL of the server for one of the kinds.
+def parse_place(url: str) -> URL:
+    """Read a URL that says where databases are made.
 
-    Yields:
-        The URL, with ``test`` in the name of the database.
+    Raises:
+        TestSetupError: None can be made there.
     """
-    if asked == SQLITE.name:
-        yield f"sqlite:///{folder / f'test_{worker}.db'}"
-        return
-    url = parse_database_url(server_of(asked) if asked in KINDS else asked, key="--dbkit-database")
-    database = database_of(url)
-    if database is SQLITE:
-        yield str(url)
-        return
-    module = {POSTGRESQL: on_postgresql, MYSQL: on_mysql}.get(database)
-    if module is None:
+    parsed = parse_database_url(url, key="--dbkit-database")
+    if database_of(parsed) not in _MODULES:
         raise TestSetupError(
-            f"--dbkit-database={asked!r} is no database that is known here. Use"
+            f"--dbkit-database={url!r} is no database that is known here. Use"
             f" {', '.join(KINDS)} or a URL of one of them."
         )
-    name = f"{url.database or 'dbkit'}_test_{worker}"
-    made = module.make(url, name)
-    try:
-        yield made.render_as_string(hide_password=False)
-    finally:
-        module.drop(url, name)
+    return parsed
+
+
+def make_database(
+    place: URL,
+    shared: Shared,
+    worker: str,
+    fill: Callable[[str], object] | None,
+    close: Callable[[str], None],
+) -> str:
+    """Make the database of one process of a run.
+
+    Args:
+        place: A server, and a database of it that exists; or any file of SQLite in the folder.
+        shared: What the processes of the run share.
+        worker: Tells the processes apart.
+        fill: Called once in a run with the URL of a first database, which is then copied for
+            every process. Where a server cannot copy databases, it is called for each.
+        close: Closes the connections to that URL which ``fill`` has left open.
+
+    Returns:
+        The URL, with ``test`` in the name of the database.
+    """
+    module = _MODULES[database_of(place)]
+    name, first = (_name(place, shared, last) for last in (worker, "first"))
+    if fill is None or module.copy is None:
+        made = _text(module.make(place, name))
+        if fill is not None:
+            fill(made)
+        return made
+    with shared.only_one():
+        filled = Path(shared.folder, "filled")
+        if not filled.exists():
+            made = _text(module.make(place, first))
+            fill(made)
+            close(made)
+            filled.touch()
+        return _text(module.copy(place, first, name))
+
+
+def drop_databases(url: str, shared: Shared) -> None:
+    """Drop every database that the processes of a run have made.
+
+    Args:
+        url: As given to :func:`make_database`.
+        shared: What the processes of the run share.
+    """
+    place = parse_place(url)
+    _MODULES[database_of(place)].drop_all(place, _name(place, shared, ""))
+
+
+def _name(place: URL, shared: Shared, last: str) -> str:
+    # The rights of an account may be for names that begin with that of its database.
+    database = "dbkit" if database_of(place).is_embedded else place.database or "dbkit"
+    return f"{database[:30]}_test_{shared.token}_{last}"
+
+
+def _text(url: URL) -> str:
+    return url.render_as_string(hide_password=False)
 
 
 def check_names(engines: Iterable[Engine]) -> None:

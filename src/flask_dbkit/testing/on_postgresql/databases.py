@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-__all__ = ["drop", "empty", "lost_connection", "make"]
+__all__ = ["copy", "drop_all", "empty", "lost_connection", "make"]
 
 
 def make(server: URL, name: str) -> URL:
@@ -18,21 +19,48 @@ def make(server: URL, name: str) -> URL:
         server: Any database of the server; connected to, not touched.
         name: Of the new one.
     """
-    drop(server, name)
-    _run(server, f'CREATE DATABASE "{name}"')
+    with _connected(server) as connection:
+        _drop(connection, name)
+        connection.execute(text(f'CREATE DATABASE "{name}"'))
     return server.set(database=name)
 
 
-def drop(server: URL, name: str) -> None:
-    """Drop a database, whoever is still connected to it."""
-    _run(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+def copy(server: URL, source: str, name: str) -> URL:
+    """Copy a database with all that is in it.
+
+    https://www.postgresql.org/docs/current/manage-ag-templatedbs.html
+    """
+    with _connected(server) as connection:
+        _drop(connection, name)
+        # Nobody may be connected to what is copied.
+        connection.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+            {"name": source},
+        )
+        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE "{source}"'))
+    return server.set(database=name)
 
 
-def _run(server: URL, statement: str) -> None:
+def drop_all(server: URL, prefix: str) -> None:
+    """Drop every database whose name begins so, whoever is still connected to it."""
+    with _connected(server) as connection:
+        names = connection.scalars(
+            text("SELECT datname FROM pg_database WHERE starts_with(datname, :prefix)"),
+            {"prefix": prefix},
+        )
+        for name in names.all():
+            _drop(connection, name)
+
+
+def _drop(connection: Connection, name: str) -> None:
+    connection.execute(text(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+@contextmanager
+def _connected(server: URL) -> Iterator[Connection]:
     engine = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+        yield connection
 
 
 def empty(connection: Connection, tables: Iterable[str]) -> None:
