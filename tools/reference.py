@@ -22,8 +22,9 @@ from flask_dbkit import exceptions
 from flask_dbkit.config import SETTINGS, Config
 from flask_dbkit.databases import EngineContext, database_of, support_for
 from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
+from flask_dbkit.doctor.checks import Registry
 from flask_dbkit.errors.codes import PROBLEMS
-from flask_dbkit.features import complete_group
+from flask_dbkit.features import FEATURES, complete_group
 from flask_dbkit.health import CODES
 from flask_dbkit.migrations.lint import RULES
 
@@ -36,6 +37,7 @@ _PAGES = (
     "queries",
     "health",
     "backups",
+    "doctor",
 )
 _API = Path(__file__).resolve().parent.parent / "docs" / "reference" / "api"
 _DATABASES = {
@@ -50,6 +52,7 @@ __all__ = [
     "api",
     "commands",
     "default_pragmas",
+    "doctor_checks",
     "engine_defaults",
     "errors",
     "health_codes",
@@ -162,13 +165,14 @@ def api() -> str:
         "queries",
         "health",
         "backups",
+        "doctor",
     ):
         text = (_API / f"{page}.md").read_text(encoding="utf-8")
         title = text.partition("\n")[0].removeprefix("# ")
         found = [
             name
             for name in re.findall(r"^### (\w+)$", text, re.MULTILINE)
-            if name in flask_dbkit.__all__ or page in ("health", "backups")
+            if name in flask_dbkit.__all__ or page in ("health", "backups", "doctor")
         ]
         links = ", ".join(f"[`{name}`]({page}.md#{name.lower()})" for name in dict.fromkeys(found))
         rows.append(f"| [{title}]({page}.md) | {links} |")
@@ -241,6 +245,30 @@ def lint_rules() -> str:
     return "\n".join(parts)
 
 
+def doctor_checks() -> str:
+    """Describe every check of ``flask dbkit doctor``."""
+    registry = Registry()
+    for feature in FEATURES:
+        registry.offer(feature.doctor)
+    parts = []
+    for check in registry:
+        asks = "Asks the databases. " if check.database else ""
+        deploy = "With `--deploy` only. " if check.deploy else ""
+        tags = ", ".join(f"`{tag}`" for tag in sorted(check.tags)) or "none"
+        more = f"\n[More of it]({check.link})\n" if check.link else ""
+        parts.append(
+            f"## {check.id}: {_plain(check.title)}\n\n{_plain(check.cause)}\n\n"
+            f"*Fix:* {_plain(check.fix)}\n\n"
+            f"Level {check.level}. {asks}{deploy}Tags: {tags}.\n{more}"
+        )
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Return text with nothing in it that Markdown would take for a mark."""
+    return re.sub(r"([*<>\[\]])", r"\\\1", text)
+
+
 TEXTS: dict[str, Callable[[], str]] = {
     "api": api,
     "map": code_map.written,
@@ -254,6 +282,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "health-codes": health_codes,
     "commands": commands,
     "lint-rules": lint_rules,
+    "doctor-checks": doctor_checks,
 }
 """What a page calls them."""
 

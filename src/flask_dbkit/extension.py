@@ -14,6 +14,7 @@ from . import features as features_of_the_library
 from .application import Application, remember
 from .cli import dbkit_group
 from .config import Config, config_class
+from .doctor.current import Doctor
 from .engines.flask_sqlalchemy import is_used
 from .engines.setup import set_up_engines
 from .errors.messages import Errors
@@ -66,6 +67,7 @@ class DBKit:
         # Weak on both sides: the extension keeps no application alive.
         self._initialised: WeakKeyDictionary[Flask, SQLAlchemy] = WeakKeyDictionary()
         self.health = Health(lambda: list(self._initialised))
+        self.doctor = Doctor(lambda: list(self._initialised))
         if app is not None:
             self.init_app(app)
 
@@ -146,10 +148,11 @@ class DBKit:
             },
         )
         application = Application(db, config)
-        published = {"health": self.health, "errors": self.errors}
+        published = {"health": self.health, "errors": self.errors, "doctor": self.doctor}
         setup = Setup(app, db, application, binds, published)
         for feature in features:
             dbkit_group.offer(feature.commands)
+            self.doctor.registry.offer(feature.doctor)
             for bind in binds:
                 feature.on_engine(bind, setup)
         for feature in features:

@@ -98,6 +98,8 @@ class Feature:
             :class:`~flask_dbkit.databases.EngineContext` shall hold besides.
         on_engine: Called for each engine, before it connects.
         install: Called once per application, after every ``on_engine``.
+        doctor: The modules of its checks for ``flask dbkit doctor``, see
+            :mod:`flask_dbkit.doctor.checks`. They are imported when checks are asked for.
     """
 
     name: str
@@ -107,3 +109,4 @@ class Feature:
     told_to_engines: Callable[[Any], Mapping[str, Any]] = _tell_nothing
     on_engine: Callable[[Bind, Setup], None] = _nothing
     install: Callable[[Setup], None] = _nothing
+    doctor: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from .backups.feature import BACKUPS
 from .cli import DBKitGroup, dbkit_group
+from .doctor.feature import DOCTOR
 from .engines.feature import ENGINES
 from .errors.feature import ERRORS
 from .feature import Feature
@@ -34,6 +35,7 @@ FEATURES: tuple[Feature, ...] = (
     MIGRATIONS,  # adds to the checks of HEALTH
     BACKUPS,  # so does this
     STARTING,
+    DOCTOR,
 )
 
 

@@ -28,7 +28,7 @@ def deploy(folder: Path, database: Path) -> subprocess.CompletedProcess[str]:
             **inherited,
             "DATABASE_URL": f"sqlite:///{database}",
             "FLASK": f"{sys.executable} -m flask",
-            "FLASK_SECRET_KEY": "test",
+            "FLASK_SECRET_KEY": "3f0c2a9d5b7e4c1f8a6d",
         },
         capture_output=True,
         text=True,
@@ -52,6 +52,7 @@ def test_a_deployment_backs_up_and_loses_nothing(tmp_path: Path) -> None:
     assert "default: backed up as default-" in done.stdout
     assert "default: + 4928d80ecfcc" in done.stdout
     assert "Models and databases agree." in done.stdout
+    assert "checks, no finding." in done.stdout
     with contextlib.closing(sqlite3.connect(database)) as raw:
         assert raw.execute("SELECT * FROM continent").fetchall() == [("EU", "Europe")]
         raw.execute("UPDATE alembic_version SET version_num = 'newer'")

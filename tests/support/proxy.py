@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+from collections.abc import Callable
 from typing import Self
 
 
@@ -14,14 +15,15 @@ class Proxy:
 
     Args:
         port: Where the server listens, on 127.0.0.1.
+        answers: What becomes of the bytes of the server's, as a pooler changes them.
 
     Attributes:
         port: Where the proxy listens, on 127.0.0.1.
         connections: How many it was asked for.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, *, answers: Callable[[bytes], bytes] = bytes) -> None:
+        self._target, self._answers = port, answers
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
@@ -99,4 +101,4 @@ class Proxy:
                         for each in (client, server):
                             each.shutdown(socket.SHUT_RDWR)
                         return
-                    sink.sendall(data)
+                    sink.sendall(self._answers(data) if source is server else data)

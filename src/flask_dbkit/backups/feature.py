@@ -30,4 +30,5 @@ BACKUPS = Feature(
     settings=BackupSettings,
     commands={"backup": "flask_dbkit.backups.commands"},
     install=_install,
+    doctor=("flask_dbkit.backups.doctor",),
 )

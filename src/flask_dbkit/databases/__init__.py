@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, Dialect, Engine
 from sqlalchemy.pool import NullPool
 
@@ -36,6 +36,7 @@ __all__ = [
     "errors_for",
     "errors_of",
     "file_of",
+    "reading_engine",
     "support_for",
 ]
 
@@ -74,6 +75,33 @@ def command_engine(url: URL, connect_args: Mapping[str, Any] | None = None) -> E
     engine = create_engine(url, connect_args=arguments, poolclass=NullPool)
     support.limit_connecting(engine)
     return engine
+
+
+def reading_engine(engine: Engine, options: Mapping[str, Any], limit_s: float) -> Engine:
+    """Make an engine that looks at the database of another one, and cannot write to it.
+
+    It keeps no connection, takes none of the other's pool, and has none of its listeners.
+
+    Args:
+        engine: The other engine.
+        options: What it was made with.
+        limit_s: Seconds a connect and a statement may take, where the driver can be told.
+    """
+    support = database_of(engine).engine
+    url = support.reading_url(engine.url)
+    arguments = {
+        **drop_url_arguments(support.connect_limits(url), url),
+        **(options.get("connect_args") or {}),
+    }
+    more = {name: options[name] for name in ("creator",) if name in options}
+    made = create_engine(url, connect_args=arguments, poolclass=NullPool, **more)
+    # An application that makes a password anew for each connection does it here.
+    # https://docs.sqlalchemy.org/en/20/core/engines.html#generating-dynamic-authentication-tokens
+    for listener in list(getattr(engine.dialect.dispatch, "do_connect", ())):
+        event.listen(made, "do_connect", listener)
+    support.limit_connecting(made)
+    support.only_read(made, limit_s)
+    return made
 
 
 @cache

@@ -39,6 +39,7 @@ class Database:
         row_values_use_first_column: Of such a comparison only ``a``.
         indexes_end_in_key: Each index of a table holds its primary key too, behind its columns.
         rowid_is_key: The same, only for a primary key of one column.
+        indexes_foreign_keys: A foreign key gets an index by itself.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Database:
     row_values_use_first_column: bool = False
     indexes_end_in_key: bool = False
     rowid_is_key: bool = False
+    indexes_foreign_keys: bool = False
 
     def __repr__(self) -> str:
         return f"<Database {self.name}>"

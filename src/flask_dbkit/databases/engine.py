@@ -55,6 +55,7 @@ class EngineContext:
         wants_write: Asked at each BEGIN: does the caller announce writes? The extension
             answers from the request method, so that nothing here knows Flask.
         late: The engine was there before, and may have been used.
+        by_default: Nobody configured its URL: it is the development file.
     """
 
     bind_key: str | None
@@ -64,6 +65,7 @@ class EngineContext:
     asked_begin: Callable[[], str | None] = _nothing_asked
     wants_write: Callable[[], bool] = _never
     late: bool = False
+    by_default: bool = False
 
     def settings(self, kind: type[S]) -> S:
         """Return the application's settings of one kind of database."""
@@ -115,6 +117,46 @@ class DatabaseSupport:
     def file_of(self, url: URL) -> str | None:
         """Return the file that a URL names, ``None`` for a server and for memory."""
         return None
+
+    def network_file_system(self, url: URL) -> str | None:
+        """Return the kind of the network file system that a URL's file is on, if it is on one."""
+        return None
+
+    def connection_limit(self, connection: Connection) -> int | None:
+        """Return how many connections the server takes; ``None`` if there is no such limit."""
+        return None
+
+    def connections_in_use(self, connection: Connection) -> int | None:
+        """Return how many connections the server has; ``None`` if it does not tell."""
+        return None
+
+    def is_behind_pooler(self, connection: Connection) -> bool:
+        """Tell whether a pooler answered the connect, in the place of the server."""
+        return False
+
+    def encoding(self, connection: Connection) -> str | None:
+        """Return the encoding of texts in this database; ``None`` if there is no choice."""
+        return None
+
+    def end_of_life(self, connection: Connection) -> tuple[str, str | None]:
+        """Return the version as people write it, and the day it ended or will end, if known."""
+        return "", None
+
+    def is_encrypted(self, connection: Connection) -> bool | None:
+        """Tell whether this connection is encrypted; ``None`` if the server does not tell."""
+        return None
+
+    def reading_url(self, url: URL) -> URL:
+        """Return the URL by which a database can be read and not be written to."""
+        return url
+
+    def only_read(self, engine: Engine, limit_s: float) -> None:
+        """Let the transactions of an engine read only, each statement for so long.
+
+        Args:
+            engine: It has not connected yet.
+            limit_s: Seconds.
+        """
 
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the effective session settings, for ``flask dbkit info``."""

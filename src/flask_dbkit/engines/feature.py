@@ -79,4 +79,14 @@ ENGINES = Feature(
     told_to_engines=_told,
     on_engine=_on_engine,
     install=_install,
+    doctor=(
+        "flask_dbkit.engines.doctor.configuration",
+        "flask_dbkit.engines.doctor.timeouts",
+        "flask_dbkit.engines.doctor.capacity",
+        "flask_dbkit.engines.doctor.servers",
+        "flask_dbkit.engines.doctor.on_sqlite",
+        "flask_dbkit.engines.doctor.on_postgresql",
+        "flask_dbkit.engines.doctor.on_mysql",
+        "flask_dbkit.engines.doctor.statements",
+    ),
 )

@@ -20,6 +20,7 @@ from typing import Any
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as ChoosingSession
+from flask_sqlalchemy.track_modifications import before_models_committed, models_committed
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
@@ -38,6 +39,7 @@ __all__ = [
     "is_used",
     "merge_options",
     "plan_binds",
+    "tracks_for_nobody",
 ]
 
 URI, OPTIONS, BINDS = "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_ENGINE_OPTIONS", "SQLALCHEMY_BINDS"
@@ -206,6 +208,13 @@ def _real_engines(db: SQLAlchemy) -> dict[str | None, Engine]:
     # Flask-SQLAlchemy lets a subclass make something else of an engine.
     engines: Mapping[str | None, Any] = db.engines
     return {key: engine for key, engine in engines.items() if isinstance(engine, Engine)}
+
+
+def tracks_for_nobody(app: Flask) -> bool:
+    """Tell whether modifications are tracked, and nothing listens to their signals."""
+    signals = (models_committed, before_models_committed)
+    tracks = bool(app.config.get("SQLALCHEMY_TRACK_MODIFICATIONS"))
+    return tracks and not any(signal.receivers for signal in signals)
 
 
 def is_used(db: SQLAlchemy) -> bool:

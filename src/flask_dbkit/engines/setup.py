@@ -57,8 +57,13 @@ def set_up_engines(
     if settings.direct_url is not None:  # used by migrations only, which come later
         parse_database_url(settings.direct_url, key="DBKIT_DIRECT_URL")
 
+    nobody = None not in fsa.given_options(app, db) and not os.environ.get("DATABASE_URL")
+
     def context(key: str | None, given: Mapping[str, Any], *, late: bool) -> EngineContext:
-        return EngineContext(key, app.name, settings, given, late=late, **further)
+        by_default = key is None and nobody and not late
+        return EngineContext(
+            key, app.name, settings, given, late=late, by_default=by_default, **further
+        )
 
     if "sqlalchemy" in app.extensions:
         given = fsa.given_options(app, db)

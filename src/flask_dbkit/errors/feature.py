@@ -62,4 +62,10 @@ def _loggers(app: Flask) -> list[str]:
     return [app.name, app.import_name, package, "sqlalchemy", "flask_dbkit"]
 
 
-ERRORS = Feature("errors", settings=ErrorSettings, on_engine=_on_engine, install=_install)
+ERRORS = Feature(
+    "errors",
+    settings=ErrorSettings,
+    on_engine=_on_engine,
+    install=_install,
+    doctor=("flask_dbkit.errors.doctor",),
+)

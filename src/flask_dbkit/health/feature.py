@@ -65,4 +65,5 @@ HEALTH = Feature(
     commands={"health": "flask_dbkit.health.commands"},
     check=_check,
     install=_install,
+    doctor=("flask_dbkit.health.doctor",),
 )

@@ -360,6 +360,14 @@ class Listing(Generic[T]):
         with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
             return list(examine_indexes(connection, self.name, self._planner, self.sort))
 
+    def check_plan(self) -> None:
+        """Read the statement and compare the allowlists with it. Touches no database.
+
+        Raises:
+            PlanError: It could not be sorted, filtered or paged rightly.
+        """
+        self._planner.listed()
+
     def _reader(self, app: Flask | None) -> PageReader:
         return PageReader(self._planner, self._limits(app), self.name)
 

@@ -18,4 +18,5 @@ LISTS = Feature(
     settings=ListSettings,
     commands={"indexes": "flask_dbkit.lists.commands"},
     install=_install,
+    doctor=("flask_dbkit.lists.doctor",),
 )

@@ -27,4 +27,5 @@ MIGRATIONS = Feature(
     settings=MigrationSettings,
     commands={"migrate": "flask_dbkit.migrations.commands"},
     install=_install,
+    doctor=("flask_dbkit.migrations.doctor",),
 )

@@ -44,4 +44,12 @@ def _warn(model: type[Any]) -> None:
     )
 
 
-MODELS = Feature("models", install=_install)
+MODELS = Feature(
+    "models",
+    install=_install,
+    doctor=(
+        "flask_dbkit.models.doctor.schema",
+        "flask_dbkit.models.doctor.relationships",
+        "flask_dbkit.models.doctor.on_postgresql",
+    ),
+)

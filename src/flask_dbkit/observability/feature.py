@@ -81,5 +81,9 @@ def _tell_opentelemetry(setup: Setup, metering: Metering) -> None:
 
 
 OBSERVABILITY = Feature(
-    "observability", settings=ObservabilitySettings, check=_check, install=_install
+    "observability",
+    settings=ObservabilitySettings,
+    check=_check,
+    install=_install,
+    doctor=("flask_dbkit.observability.doctor",),
 )

@@ -56,4 +56,5 @@ TRANSACTIONS = Feature(
     told_to_engines=_told,
     on_engine=_on_engine,
     install=_install,
+    doctor=("flask_dbkit.transactions.doctor",),
 )

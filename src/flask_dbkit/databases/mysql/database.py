@@ -21,4 +21,5 @@ MYSQL = Database(
     snapshot_hides_commits=True,
     times_lose_fractions=True,
     indexes_end_in_key=True,
+    indexes_foreign_keys=True,
 )

@@ -33,6 +33,16 @@ _DRIVERS = frozenset({"pymysql", "mysqldb"})
 _STRICT = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
 _CONNECT: dict[str, Any] = {"connect_timeout": 5}
 _READING = ("read_timeout", "write_timeout")
+# https://mariadb.org/about/#maintenance-policy, https://www.mysql.com/support/eol-notice.html
+_MARIADB_ENDS = {
+    (10, 4): "2024-06-18",
+    (10, 5): "2025-06-24",
+    (10, 6): "2026-07-06",
+    (10, 11): "2028-02-16",
+    (11, 4): "2029-05-29",
+    (11, 8): "2028-06-04",
+}
+_MYSQL_ENDS = {(5, 7): "2023-10-31", (8, 0): "2026-04-30", (8, 4): "2032-04-30"}
 _LONGEST_LOCK_WAIT_S = 31_536_000  # a year is the most lock_wait_timeout takes
 _SHOWN = (
     "time_zone",
@@ -85,6 +95,51 @@ class MySQL(DatabaseSupport):
         guard_connections(engine, context)
         run_on_every_connection(engine, lambda connection: _prepare(connection, own, context))
         self.limit_connecting(engine)  # behind it: what is sent there is limited too
+
+    def connection_limit(self, connection: Connection) -> int | None:
+        """Return ``max_connections``, or what this account may have of them."""
+        limit, own = connection.execute(
+            text("SELECT @@GLOBAL.max_connections, @@SESSION.max_user_connections")
+        ).one()
+        return min(int(limit), int(own) or int(limit))
+
+    def connections_in_use(self, connection: Connection) -> int | None:
+        """Count the threads that serve a client."""
+        row = connection.execute(text("SHOW GLOBAL STATUS LIKE 'Threads_connected'")).first()
+        return None if row is None else int(row[1])
+
+    def encoding(self, connection: Connection) -> str | None:
+        """Ask for what tables of this database are made with."""
+        return str(connection.scalar(text("SELECT @@character_set_database")))
+
+    def end_of_life(self, connection: Connection) -> tuple[str, str | None]:
+        """Look the series up; those with long support, and what is older."""
+        is_mariadb = getattr(connection.dialect, "is_mariadb", False)
+        name, table = ("MariaDB", _MARIADB_ENDS) if is_mariadb else ("MySQL", _MYSQL_ENDS)
+        major, minor = (connection.dialect.server_version_info or (0, 0))[:2]
+        series = (int(major), int(minor))
+        shown = ".".join(map(str, series))
+        oldest = min(table)
+        end = table[oldest] if series < oldest else table.get(series)
+        return f"{name} {shown}", end
+
+    def is_encrypted(self, connection: Connection) -> bool | None:
+        """Ask for the cipher of this session."""
+        row = connection.execute(text("SHOW SESSION STATUS LIKE 'Ssl_cipher'")).first()
+        return None if row is None else bool(row[1])
+
+    def only_read(self, engine: Engine, limit_s: float) -> None:
+        """Say so to each session. PyMySQL gives up waiting for an answer, too."""
+
+        @event.listens_for(engine, "connect")
+        def connect(dbapi_connection: Any, record: Any) -> None:
+            if hasattr(dbapi_connection, "_read_timeout"):
+                dbapi_connection._read_timeout = limit_s  # noqa: SLF001 - else its constructor only
+            cursor = dbapi_connection.cursor()
+            try:
+                cursor.execute("SET SESSION TRANSACTION READ ONLY")
+            finally:
+                cursor.close()
 
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the session variables in force that exist on this server."""

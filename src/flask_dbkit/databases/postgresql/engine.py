@@ -35,6 +35,16 @@ _SHOWN = (
     "default_transaction_isolation",
     "application_name",
 )
+# https://www.postgresql.org/support/versioning/
+_END_OF_LIFE = {
+    12: "2024-11-21",
+    13: "2025-11-13",
+    14: "2026-11-12",
+    15: "2027-11-11",
+    16: "2028-11-09",
+    17: "2029-11-08",
+    18: "2030-11-14",
+}
 _NAME_LIMIT = 63  # bytes; the server cuts longer names (NAMEDATALEN - 1)
 
 
@@ -87,6 +97,57 @@ class PostgreSQL(DatabaseSupport):
         else:
             run_on_every_connection(engine, lambda connection: _run(connection, statement))
 
+    def connection_limit(self, connection: Connection) -> int | None:
+        """Return what is left of ``max_connections`` for those that are no superusers."""
+        reserved = "coalesce(current_setting('reserved_connections', true)::int, 0)"
+        return _whole(
+            connection,
+            "SELECT current_setting('max_connections')::int"
+            f" - current_setting('superuser_reserved_connections')::int - {reserved}",
+        )
+
+    def connections_in_use(self, connection: Connection) -> int | None:
+        """Count the sessions of all databases."""
+        return _whole(
+            connection,
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'",
+        )
+
+    def is_behind_pooler(self, connection: Connection) -> bool:
+        """Compare the backend that the connect told with the one that answers.
+
+        A pooler makes up the key by which a statement can be cancelled, and the number of the
+        backend is a part of it.
+        https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
+        """
+        raw: Any = connection.connection.dbapi_connection
+        told = getattr(getattr(raw, "info", None), "backend_pid", None)
+        return told is not None and told != connection.scalar(text("SELECT pg_backend_pid()"))
+
+    def encoding(self, connection: Connection) -> str | None:
+        """Ask for the server's side."""
+        return str(connection.scalar(text("SHOW server_encoding")))
+
+    def end_of_life(self, connection: Connection) -> tuple[str, str | None]:
+        """Look the major version up."""
+        major = int((connection.dialect.server_version_info or (0,))[0])
+        return f"PostgreSQL {major}", _END_OF_LIFE.get(major) or (
+            "2023-11-09" if major < 12 else None
+        )
+
+    def is_encrypted(self, connection: Connection) -> bool | None:
+        """Ask for this session."""
+        query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        return bool(connection.scalar(text(query)))
+
+    def only_read(self, engine: Engine, limit_s: float) -> None:
+        """Say so to each transaction: what is said to a session outlives it behind a pooler."""
+        statement = (
+            "SELECT set_config('transaction_read_only', 'on', true),"
+            f" set_config('statement_timeout', '{limit_s * 1000:.0f}', true)"
+        )
+        _run_after_begin(engine, statement)
+
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return time zone, timeouts, isolation level and application name in force."""
         return {name: str(connection.scalar(text(f"SHOW {name}"))) for name in _SHOWN}
@@ -109,6 +170,10 @@ def _libpq_arguments(driver: str, context: EngineContext) -> dict[str, Any]:
         # https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
         arguments["prepare_threshold"] = None
     return arguments
+
+
+def _whole(connection: Connection, query: str) -> int:
+    return int(connection.scalar(text(query)) or 0)
 
 
 def _cut(name: str) -> str:

@@ -21,6 +21,7 @@ from .pragmas import PragmaValue
 __all__ = [
     "apply_pragmas",
     "explain",
+    "file_system",
     "network_file_system",
     "optimize",
     "read_pragmas",
@@ -154,10 +155,16 @@ def network_file_system(path: str) -> str | None:
     WAL needs memory shared between processes, which no network file system gives:
     https://www.sqlite.org/wal.html#noshm. Known on Linux only.
     """
+    kind = file_system(path)
+    return kind if kind in _NETWORK_TYPES else None
+
+
+def file_system(path: str) -> str:
+    """Return the type of the file system a path is on; empty where nobody tells."""
     try:
         mounts = Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return None
+        return ""
     real, best, kind = os.path.realpath(path), "", ""
     for line in mounts.splitlines():
         fields = line.split(" ")
@@ -165,7 +172,7 @@ def network_file_system(path: str) -> str | None:
             where = fields[1].rstrip("/")
             if real == where or real.startswith(where + "/"):
                 best, kind = fields[1], fields[2]
-    return kind if kind in _NETWORK_TYPES else None
+    return kind
 
 
 def explain(

@@ -103,6 +103,21 @@ class SQLite(DatabaseSupport):
         """Return the file that a URL names, ``None`` for a database in memory."""
         return file_of(url)
 
+    def network_file_system(self, url: URL) -> str | None:
+        """Look the path up among the mounts."""
+        path = file_of(url)
+        return None if path is None else network_file_system(path)
+
+    def reading_url(self, url: URL) -> URL:
+        """Return the URL that opens a file without the right to write, or to make it."""
+        path = file_of(url)
+        if path is None:
+            return url
+        quoted = os.path.realpath(path)
+        for mark in "%?#":  # what would end the path of a URI; blanks would not
+            quoted = quoted.replace(mark, f"%{ord(mark):x}")
+        return url.set(database=f"file:{quoted}").update_query_dict({"mode": "ro", "uri": "true"})
+
     def settings(self, connection: Connection) -> dict[str, str]:
         """Return the pragmas in force on this connection."""
         raw: Any = connection.connection.dbapi_connection

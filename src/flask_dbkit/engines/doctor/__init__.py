@@ -1,0 +1,1 @@
+"""What the doctor looks at in URLs, options, pools and servers."""

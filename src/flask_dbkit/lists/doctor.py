@@ -1,0 +1,157 @@
+"""DK101, DK102 and DK12x: what clients may sort and filter by."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Column, Table
+from sqlalchemy.exc import InvalidRequestError
+
+from ..doctor.checks import check
+from ..doctor.examination import Examination
+from ..doctor.findings import Found
+from ..doctor.flow import Flow
+from ..doctor.sources import Source, last_name
+from .current import Listing, declared_listings
+from .exceptions import PlanError
+
+__all__: list[str] = []
+
+_ORDERS = frozenset({"order_by", "group_by", "distinct"})
+_DIRECTIONS = frozenset({"asc", "desc", "nulls_first", "nulls_last"})
+
+
+def _flows(source: Source) -> Iterator[tuple[ast.Call, Flow]]:
+    flows: dict[ast.AST, Flow] = {}
+    for node, around in source.calls:
+        name = last_name(node.func)
+        if name == "getattr" or name in _ORDERS:
+            yield node, flows.get(around) or flows.setdefault(around, Flow(source, around))
+
+
+@check(
+    "DK101",
+    "An attribute of a model that the client names",
+    level="error",
+    tags=("code", "security", "lists"),
+    cause="Any attribute can be asked for: a list sorted by password_hash tells the hash letter by"
+    " letter, and a name that is none is an error 500.",
+    fix='Say what may be asked for: SortAllowlist({"title": Book.title}, default="title").',
+    link="https://cheatsheetseries.owasp.org/cheatsheets/Input_Validation_Cheat_Sheet.html",
+)
+def attributes_by_name(given: Examination) -> Iterator[Found]:
+    """Look for getattr(Model, name) where the name comes out of the request."""
+    models = {mapper.class_.__name__ for mapper in given.mappers}
+    for source in given.sources:
+        for node, flow in _flows(source):
+            if last_name(node.func) != "getattr" or len(node.args) < 2:
+                continue
+            whose, name = last_name(node.args[0]), node.args[1]
+            is_model = whose in models or whose in ("model", "cls_model", "entity", "Model")
+            chosen = is_model and flow.from_client(name) and not flow.is_checked(name)
+            if chosen and not source.is_ignored("DK101", node):
+                yield Found(f"getattr({whose}, …) with a name of the request", source.place(node))
+
+
+@check(
+    "DK102",
+    "An order that is put together from texts",
+    level="error",
+    tags=("code", "security", "lists"),
+    cause="What is behind ORDER BY is SQL: whoever chooses it reads any column, or stops the"
+    " server.",
+    fix='Say what may be asked for: SortAllowlist({"title": Book.title}, default="title").',
+    link="https://docs.sqlalchemy.org/en/20/core/sqlelement.html#sqlalchemy.sql.expression.text",
+)
+def orders_of_text(given: Examination) -> Iterator[Found]:
+    """Look for order_by(text(…)), and for values of the request in order_by()."""
+    for source in given.sources:
+        for node, flow in _flows(source):
+            if last_name(node.func) not in _ORDERS or source.is_ignored("DK102", node):
+                continue
+            for argument in node.args:
+                said = _said_of(argument, flow)
+                if said is not None:
+                    yield Found(f"order_by() takes {said}", object=source.place(node))
+                    break
+
+
+def _said_of(argument: ast.expr, flow: Flow) -> str | None:
+    for inner in ast.walk(argument):
+        if isinstance(inner, ast.Call) and last_name(inner.func) in ("text", "literal_column"):
+            told = inner.args[:1]
+            if told and not flow.is_constant(told[0]) and not flow.is_checked(told[0]):
+                return "a text that is not constant"
+    plain = argument
+    while isinstance(plain, ast.Call) and last_name(plain.func) in _DIRECTIONS:
+        plain = plain.args[0] if plain.args else getattr(plain.func, "value", plain.func)
+    if isinstance(plain, ast.Name) and flow.from_client(plain) and not flow.is_checked(plain):
+        return "a value of the request"
+    return None
+
+
+def _own_listings(given: Examination) -> Iterator[Listing[Any]]:
+    given.configure_mappers()
+    known = {given.metadata(bind) for bind in given.binds}
+    for listing in declared_listings():
+        with suppress(InvalidRequestError):  # of another application, whose models do not fit
+            if listing.metadata in known:
+                yield listing
+
+
+def _first_columns(table: Table) -> set[str]:
+    """Return the columns that a key or an index begins with."""
+    found = {next(iter(table.primary_key.columns)).name} if table.primary_key.columns else set()
+    for index in table.indexes:
+        first = next(iter(index.expressions), None)
+        element = getattr(first, "element", first)  # Book.title.desc()
+        if isinstance(element, Column):
+            found.add(element.name)
+    for constraint in table.constraints:
+        columns = list(getattr(constraint, "columns", ()))
+        if columns and type(constraint).__name__ == "UniqueConstraint":
+            found.add(columns[0].name)
+    return found
+
+
+@check(
+    "DK120",
+    "An order of a list without an index",
+    tags=("lists", "indexes"),
+    cause="The whole table is sorted for every page.",
+    fix="Add an index that begins with the column; flask dbkit indexes tells the whole of it.",
+    link="https://use-the-index-luke.com/sql/sorting-grouping/indexed-order-by",
+)
+def orders_without_index(given: Examination) -> Iterator[Found]:
+    """Compare the orders of each declared list with the indexes of the models."""
+    for listing in _own_listings(given):
+        for name, key in listing.sort.entries.items():
+            column = key.element
+            if not isinstance(column, Column) or not isinstance(column.table, Table):
+                continue
+            if column.name not in _first_columns(column.table):
+                yield Found(
+                    f"{listing.name} may be sorted by {name}, and no index begins with"
+                    f" {column.table.fullname}.{column.name}",
+                    object=f"{column.table.fullname}.{column.name}",
+                )
+
+
+@check(
+    "DK121",
+    "A list that cannot be planned",
+    level="error",
+    tags=("lists",),
+    cause="Each request for it fails.",
+    fix="Do what the message says: most often a tie-breaker is missing.",
+)
+def impossible_lists(given: Examination) -> Iterator[Found]:
+    """Plan each declared list, without a database."""
+    for listing in _own_listings(given):
+        try:
+            listing.check_plan()
+        except PlanError as error:
+            yield Found(f"{listing.name}: {error}", object=listing.name)

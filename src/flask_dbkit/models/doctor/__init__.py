@@ -1,0 +1,1 @@
+"""What the doctor looks at in models: tables, columns, and relationships."""

@@ -1,0 +1,241 @@
+"""What databases are asked, on real ones; and that nothing is ever written to them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from flask_dbkit import DBKit
+from flask_dbkit.doctor import Finding
+from flask_dbkit.doctor.checks import check
+from flask_dbkit.doctor.examination import Examination
+from flask_dbkit.doctor.findings import Found
+from flask_dbkit.doctor.runner import examine
+from tests.doctor.shop import Defect, make_shop
+from tests.support.databases import Database
+from tests.support.proxy import Proxy
+
+MakeShop = Callable[..., tuple[Flask, DBKit]]
+
+
+def ids(findings: list[Finding]) -> set[str]:
+    return {each.id for each in findings}
+
+
+def ask(app: Flask, dbkit: DBKit, **options: Any) -> dict[str, Finding]:
+    with app.app_context():
+        return {each.id: each for each in dbkit.doctor.run(**options)}
+
+
+@pytest.fixture
+def make_asked(database: Database, tmp_path: Path) -> Iterator[MakeShop]:
+    """Return a function that makes the shop on the database of the test, with its tables."""
+    made = []
+
+    def make(defect: Defect | None = None, **config: Any) -> tuple[Flask, DBKit]:
+        app, dbkit = make_shop(
+            tmp_path, defect, **{"SQLALCHEMY_DATABASE_URI": database.url, **config}
+        )
+        made.append(app)
+        with app.app_context():
+            dbkit.db.create_all()
+        return app, dbkit
+
+    yield make
+    for app in made:
+        with app.app_context():
+            for engine in app.extensions["sqlalchemy"].engines.values():
+                engine.dispose()
+
+
+@pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
+def test_a_check_cannot_write(make_asked: MakeShop) -> None:
+    """Its connection is past the pool of the application, and reads only."""
+    app, dbkit = make_asked()
+    refused: list[str] = []
+
+    @check("DK199", "It tries", cause="", fix="", database=True)
+    def tries(given: Examination) -> Iterator[Found]:
+        with given.connect(given.binds[0]) as connection:
+            try:
+                connection.execute(sa.text("INSERT INTO author (name) VALUES ('x')"))
+            except sa.exc.DBAPIError as error:
+                refused.append(str(error.orig))
+        yield Found("tried")
+
+    with app.app_context():
+        given = dbkit.doctor.examination(app)
+        try:
+            assert ids(examine(given, [tries])) == {"DK199"}
+        finally:
+            given.close()
+        assert dbkit.db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    assert len(refused) == 1
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_sqlite_file_is_as_it_was(make_asked: MakeShop, database: Database) -> None:
+    """Its bytes, its time, and the files beside it."""
+    app, dbkit = make_asked()
+    with app.app_context():
+        path = Path(str(dbkit.db.engine.url.database))
+        dbkit.db.engine.dispose()
+    before = (path.read_bytes(), path.stat().st_mtime_ns, sorted(path.parent.glob("*.db*")))
+    ask(app, dbkit, deploy=True)
+    assert (path.read_bytes(), path.stat().st_mtime_ns, sorted(path.parent.glob("*.db*"))) == before
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_sqlite_file_is_looked_at(
+    make_asked: MakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that refer to nothing, its log, its permissions, its disk."""
+    app, dbkit = make_asked()
+    with app.app_context():
+        path = str(dbkit.db.engine.url.database)
+    raw = sqlite3.connect(path)
+    raw.execute("INSERT INTO book (title, author_id, added, is_new) VALUES ('x', 9, '2026', 1)")
+    raw.commit()
+    raw.close()
+    Path(path).chmod(0o666)
+    usage = os.statvfs_result((4096, 4096, 1000, 50, 50, 10, 10, 10, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: usage)
+    found = ask(app, dbkit, deploy=True)
+    assert {"DK099", "DK035", "DK093"} <= set(found)
+    assert found["DK099"].object == "book"
+    assert found["DK099"].message == "1 rows of book refer to rows of author that are not there"
+    assert "5.0 %" in found["DK093"].message
+
+
+@pytest.mark.backends("postgresql")
+def test_postgresql_tells_of_itself(make_asked: MakeShop, database: Database) -> None:
+    """A superuser, a key that runs out, a broken index, an enumeration, and too many workers."""
+    app, dbkit = make_asked(
+        Defect(
+            "",
+            "",
+            code={"# columns": "kind: Mapped[str] = mapped_column(sa.Enum('a', 'b', name='kind'))"},
+        ),
+        DBKIT_WORKERS=900,
+    )
+    with app.app_context(), dbkit.db.engine.connect() as connection:
+        plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+        for statement in (
+            "INSERT INTO author (id, name) VALUES (1, 'x'), (2, 'x')",
+            "SELECT setval('author_id_seq', 1600000000)",
+            "ALTER TYPE kind RENAME VALUE 'b' TO 'c'",
+        ):
+            plain.execute(sa.text(statement))
+        with pytest.raises(sa.exc.IntegrityError):
+            plain.execute(sa.text("CREATE UNIQUE INDEX CONCURRENTLY twice ON author (name)"))
+    found = ask(app, dbkit, deploy=True)
+    assert {"DK096", "DK113", "DK110", "DK055", "DK020"} <= set(found)
+    assert found["DK113"].object == "author.id"
+    assert "75%" in found["DK113"].message
+    assert found["DK110"].object == "author.twice"
+    assert "may be b, which the type kind does not have" in found["DK055"].message
+    assert found["DK020"].level == "error"
+
+
+@pytest.mark.backends("postgresql")
+def test_a_pooler_gives_itself_away(make_asked: MakeShop, database: Database) -> None:
+    """It makes up the number of the backend that it tells; the backend says another."""
+    url = sa.make_url(database.url)
+
+    def another_key(data: bytes) -> bytes:
+        at = data.find(b"K\x00\x00\x00\x0c")
+        return data if at < 0 else data[: at + 5] + b"\x00\x00\x00\x07" + data[at + 9 :]
+
+    with Proxy(url.port or 5432, answers=another_key) as proxy:
+        pooled = url.set(host="127.0.0.1", port=proxy.port)
+        app, dbkit = make_asked(
+            SQLALCHEMY_DATABASE_URI=pooled.render_as_string(hide_password=False)
+        )
+        assert "DK024" in ask(app, dbkit)
+        with app.app_context():
+            dbkit.db.engine.dispose()
+    app, dbkit = make_asked()
+    assert "DK024" not in ask(app, dbkit)
+
+
+@pytest.mark.backends("mariadb")
+def test_mariadb_tells_of_itself(make_asked: MakeShop) -> None:
+    """Tables without transactions, an account that may do everything, too many workers."""
+    app, dbkit = make_asked(DBKIT_WORKERS=900)
+    with app.app_context(), dbkit.db.engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE book DROP FOREIGN KEY fk_book_author_id_author"))
+        connection.execute(sa.text("ALTER TABLE book ENGINE=Aria"))
+    found = ask(app, dbkit, deploy=True)
+    assert {"DK114", "DK116", "DK020"} <= set(found)
+    assert found["DK114"].object == "book"
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+def test_a_server_that_is_new_and_in_order_has_no_finding_of_its_own(make_asked: MakeShop) -> None:
+    """Except who we are: the tests' account may do everything."""
+    app, dbkit = make_asked()
+    found = ask(app, dbkit, deploy=True)
+    assert set(found) - {"DK043", "DK059", "DK091", "DK092", "DK096", "DK116"} == set()
+
+
+def test_a_database_that_does_not_answer_is_one_finding(tmp_path: Path) -> None:
+    """And not one for each check that would have asked it."""
+    app, dbkit = make_shop(
+        tmp_path, SQLALCHEMY_DATABASE_URI="postgresql+psycopg://nobody@127.0.0.1:1/shop"
+    )
+    found = ask(app, dbkit)
+    assert set(found) == {"DK090"}
+    assert found["DK090"].level == "error"
+    assert set(ask(app, dbkit, database=False)) == set()
+
+
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    """It is no finding either: the first upgrade makes it."""
+    app, dbkit = make_shop(tmp_path)
+    assert ask(app, dbkit) == {}
+    assert list(tmp_path.glob("*.db")) == []
+
+
+def test_a_check_that_hangs_or_breaks_is_one_finding(tmp_path: Path) -> None:
+    """Nobody waits longer than its deadline; the others are run."""
+    app, dbkit = make_shop(tmp_path)
+    ended = threading.Event()
+
+    @dbkit.doctor.check("SHOP001")
+    def hangs() -> Iterator[Any]:
+        yield dbkit.doctor.finding("before")
+        ended.wait(5)
+
+    @dbkit.doctor.check("SHOP002")
+    def breaks() -> Iterator[Any]:
+        raise ValueError("secret")
+        yield
+
+    @dbkit.doctor.check("SHOP003", level="error")
+    def works() -> Iterator[Any]:
+        """Shelves are full. Books fall down."""
+        yield dbkit.doctor.finding("There are 7 of them", object="shelf.3", fix="Build one.")
+
+    with app.app_context():
+        began = time.monotonic()
+        found = dbkit.doctor.run(database=False, deadline_s=0.2)
+        took_s = time.monotonic() - began
+    ended.set()
+    assert took_s < 3
+    own = {each.object: each for each in found if each.id == "DK000"}
+    assert set(own) == {"SHOP001", "SHOP002"}
+    assert "has not ended after 0.2 s" in own["SHOP001"].message
+    assert "raised ValueError at test_asking.py:" in own["SHOP002"].message
+    assert "secret" not in own["SHOP002"].message
+    first = found[0]
+    assert (first.id, first.level, first.object) == ("SHOP003", "error", "shelf.3")
+    assert (first.cause, first.fix) == ("Shelves are full. Books fall down.", "Build one.")
