@@ -29,6 +29,7 @@ from tests.support.databases import (
     Database,
     close_servers,
 )
+from tests.support.mariadb import share_tls_context
 from tests.support.not_run import NotRun, Resource, in_ci
 from tests.support.postgres import PostgresServer, find_binaries
 from tests.support.standby import Standby, can_make_standby
@@ -120,6 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ):
         config.addinivalue_line("markers", line)
     leaks.install()
+    share_tls_context()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pymysql
+from pymysql.connections import Connection
 
 from flask_dbkit.testing.on_postgresql import reaper
 from flask_dbkit.testing.on_postgresql.server import memory_folder
 
-__all__ = ["MariaDBError", "MariaDBServer", "has_programs"]
+__all__ = ["MariaDBError", "MariaDBServer", "has_programs", "share_tls_context"]
 
 _INSTALLER = "mariadb-install-db"
 _SERVER = "mariadbd"
@@ -148,3 +151,23 @@ class MariaDBServer:
         if self._reaper.stdin is not None:
             self._reaper.stdin.close()
         self._reaper.wait(10)
+
+
+def share_tls_context() -> None:
+    """Let PyMySQL make the context for servers without demands on TLS once, not per connection.
+
+    It reads the certificates of the whole machine, which takes longer than most tests.
+    """
+    name = "_create_ssl_ctx"
+    plain = getattr(Connection, name, None)
+    if plain is None:  # before PyMySQL 1.2 no context is made unasked
+        return
+
+    @cache
+    def shared() -> object:
+        return plain(Connection.__new__(Connection), {})
+
+    def create(self: Connection[Any], given: object) -> object:
+        return plain(self, given) if given else shared()
+
+    setattr(Connection, name, create)
