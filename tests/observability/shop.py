@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, deferred, mapped_column, relationship
 
 from flask_dbkit import DBKit, declarative_base
 
-COUNT = 8
+COUNT = 10
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Shop:
     db: SQLAlchemy
     User: Any
     Post: Any
+    db_name: str
 
 
 def make_shop(url: str, **config: Any) -> Shop:
@@ -54,4 +55,5 @@ def make_shop(url: str, **config: Any) -> Shop:
                     Post(id=number, title=f"t{number}", user_id=(number - 1) % COUNT + 1)
                 )
             db.session.commit()
-    return Shop(app, db, User, Post)
+        name = db.engine.dialect.name
+    return Shop(app, db, User, Post, name)
