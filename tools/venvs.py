@@ -37,7 +37,9 @@ class Packages:
     project: bool = True
 
 
-_EVERY_EXTRA = ("demo", "lint", "migrate", "mysql", "postgresql", "remote")
+_EVERY_EXTRA = (
+    *("demo", "lint", "migrate", "mysql", "otel", "postgresql", "prometheus", "remote"),
+)
 
 PURPOSES = {
     "demo": Packages(extras=("demo", "migrate", "mysql", "postgresql")),

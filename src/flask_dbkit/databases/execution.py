@@ -204,8 +204,6 @@ class _Watchers:
                 after.append((len(before), each.after))
             if type(each).failed is not Watcher.failed:
                 failed.append((len(before), each.failed))
-        if _start_clock in before:
-            after.append((0, _stop_clock))
         self._told, self._failed = tuple(reversed(after)), tuple(reversed(failed))
         self.after = tuple(each for _, each in self._told)
         # Last: a statement that is under way in another thread sees the old list or the new.
@@ -213,13 +211,14 @@ class _Watchers:
 
     def finish(self, execution: Execution, passed: int) -> None:
         """Tell those in front of a watcher that has dealt with the statement itself."""
+        execution.ended = perf_counter()
         for needed, after in self._told:
             if needed <= passed:
                 after(execution)
 
     def fail(self, execution: Execution, error: BaseException, passed: int) -> None:
         """Tell of an error those that the statement has passed, the last one first."""
-        _stop_clock(execution)
+        execution.ended = perf_counter()
         for needed, failed in self._failed:
             if needed <= passed:
                 failed(execution, error)
@@ -227,10 +226,6 @@ class _Watchers:
 
 def _start_clock(execution: Execution) -> None:
     execution.started = perf_counter()
-
-
-def _stop_clock(execution: Execution) -> None:
-    execution.ended = perf_counter()
 
 
 def watch(engine: Engine, watcher: Watcher) -> None:
@@ -276,6 +271,8 @@ def _wrap(dialect: Dialect, watchers: _Watchers) -> None:
         except BaseException as error:
             watchers.fail(execution, error, passed)
             raise
+        # Here, and by nobody's method: it costs less than to ask whether anybody is timed.
+        execution.ended = perf_counter()
         for after in watchers.after:
             after(execution)
 

@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -22,22 +22,18 @@ class CommentWatcher(Watcher):
     """Adds a comment to the statements of one engine.
 
     Args:
-        facts: Tells what to say now; nothing outside requests.
-        doubled: Whether the driver takes ``%`` for the beginning of a placeholder.
+        said: Returns the comment for now, which is kept with the request; empty outside any.
     """
 
     order = Order.STATISTICS
 
-    def __init__(self, facts: Callable[[], Mapping[str, str]], *, doubled: bool) -> None:
-        self._facts, self._doubled = facts, doubled
+    def __init__(self, said: Callable[[], str]) -> None:
+        self._said = said
 
     def before(self, execution: Execution) -> None:
         """Put the comment behind the statement."""
-        facts = self._facts()
-        if facts:
-            said = comment(tuple(facts.items()))
-            if self._doubled:
-                said = said.replace("%", "%%")
+        said = self._said()
+        if said:
             execution.keep(self, execution.statement)
             execution.statement = f"{execution.statement} {said}"
 

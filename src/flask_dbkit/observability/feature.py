@@ -10,7 +10,7 @@ from ..feature import Bind, Feature, Setup
 from ..transactions.jobs import JobBlocks
 from .comments import CommentWatcher
 from .metering import Metering, has_otel, has_prometheus, missing_extra
-from .requests import WorkWindows, comment_facts, log_facts
+from .requests import WorkWindows, log_facts, request_comment
 from .settings import ObservabilitySettings
 from .slow import SlowLog
 from .watchdog import Watchdog
@@ -55,9 +55,10 @@ def _watch(bind: Bind, setup: Setup, slow: SlowLog) -> None:
         slow_s = settings.slow_ms / 1000 if settings.slow_ms is not None else None
         install(bind.engine, bind.name, slow_s, slow.note)
     if settings.sql_comments is not None:
-        facts = partial(comment_facts, setup.app, trace=settings.sql_comments == "trace")
         doubled = bind.engine.dialect.paramstyle in ("format", "pyformat")
-        watch(bind.engine, CommentWatcher(facts, doubled=doubled))
+        trace = settings.sql_comments == "trace"
+        said = partial(request_comment, setup.app, trace=trace, doubled=doubled)
+        watch(bind.engine, CommentWatcher(said))
     if settings.connection_warn_s is not None and not bind.in_memory:
         Watchdog(bind.engine, bind.name, settings.connection_warn_s)
 

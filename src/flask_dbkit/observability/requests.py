@@ -7,14 +7,22 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import click
-from flask import Flask, appcontext_pushed, has_request_context, request, request_started
+from flask import (
+    Flask,
+    Request,
+    appcontext_pushed,
+    has_request_context,
+    request,
+    request_started,
+)
 from flask.cli import ScriptInfo
 from werkzeug.wrappers import Response
 
 from ..errors.details import REQUEST_ID_KEY
+from .comments import comment
 from .current import BUDGET_KEY, judge_budget
 from .n_plus_one import NPlusOneError, log_repeats
 from .settings import ObservabilitySettings
@@ -23,15 +31,16 @@ from .windows import QueryStats, Repeat, Window, enter, innermost, leave, opened
 __all__ = [
     "Told",
     "WorkWindows",
-    "comment_facts",
     "log_facts",
     "mode_of",
+    "request_comment",
 ]
 
 Told = Callable[[QueryStats, "tuple[Repeat, ...]", "str | None"], None]
 """Called at the end of a request, with what was counted, what was found, and its route."""
 
 _WINDOW_KEY = "flask_dbkit.window"
+_COMMENT_KEYS = ("flask_dbkit.sql_comment", "flask_dbkit.sql_comment_doubled")
 _STREAMED_KEY = "flask_dbkit.window_streamed"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
@@ -51,19 +60,39 @@ def log_facts() -> Mapping[str, Any]:
     return {"route": _route(), "request_id": request.environ.get(REQUEST_ID_KEY)}
 
 
-def comment_facts(app: Flask, *, trace: bool) -> Mapping[str, str]:
-    """Return what a comment says of the current request; nothing outside any."""
-    if not has_request_context() or request.url_rule is None:
-        return {}
-    facts = {"app": app.name, "route": request.url_rule.rule}
-    if request.blueprint is not None:
-        facts["blueprint"] = request.blueprint
+def request_comment(app: Flask, *, trace: bool, doubled: bool) -> str:
+    """Return the comment for the statements of the current request; nothing outside any.
+
+    Made once for each request: its statements come here.
+
+    Args:
+        app: The application.
+        trace: Whether it has the ``traceparent`` of a sampled request.
+        doubled: Whether the driver takes ``%`` for the beginning of a placeholder.
+    """
+    if not has_request_context():
+        return ""
+    asked: Request = cast("Any", request)._get_current_object()  # noqa: SLF001 - documented
+    key = _COMMENT_KEYS[doubled]
+    said: str | None = asked.environ.get(key)
+    if said is None:
+        said = _comment(app, asked, trace=trace)
+        said = asked.environ[key] = said.replace("%", "%%") if doubled else said
+    return said
+
+
+def _comment(app: Flask, asked: Request, *, trace: bool) -> str:
+    if asked.url_rule is None:
+        return ""
+    facts = {"app": app.name, "route": asked.url_rule.rule}
+    if asked.blueprint is not None:
+        facts["blueprint"] = asked.blueprint
     if trace:
-        sent = request.headers.get("traceparent", "")
+        sent = asked.headers.get("traceparent", "")
         # The last bit says that the trace is recorded: only then is a comment worth its price.
         if _TRACEPARENT.fullmatch(sent) and int(sent[-2:], 16) & 1:
             facts["traceparent"] = sent
-    return facts
+    return comment(tuple(facts.items()))
 
 
 def _route() -> str | None:
