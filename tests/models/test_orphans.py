@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 import textwrap
 import warnings
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dbkit import DBKit, declarative_base
@@ -77,6 +80,32 @@ def test_a_base_that_is_in_use_is_not_mentioned(make_app: MakeApp) -> None:
         warnings.simplefilter("error")
         DBKit(db=db).init_app(make_app())
     assert [model.metadata for model in models] == [other.metadata, db.metadata]
+
+
+@pytest.mark.parametrize("write", [True, False])
+def test_a_model_of_another_database_is_said_when_its_table_is_not_there(
+    make_app: MakeApp, write: bool
+) -> None:
+    """Its base was given to an object that this application does not have."""
+    base = declarative_base()
+    author = _author(base)
+    elsewhere, db = SQLAlchemy(model_class=base), SQLAlchemy()
+    app = make_app()
+    DBKit(db=db).init_app(app)
+    with app.app_context():
+        with pytest.raises(OperationalError) as caught:
+            if write:
+                db.session.add(author())
+                db.session.flush()
+            else:
+                db.session.scalars(select(author)).all()
+        assert re.search(WORDS, "".join(caught.value.__notes__))
+        db.session.rollback()
+        author.metadata.create_all(db.engine)  # on purpose, and now it is there
+        with pytest.raises(IntegrityError) as broken:
+            db.session.execute(insert(author), [{"id": 1}, {"id": 1}])
+        assert getattr(broken.value, "__notes__", []) == []
+    assert elsewhere.metadata is author.metadata
 
 
 def test_whose_model_it_is_follows_from_where_it_stands(

@@ -9,11 +9,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, Table
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ClauseElement
 
 from .base import all_bases, tables_of, was_given
 
-__all__ = ["CodePlace", "orphaned_models"]
+__all__ = ["CodePlace", "orphaned_models", "stranger_in"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,29 @@ def orphaned_models(known: Iterable[MetaData], place: CodePlace) -> Iterator[typ
         models = (mapper.class_ for mapper in base.registry.mappers)
         own = sorted(filter(place.has, models), key=lambda model: model.__qualname__)
         yield from own[:1]
+
+
+def stranger_in(statement: ClauseElement, known: Iterable[MetaData]) -> type[Any] | None:
+    """Return a model of a statement whose tables belong to no database of an application.
+
+    Args:
+        statement: What was sent to one of its databases.
+        known: The metadata of its databases.
+    """
+    known = list(known)
+    # An INSERT has its table beside its children. ORM statements hold copies of tables, with
+    # the same names and metadata.
+    parts = [getattr(statement, "table", None), *visitors.iterate(statement)]
+    named = {(id(part.metadata), part.key) for part in parts if isinstance(part, Table)}
+    for base in all_bases():
+        if base.metadata in known:
+            continue
+        for mapper in base.registry.mappers:
+            if any((id(table.metadata), table.key) in named for table in _tables(mapper)):
+                found: type[Any] = mapper.class_
+                return found
+    return None
+
+
+def _tables(mapper: Mapper[Any]) -> Iterator[Table]:
+    return (table for table in mapper.tables if isinstance(table, Table))
