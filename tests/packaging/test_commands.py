@@ -128,6 +128,15 @@ def test_the_classifiers_agree_with_the_oldest_python() -> None:
     assert min(versions, key=lambda text: int(text.split(".")[1])) == oldest
 
 
+def test_the_readme_shows_a_picture_of_the_demo() -> None:
+    """In the repository, with words for those who do not see it, and small."""
+    (shown,) = re.findall(r"!\[([^\]]+)]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    picture = (ROOT / shown[1]).read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) < 200_000
+    assert len(shown[0]) > 40
+
+
 def test_what_is_written_into_the_pages_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     """Code on a page is what the tests run, tables are the library's, the map is the modules'."""
     assert (pages.main(["--check"]), *capsys.readouterr()) == (0, "", "")

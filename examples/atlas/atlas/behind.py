@@ -1,4 +1,4 @@
-"""What is behind each page: the same as JSON, the health page, the source, a conflict.
+"""What is behind each page: what the library does there, the source, the same as JSON.
 
 An application for visitors would have none of this. A demo of a library is looked at from behind.
 """
@@ -6,21 +6,109 @@ An application for visitors would have none of this. A demo of a library is look
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from flask import Blueprint, Flask, abort, current_app, render_template, request, url_for
+from markupsafe import Markup
 
+from . import countries, forms, lists, merging, models, places
 from .extensions import db
 from .models import Place
 from .places import find_place
 
-__all__ = ["blueprint", "install"]
+__all__ = ["ON_ERRORS", "blueprint", "install"]
 
 blueprint = Blueprint("behind", __name__, url_prefix="/behind")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What the library does on a page.
+
+    Attributes:
+        text: One or two sentences.
+        parts: What else to read beside the view, in this order.
+    """
+
+    text: Markup
+    parts: tuple[Any, ...] = ()
+
+
+_LISTED = (places._render_list, lists)  # noqa: SLF001 (shown to whoever asks how it works)
+_SAVED = (places.save, places._store, places._show_conflict, forms.PlaceForm, models.Place)  # noqa: SLF001
+_MERGED = (merging.merge, merging._merge, merging._absorb)  # noqa: SLF001
+_NOTES = {
+    "places.index": Note(
+        Markup(
+            "One <code>Listing</code> filters, sorts and pages these rows, by names it publishes"
+            " and no others. Column heads and pager are its macros."
+        ),
+        _LISTED,
+    ),
+    "places.feed": Note(
+        Markup(
+            "The same <code>Listing</code>, paged by cursor: no count and no <code>OFFSET</code>,"
+            " and no row twice or missed while others write."
+        ),
+        _LISTED,
+    ),
+    "places.show": Note(
+        Markup(
+            "<code>Timestamps</code> keeps the last change, in UTC. <code>db.get_or_404</code> and"
+            " all other queries are as Flask-SQLAlchemy has them."
+        ),
+        (models.Place,),
+    ),
+    "places.edit": Note(
+        Markup(
+            "<code>transaction()</code> saves all of it or nothing, and <code>Versioned</code>"
+            " notices an edit that began from an older version: try it in two tabs."
+        ),
+        _SAVED,
+    ),
+    "merging.choose": Note(
+        Markup(
+            "Each duplicate is merged in a <code>savepoint()</code>: one that somebody changed"
+            " meanwhile is left alone, the others are merged. <code>run()</code> tries again"
+            " after a conflict with another transaction."
+        ),
+        _MERGED,
+    ),
+    "countries.index": Note(
+        Markup(
+            "Plain SQLAlchemy. Edit a code to one that another country has: the database refuses"
+            " it, and the library says which field it was."
+        ),
+        (models.Country,),
+    ),
+    "countries.edit": Note(
+        Markup(
+            "Only the database knows whether another country has this code. The library turns its"
+            " refusal into a <code>ConflictProblem</code> with the name of the field."
+        ),
+        (countries.save, countries.show_conflict),
+    ),
+    "behind.two_tabs": Note(
+        Markup("<code>Versioned</code> and <code>transaction()</code>, seen from both sides."),
+        _SAVED,
+    ),
+}
+_NOTES |= {
+    "places.save": _NOTES["places.edit"],
+    "merging.merge": _NOTES["merging.choose"],
+    "countries.save": _NOTES["countries.edit"],
+}
+ON_ERRORS = Note(
+    Markup(
+        "Errors of the database become pages such as this one, or problem details for programs:"
+        " never with SQL or a value in them."
+    )
+)
 
 
 def install(app: Flask) -> None:
@@ -30,14 +118,20 @@ def install(app: Flask) -> None:
 
 @blueprint.get("/source/<name>")
 def source(name: str) -> str:
-    """Show the view function of an endpoint as it is written."""
+    """Show how the view function of an endpoint is written, and what it stands on."""
     view = _view(name)
     if view is None:
         abort(404, "There is no such view.")
-    path = Path(inspect.getfile(view)).relative_to(Path(current_app.root_path).parent)
-    return render_template(
-        "behind/source.html", name=name, path=path.as_posix(), text=inspect.getsource(view)
-    )
+    note = _NOTES.get(name, ON_ERRORS)
+    parts = list(_parts(view, note))
+    return render_template("behind/source.html", name=name, parts=parts, note=note.text)
+
+
+def _parts(view: Callable[..., Any], note: Note) -> Iterator[tuple[str, str, str]]:
+    """Yield the name, the file and the text of each part of the source."""
+    for part in dict.fromkeys(map(inspect.unwrap, (view, *note.parts))):
+        path = Path(inspect.getfile(part)).relative_to(Path(current_app.root_path).parent)
+        yield part.__name__.rpartition(".")[2], path.as_posix(), inspect.getsource(part)
 
 
 @blueprint.get("/two-tabs")
@@ -60,7 +154,7 @@ def _strip() -> dict[str, Any]:
     if request.endpoint is not None and _view(request.endpoint) is not None:
         links.append(("Source of this view", url_for("behind.source", name=request.endpoint)))
     links.append(("Conflict in two tabs", url_for("behind.two_tabs", place_id=_place_id())))
-    return {"behind": links}
+    return {"behind": links, "note": _NOTES.get(request.endpoint or "", ON_ERRORS).text}
 
 
 def _json_link() -> tuple[str, str]:

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from flask_dbkit import InternalProblem, QueryError, UnavailableProblem
 
+from .behind import ON_ERRORS
 from .extensions import db, dbkit
 from .models import DataLoad
 
@@ -37,7 +38,8 @@ def _show(error: HTTPException) -> ResponseReturnValue:
             return error  # it renders itself, as problem details
         problem = {"title": error.name, "status": error.code, "detail": error.description}
         return problem, error.code or 500, {"Content-Type": "application/problem+json"}
-    return render_template("error.html", error=error), error.code or 500
+    html = render_template("error.html", error=error, note=ON_ERRORS.text)
+    return html, error.code or 500
 
 
 def _look_for_data(problem: InternalProblem) -> NoReturn:

@@ -92,18 +92,42 @@ def test_a_wrong_value_stays_in_its_field_with_the_message_beside_it(client: Fla
 def test_every_page_leads_behind_itself(client: FlaskClient) -> None:
     page = client.get("/?country=FR&sort=name").text
     assert 'href="/api/places?country=FR&amp;sort=name">This list as JSON' in page
-    strip = page.partition('<nav class="behind"')[2].partition("</nav>")[0]
+    strip = page.partition('<aside class="behind"')[2].partition("</aside>")[0]
     links = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', strip))
     assert " · ".join(links.values()) == (
         "This list as JSON · OpenAPI · Health · Source of this view · Conflict in two tabs"
     )
     for href in links:
         assert client.get(href.replace("&amp;", "&")).status_code == 200
-    assert "def index()" in client.get("/behind/source/places.index").text
+    source = client.get("/behind/source/places.index").text
+    assert "def index()" in source
+    assert "PLACE_SORT = SortAllowlist(" in source
+    assert "def _store" in client.get("/behind/source/places.save").text
     assert client.get("/behind/source/static").status_code == 404
     assert "This place as JSON" in client.get("/places/31").text
     with client.get("/favicon.ico") as icon:
         assert icon.mimetype == "image/svg+xml"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("/", "Listing"),
+        ("/feed", "OFFSET"),
+        ("/places/3", "Timestamps"),
+        ("/places/3/edit", "Versioned"),
+        ("/places/3/merge", "savepoint()"),
+        ("/countries/FR/edit", "ConflictProblem"),
+        ("/behind/source/places.edit", "transaction()"),
+    ],
+)
+def test_every_page_says_what_the_library_does_there(
+    client: FlaskClient, url: str, name: str
+) -> None:
+    strip = client.get(url).text.partition("<b>Flask-DBKit here:</b>")[2].partition("</p>")[0]
+    assert f"<code>{name}</code>" in strip
+    error = client.get("/places/404404").text
+    assert "become pages such as this one" in error
 
 
 def test_the_section_is_marked_on_all_its_pages(client: FlaskClient) -> None:
