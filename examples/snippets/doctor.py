@@ -43,7 +43,7 @@ def folder_of_labels():
 # start test
 def test_the_doctor_finds_nothing_new():
     with app.app_context():
-        found = dbkit.doctor.run(database=False, tags=["models", "code"])
+        found = dbkit.doctor.run(db=False, tags=["models", "code"])
     assert [f"{each.id} {each.object}: {each.message}" for each in found] == []
 
 
@@ -52,6 +52,6 @@ def test_the_doctor_finds_nothing_new():
 if __name__ == "__main__":
     test_the_doctor_finds_nothing_new()
     with app.app_context():
-        (found,) = [each for each in dbkit.doctor.run(database=False) if each.id == "SHOP001"]
+        (found,) = [each for each in dbkit.doctor.run(db=False) if each.id == "SHOP001"]
     assert found.cause.startswith("The folder of the labels is missing")
     print(found.id, found.level, found.message)

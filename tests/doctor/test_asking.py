@@ -195,7 +195,7 @@ def test_a_database_that_does_not_answer_is_one_finding(tmp_path: Path) -> None:
     found = ask(app, dbkit)
     assert set(found) == {"DK090"}
     assert found["DK090"].level == "error"
-    assert set(ask(app, dbkit, database=False)) == set()
+    assert set(ask(app, dbkit, db=False)) == set()
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_check_that_hangs_or_breaks_is_one_finding(tmp_path: Path) -> None:
 
     with app.app_context():
         began = time.monotonic()
-        found = dbkit.doctor.run(database=False, deadline_s=0.2)
+        found = dbkit.doctor.run(db=False, deadline_s=0.2)
         took_s = time.monotonic() - began
     ended.set()
     assert took_s < 3
@@ -239,3 +239,18 @@ def test_a_check_that_hangs_or_breaks_is_one_finding(tmp_path: Path) -> None:
     first = found[0]
     assert (first.id, first.level, first.object) == ("SHOP003", "error", "shelf.3")
     assert (first.cause, first.fix) == ("Shelves are full. Books fall down.", "Build one.")
+
+
+@pytest.mark.backends("sqlite-file")
+def test_what_requests_repeated_is_told(make_asked: MakeShop) -> None:
+    """The doctor of the process that answered them knows the line."""
+    loop = """@app.get("/loop")
+def loop():
+    return [db.session.scalar(select(func.count(Book.id)).where(Book.id == n)) for n in range(9)]
+"""
+    app, dbkit = make_asked(Defect("", "", code={"# views": loop}), DBKIT_N_PLUS_ONE="log")
+    assert "DK064" not in ask(app, dbkit, db=False)
+    assert app.test_client().get("/loop").status_code == 200
+    found = ask(app, dbkit, db=False)["DK064"]
+    assert "9 times in /loop" in found.message
+    assert str(found.object).endswith(f"{app.name}.py:{found.line}")

@@ -159,7 +159,7 @@ def test_run_wants_one_application(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="serves 0 applications"):
         dbkit.doctor.run()
     _, only = make_shop(tmp_path)
-    assert only.doctor.run(database=False) == []
+    assert only.doctor.run(db=False) == []
 
 
 def test_annotations_of_github_are_escaped(sick: Flask) -> None:

@@ -10,6 +10,9 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from flask_dbkit.application import application_of
+from flask_dbkit.observability.noticed import NoticedWork
+from flask_dbkit.observability.windows import Repeat
 from tests.doctor.shop import Defect, found_by, make_shop, source_with
 
 SERVER = "postgresql+psycopg://shop:x@db.example.org/shop"
@@ -64,12 +67,24 @@ def catch_all(app: Flask) -> None:
         return "sorry", 500
 
 
+def repeat(app: Flask) -> None:
+    noticed = application_of(app).part(NoticedWork)
+    found = Repeat(9, "SELECT 1", "views.py:7", "Author.books", "Load them.")
+    noticed.repeats["views.py:7"] = (found, "/")
+
+
+def write_often(app: Flask) -> None:
+    noticed = application_of(app).part(NoticedWork)
+    noticed.writes, noticed._since = 10_000, noticed._since - 100
+
+
 STATIC = [
     # How it is configured
     Defect("DK001", "DEBUG", {"DEBUG": True}),
     Defect("DK002", "default", {"SQLALCHEMY_ECHO": True}),
     Defect("DK003", "db.prod", code={"# module": 'URL = "postgresql://shop:Tr0ub4dor@db.prod/x"'}),
     Defect("DK004", "development file", {"SQLALCHEMY_DATABASE_URI": None}),
+    Defect("DK004", "happens to be", {"SQLALCHEMY_DATABASE_URI": "sqlite:///shop.db"}),
     Defect("DK007", "tutorials", {"SECRET_KEY": "dev"}),
     Defect("DK007", "characters", {"SECRET_KEY": "8c1f"}),
     Defect("DK009", "TRACK", {"SQLALCHEMY_TRACK_MODIFICATIONS": True}),
@@ -194,6 +209,8 @@ STATIC = [
             '    author: Mapped[Author] = relationship(back_populates="books")\n': "",
         },
     ),
+    Defect("DK064", "views.py:7", after=repeat),
+    Defect("DK077", "a second write", after=write_often),
     Defect("DK063", "Author.books", {"DBKIT_N_PLUS_ONE": "off"}),
     # Who asks, and what is told
     Defect("DK070", "/app/livez", after=ask_when_alive),
@@ -332,7 +349,7 @@ def test_each_fault_of_code_and_configuration_is_found(
                 patched.setenv(name, value)
             app, dbkit = make_shop(tmp_path, whole)
             with app.app_context():
-                findings = dbkit.doctor.run(deploy=True, database=False)
+                findings = dbkit.doctor.run(deploy=True, db=False)
         meant = {id(one) for each in parts for one in found_by(findings, each)}
         missed += [(each.id, each.about) for each in parts if not found_by(findings, each)]
         besides += [

@@ -31,7 +31,7 @@ _WIDEST = 100
 @click.option(
     "--deploy", is_flag=True, help="Check the place it is deployed to, too: run it there."
 )
-@click.option("--db/--no-db", "database", default=True, help="Whether to ask the databases.")
+@click.option("--db/--no-db", "db", default=True, help="Whether to ask the databases.")
 @click.option("--bind", metavar="NAME", help="Look at this database only.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="Run the checks with this tag.")
 @click.option(
@@ -63,7 +63,7 @@ def doctor(
     context: click.Context,
     *,
     deploy: bool,
-    database: bool,
+    db: bool,
     bind: str | None,
     tags: tuple[str, ...],
     form: str,
@@ -82,8 +82,8 @@ def doctor(
             click.echo(explain(own.registry[explained], width=_width(), colour=_colour()))
             return
         known = read_baseline(baseline) if baseline is not None else None
-        checked = len(own.checks(deploy=deploy, database=database, tags=tags))
-        findings = own.run(deploy=deploy, database=database, bind=bind, tags=tags)
+        checked = len(own.checks(deploy=deploy, db=db, tags=tags))
+        findings = own.run(deploy=deploy, db=db, bind=bind, tags=tags)
     except DoctorError as error:
         raise click.UsageError(str(error)) from error
     if write_baseline is not None:

@@ -98,7 +98,7 @@ class Doctor:
         self,
         *,
         deploy: bool = False,
-        database: bool = True,
+        db: bool = True,
         bind: str | None = None,
         tags: Iterable[str] = (),
         deadline_s: float = DEADLINE_S,
@@ -108,7 +108,7 @@ class Doctor:
         Args:
             deploy: Whether to check the place the application is deployed to, too: its settings,
                 its server, its backups.
-            database: Whether to ask the databases, by connections that only read.
+            db: Whether to ask the databases, by connections that only read.
             bind: The name of the one database to look at.
             tags: Run only the checks with one of these tags.
             deadline_s: Seconds each check may take.
@@ -122,8 +122,8 @@ class Doctor:
 
         .. versionadded:: 0.1
         """
-        chosen = self.checks(deploy=deploy, database=database, tags=tags)
-        given = self.examination(self._app(), deploy=deploy, database=database, bind=bind)
+        chosen = self.checks(deploy=deploy, db=db, tags=tags)
+        given = self.examination(self._app(), deploy=deploy, db=db, bind=bind)
         ignored = given.settings(DoctorSettings).doctor_ignore
         try:
             return examine(given, chosen, ignored=ignored, deadline_s=deadline_s)
@@ -131,7 +131,7 @@ class Doctor:
             given.close()
 
     def checks(
-        self, *, deploy: bool = False, database: bool = True, tags: Iterable[str] = ()
+        self, *, deploy: bool = False, db: bool = True, tags: Iterable[str] = ()
     ) -> list[Check]:
         """Return the checks that :meth:`run` runs, by their ids.
 
@@ -148,12 +148,12 @@ class Doctor:
             one
             for one in self.registry
             if (not wanted or one.tags & wanted)
-            and (database or not one.database)
+            and (db or not one.database)
             and (deploy or not one.deploy)
         ]
 
     def examination(
-        self, app: Flask, *, deploy: bool = False, database: bool = True, bind: str | None = None
+        self, app: Flask, *, deploy: bool = False, db: bool = True, bind: str | None = None
     ) -> Examination:
         """Return what the checks are given; to be closed.
 
@@ -174,7 +174,7 @@ class Doctor:
             kept.part,
             app.app_context,
             deploy,
-            database,
+            db,
             Sources(app.import_name, app.root_path),
             ServerProcess.of(os.environ, settings.workers, settings.threads),
         )

@@ -9,10 +9,13 @@ from typing import Any
 from ..doctor.checks import check
 from ..doctor.examination import Examination
 from ..doctor.findings import Found
+from .noticed import NoticedWork
 from .settings import ObservabilitySettings
 
 __all__: list[str] = []
 
+_OFTEN_PER_S = 50  # of one process
+_LONG_S = 60
 _LOGGERS = ("flask_dbkit", "flask_dbkit.slow", "flask_dbkit.errors", "flask_dbkit.health")
 
 
@@ -37,7 +40,48 @@ def no_detector(given: Examination) -> Iterator[Found]:
         ]
         if lazy:
             key = "DBKIT_STATS" if not settings.stats else "DBKIT_N_PLUS_ONE"
-            yield Found(f"{len(lazy)} relationships load when touched, the first {lazy[0]}", key)
+            yield Found(f"{len(lazy)} relationships load when touched: {lazy[0]}, …", key)
+
+
+@check(
+    "DK064",
+    "The same statement again and again",
+    tags=("loading",),
+    cause="A request of this process sent one statement for each row of another: it is slow, and"
+    " the slower the more rows there are.",
+    fix="Load what is needed ahead, as the message says.",
+    link="https://docs.sqlalchemy.org/en/20/orm/queryguide/relationships.html",
+)
+def repeats(given: Examination) -> Iterator[Found]:
+    """Tell what was found in the requests that this process has answered."""
+    for place, (repeat, route) in given.part(NoticedWork).repeats.items():
+        yield Found(
+            f"{repeat.relationship or 'A statement'} was asked for {repeat.count} times in"
+            f" {route or 'a request'}",
+            object=place,
+            fix=repeat.fix,
+        )
+
+
+@check(
+    "DK077",
+    "A file that is written to all the time",
+    level="info",
+    tags=("capacity",),
+    cause="One transaction at a time writes to it. The more of the time it is written to, the"
+    " longer writers wait for each other.",
+    fix="Write less, or together; or move to a server before it hurts.",
+    link="https://www.sqlite.org/whentouse.html",
+)
+def written_often(given: Examination) -> Iterator[Found]:
+    """Compare what the requests of this process wrote with the time."""
+    noticed: NoticedWork = given.part(NoticedWork)
+    rate = noticed.writes / max(noticed.for_s, 1)
+    if rate < _OFTEN_PER_S or not noticed.for_s >= _LONG_S:
+        return
+    for bind in given.binds:
+        if bind.database.has_one_writer:
+            yield Found(f"{rate:.0f} statements a second write, to {bind.name} too", bind.name)
 
 
 @check(

@@ -10,6 +10,7 @@ from ..feature import Bind, Feature, Setup
 from ..transactions.jobs import JobBlocks
 from .comments import CommentWatcher
 from .metering import Metering, has_otel, has_prometheus, missing_extra
+from .noticed import NoticedWork
 from .requests import WorkWindows, log_facts, request_comment
 from .settings import ObservabilitySettings
 from .slow import SlowLog
@@ -44,6 +45,9 @@ def _install(setup: Setup) -> None:
     metering = Metering((bind.engine, bind.name, _overflow(bind)) for bind in setup.binds)
     setup.application.add(metering)
     windows.told.append(metering.count_request)
+    noticed = NoticedWork()
+    setup.application.add(noticed)
+    windows.told.append(noticed.note)
     if settings.prometheus:
         metering.join_default_registry()
     _tell_opentelemetry(setup, metering)

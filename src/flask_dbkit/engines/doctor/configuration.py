@@ -6,12 +6,16 @@ import ast
 import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import PurePath
 
+from sqlalchemy import make_url
+
+from ...databases import file_of
 from ...doctor.checks import check
 from ...doctor.examination import Examination
 from ...doctor.findings import Found
 from ...doctor.sources import Source
-from ..flask_sqlalchemy import tracks_for_nobody
+from ..flask_sqlalchemy import given_options, tracks_for_nobody
 
 __all__: list[str] = []
 
@@ -36,6 +40,11 @@ _DISCOURAGED = {
     "cymysql": "pymysql",
     "oursql": "pymysql",
     "pyodbc": "pymysql",
+}
+_DRIVERS = {
+    "psycopg": ((3, 1), (4,)),
+    "psycopg2": ((2, 9), (3,)),
+    "pymysql": ((1, 1), (2,)),
 }
 _TESTED = {
     "sqlalchemy": ((2, 0, 40), (2, 2)),
@@ -127,14 +136,20 @@ def _is_prose(source: Source, node: ast.AST) -> bool:
     deploy=True,
 )
 def file_by_accident(given: Examination) -> Iterator[Found]:
-    """Look for the development default, and for paths that depend on the working directory."""
+    """Look for the development default, and for paths that are relative to something."""
+    configured = given_options(given.app, given.db)
     for bind in given.binds:
         if bind.file is None:
             continue
+        told = configured.get(bind.key, {}).get("url")
+        path = None if told is None else file_of(make_url(told))
         if bind.context.by_default:
             yield Found("No database is configured: this is the development file", bind.name)
-        elif not bind.file.is_absolute():
-            yield Found(f"{bind.name} is {bind.file}, seen from the working directory", bind.name)
+        elif path is not None and not PurePath(path).is_absolute():
+            yield Found(
+                f"{bind.name} is {path}, where the application happens to be: {bind.file}",
+                object=bind.name,
+            )
 
 
 @check(
@@ -208,16 +223,18 @@ def weak_key(given: Examination) -> Iterator[Found]:
     fix="Install a version in the range, or a newer Flask-DBKit.",
 )
 def untested_version(given: Examination) -> Iterator[Found]:
-    """Compare the installed versions with the tested ranges."""
-    for name, (low, high) in _TESTED.items():
+    """Compare the installed versions, those of the drivers in use too, with the tested ranges."""
+    drivers = {bind.engine.dialect.driver for bind in given.servers}
+    wanted = {**_TESTED, **{name: _DRIVERS[name] for name in sorted(drivers & _DRIVERS.keys())}}
+    for name, (low, high) in wanted.items():
         try:
             text = version(name)
         except PackageNotFoundError:  # it is not installed as a package
             continue
         have = tuple(int(part) for part in re.findall(r"\d+", text)[:3])
         if not low <= have < high:
-            wanted = f"from {'.'.join(map(str, low))}, below {'.'.join(map(str, high))}"
-            yield Found(f"{name} is {text}; tested is {wanted}", object=name)
+            tested = f"from {'.'.join(map(str, low))}, below {'.'.join(map(str, high))}"
+            yield Found(f"{name} is {text}; tested is {tested}", object=name)
 
 
 @check(
