@@ -109,7 +109,7 @@ def test_every_snippet_is_shown_on_a_page() -> None:
 def _tutorial(tmp_path: Path, step: int = 5) -> Path:
     folder = tmp_path / "reading-list"
     shutil.copytree(TUTORIAL / "templates", folder / "templates")
-    for name in ("books.csv", "test_app.py"):
+    for name in ("books.csv", "conftest.py", "test_app.py"):
         shutil.copy(TUTORIAL / name, folder)
     shutil.copy(TUTORIAL / f"step_{step}.py", folder / "app.py")
     return folder
@@ -135,7 +135,7 @@ def test_the_tutorial_works_as_it_is_printed(warm_python: WarmPython, tmp_path: 
         for command, expected in _parse_session(step["session"]):
             if not command.startswith((*_NOT_OURS, "flask run")):
                 _compare(expected, _typed(warm_python, command, tmp_path))
-    assert saved[-3:] == ["books.csv", "app.py", "test_app.py"]
+    assert saved[-4:] == ["books.csv", "app.py", "conftest.py", "test_app.py"]
     assert saved.count("app.py") == 5
 
 

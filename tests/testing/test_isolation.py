@@ -65,7 +65,10 @@ def app(
     if driver == "psycopg2":
         first, second = (url.set(drivername="postgresql+psycopg2") for url in (first, second))
     app = make_app(SQLALCHEMY_DATABASE_URI=first, SQLALCHEMY_BINDS={"audit": second})
-    DBKit(db=db).init_app(app)
+    dbkit = DBKit(db=db)
+    dbkit.init_app(app)
+    for name in ("notes", "more-notes"):
+        dbkit.health.check(name)(lambda: ran.append(f"{count()} notes"))
 
     @app.post("/<text>")
     def write(text: str) -> dict[str, int]:
@@ -286,6 +289,14 @@ def other_threads_of_the_same_request(app: Flask) -> None:
     assert client.get("/stream").text == "beforeonetwo"
 
 
+def health_checks_of_its_own(app: Flask) -> None:
+    """They run in threads of the library, at the same time."""
+    client = app.test_client()
+    client.post("/one")
+    client.get("/health/ready")
+    assert ran == ["one", "2 notes", "2 notes"]
+
+
 def disposed_engines(app: Flask) -> None:
     with app.app_context():
         app.test_client().post("/one")
@@ -294,6 +305,7 @@ def disposed_engines(app: Flask) -> None:
 
 
 WAYS: list[Callable[[Flask], None]] = [
+    health_checks_of_its_own,
     two_requests,
     rollback_in_a_view,
     request_inside_a_context,

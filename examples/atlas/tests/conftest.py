@@ -1,10 +1,9 @@
-"""An atlas of two countries, in a database of the test's own."""
+"""An atlas of two countries; what a test does to it is undone by the plugin of Flask-DBKit."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,70 +13,72 @@ from atlas.models import Continent, Country, Place
 from flask import Flask
 from flask.testing import FlaskClient
 
+from flask_dbkit import transaction
 
-def make_app(folder: Path) -> Flask:
-    """Make the application; its database and what else it keeps is in ``folder``."""
-    url = f"sqlite:///{folder / 'atlas.db'}"
+pytest_plugins = ["flask_dbkit.pytest_plugin"]
+
+
+def make_app(url: str, folder: Path) -> Flask:
     config = {"TESTING": True, "SECRET_KEY": "test", "SQLALCHEMY_DATABASE_URI": url}
     return create_app(config, instance_path=str(folder))
 
 
 @pytest.fixture(scope="session")
-def filled_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fill a database once; every test gets a copy of it."""
-    folder = tmp_path_factory.mktemp("filled")
-    with make_app(folder).app_context():
-        db.create_all()
-        db.session.add(Continent(code="EU", name="Europe"))
-        db.session.add_all(
-            Country(
-                code=code,
-                iso3=iso3,
-                name=name,
-                population=1_000_000,
-                area_km2=1_000.0,
-                continent_code="EU",
-            )
-            for code, iso3, name in (("FR", "FRA", "France"), ("IS", "ISL", "Iceland"))
-        )
-        # More than a page, and every third with the same name.
-        db.session.add_all(
-            Place(
-                id=number,
-                name="Saint-Martin" if number % 3 == 0 else f"Ville {number:02}",
-                country_code="FR",
-                population=number * 100,
-                latitude=46.0,
-                longitude=2.0,
-                time_zone="Europe/Paris",
-            )
-            for number in range(1, 31)
-        )
-        db.session.add(
-            Place(
-                id=31,
-                name="Þórshöfn",
-                country_code="IS",
-                region_code="40",
-                population=0,
-                latitude=66.2,
-                longitude=-15.3,
-                time_zone="Atlantic/Reykjavik",
-                alternate_names="Thorshofn\nТоурсхёбн",
-            )
-        )
-        db.session.commit()
-        db.engine.dispose()
-    return folder
+def dbkit_schema(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], None]:
+    """Fill a database once; every process of pytest gets a copy of it."""
+
+    def fill(url: str) -> None:
+        with make_app(url, tmp_path_factory.mktemp("filled")).app_context(), transaction():
+            db.create_all()
+            add_places()
+
+    return fill
 
 
-@pytest.fixture
-def app(filled_folder: Path, tmp_path: Path) -> Iterator[Flask]:
-    shutil.copytree(filled_folder, tmp_path, dirs_exist_ok=True)
-    app = make_app(tmp_path)
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+def add_places() -> None:
+    db.session.add(Continent(code="EU", name="Europe"))
+    db.session.add_all(
+        Country(
+            code=code,
+            iso3=iso3,
+            name=name,
+            population=1_000_000,
+            area_km2=1_000.0,
+            continent_code="EU",
+        )
+        for code, iso3, name in (("FR", "FRA", "France"), ("IS", "ISL", "Iceland"))
+    )
+    # More than a page, and every third with the same name.
+    db.session.add_all(
+        Place(
+            id=number,
+            name="Saint-Martin" if number % 3 == 0 else f"Ville {number:02}",
+            country_code="FR",
+            population=number * 100,
+            latitude=46.0,
+            longitude=2.0,
+            time_zone="Europe/Paris",
+        )
+        for number in range(1, 31)
+    )
+    db.session.add(
+        Place(
+            id=31,
+            name="Þórshöfn",
+            country_code="IS",
+            region_code="40",
+            population=0,
+            latitude=66.2,
+            longitude=-15.3,
+            time_zone="Atlantic/Reykjavik",
+            alternate_names="Thorshofn\nТоурсхёбн",
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def app(dbkit_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Flask:
+    return make_app(dbkit_database_url, tmp_path_factory.mktemp("instance"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -18,8 +19,10 @@ def test_details_are_for_this_machine(client: FlaskClient) -> None:
     assert elsewhere.get_json(force=True).keys() == {"status"}
 
 
-def test_details_are_for_the_token_if_there_is_one(app: Flask, client: FlaskClient) -> None:
-    app.config["HEALTH_TOKEN"] = "a long random text"
+def test_details_are_for_the_token_if_there_is_one(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(app.config, "HEALTH_TOKEN", "a long random text")
     assert "checks" not in client.get("/health").get_json(force=True)
     allowed = client.get("/health", headers={"X-Health-Token": "a long random text"})
     assert "checks" in allowed.get_json(force=True)

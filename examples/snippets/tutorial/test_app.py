@@ -1,27 +1,9 @@
-"""Tests of the reading list: python -m pytest"""
-
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from app import Book, create_app, db
+from app import Book, db
 from flask import Flask
 from flask.testing import FlaskClient
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[Flask]:
-    app = create_app({"SQLALCHEMY_DATABASE_URI": f"sqlite:///{tmp_path}/test.db"})
-    with app.app_context():
-        db.create_all()
-    yield app
-    with app.app_context():
-        db.engine.dispose()
-
-
-@pytest.fixture
-def client(app: Flask) -> FlaskClient:
-    return app.test_client()
+from sqlalchemy import select
 
 
 def add(client: FlaskClient, author: str, title: str) -> None:
@@ -37,10 +19,13 @@ def test_a_book_added_twice_is_on_the_list_once(client: FlaskClient) -> None:
 
 def test_who_saw_an_old_page_cannot_overwrite(app: Flask, client: FlaskClient) -> None:
     add(client, "Stanisław Lem", "Solaris")
-    assert client.post("/books/1/finish", data={"version": "1"}).status_code == 303
-    assert client.post("/books/1/finish", data={"version": "1"}).status_code == 409
     with app.app_context():
-        book = db.session.get_one(Book, 1)
+        book = db.session.scalars(select(Book)).one()
+        finish = f"/books/{book.id}/finish"
+    assert client.post(finish, data={"version": "1"}).status_code == 303
+    assert client.post(finish, data={"version": "1"}).status_code == 409
+    with app.app_context():
+        book = db.session.scalars(select(Book)).one()
         assert book.finished_at is not None
         assert book.version == 2
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from ..support.threads import in_our_thread
 from .report import FAIL, PASS, Result
 
 __all__ = ["HealthRun", "Outcome", "Rules", "Runner", "Ticket"]
@@ -181,7 +182,7 @@ class Runner:
             if run is None:
                 run = self._current = HealthRun(self._rules.timeout_s)
                 thread = threading.Thread(
-                    target=self._run,
+                    target=in_our_thread(self._run),
                     args=(run,),
                     name=f"dbkit-health-{self._name}",
                     daemon=True,

@@ -97,15 +97,17 @@ class TestConnection(_Stand):
 
     def commit(self) -> None:
         """Commit, within the test."""
-        self._world.commit(self._transaction)
+        with self._world.lock:
+            self._world.commit(self._transaction)
 
     def rollback(self) -> None:
         """Undo what this connection has done since it last ended a transaction."""
-        self._world.roll_back(self._transaction)
+        with self._world.lock:
+            self._world.roll_back(self._transaction)
 
     def close(self) -> None:
         """Give the connection back; an open transaction is undone."""
-        self._world.roll_back(self._transaction)
+        self.rollback()
         if self._transaction in self._world.taken:
             self._world.taken.remove(self._transaction)
 
@@ -148,14 +150,16 @@ class TestCursor(_Stand):
 
     def execute(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement."""
-        if self._world.before(self._transaction, statement):
-            self._real.execute(statement, *args, **kwargs)
+        with self._world.lock:
+            if self._world.before(self._transaction, statement):
+                self._real.execute(statement, *args, **kwargs)
         return self
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement with many parameters."""
-        if self._world.before(self._transaction, statement):
-            self._real.executemany(statement, *args, **kwargs)
+        with self._world.lock:
+            if self._world.before(self._transaction, statement):
+                self._real.executemany(statement, *args, **kwargs)
         return self
 
     def executescript(self, script: str) -> Any:

@@ -34,6 +34,7 @@ __all__ = [
     "dbkit_schema",
     "freeze_pool",
     "pytest_addoption",
+    "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",
     "pytest_unconfigure",
@@ -68,6 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
         "db(transaction=False, binds=None): how the databases of the application are isolated:"
         " by one rollback, or with transaction=True by emptying the tables; binds= names some.",
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that empty the tables last: others may want what dbkit_schema put there."""
+    items.sort(key=_empties_tables)
+
+
+def _empties_tables(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("db")
+    return marker is not None and bool(marker.kwargs.get("transaction"))
 
 
 @pytest.fixture(autouse=True)

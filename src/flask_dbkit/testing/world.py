@@ -20,6 +20,7 @@ References:
 from __future__ import annotations
 
 import re
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,12 +29,18 @@ from sqlalchemy.engine import Dialect
 
 from ..databases import POSTGRESQL, database_of
 from ..databases.statements import CONTROL, READ, SAVEPOINT, Kind, classify_statement, first_word
+from ..support.threads import handed_on
 from .exceptions import NeedsRealTransactions
 
 __all__ = ["Transaction", "World"]
 
-inside: ContextVar[frozenset[int]] = ContextVar("flask_dbkit.testing", default=frozenset())
-"""The worlds that the current thread or task belongs to: what runs beside a test has none."""
+inside: ContextVar[frozenset[int]] = handed_on(
+    ContextVar("flask_dbkit.testing", default=frozenset())
+)
+"""The worlds that the current thread or task belongs to: what runs beside a test has none.
+
+Health checks belong to that of the test which asks for them.
+"""
 
 _NAME = re.compile(
     r"""(?:SAVEPOINT|TO|RELEASE)\s+(?:SAVEPOINT\s+)?(["`]?)(\w+)\1\s*;?\s*$""", re.IGNORECASE
@@ -80,11 +87,16 @@ class World:
     Args:
         raw: The driver's connection. Nothing is open on it.
         dialect: The database.
+
+    Attributes:
+        taken: The connections that somebody has.
+        lock: Held while something is sent: health checks run at the same time.
     """
 
     def __init__(self, raw: Any, dialect: Dialect) -> None:
         self.raw = raw
         self.database = database_of(dialect)
+        self.lock = threading.RLock()
         self.taken: list[Transaction] = []
         self.is_over = False
         self._marks: list[_Mark] = []
