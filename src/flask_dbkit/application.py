@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 from flask import Flask, current_app, has_app_context
@@ -47,7 +47,8 @@ class Application:
         Args:
             kind: The room's class of settings.
         """
-        return cast("T", self.config)
+        settings: T = self.config
+        return settings
 
     def add(self, part: object) -> None:
         """Keep what a room has made of this application, by its class."""
@@ -62,7 +63,12 @@ class Application:
         Raises:
             KeyError: The room has added none.
         """
-        return cast("T", self._parts[kind])
+        part: T = self._parts[kind]
+        return part
+
+
+_proxied: Any = current_app
+_current: Callable[[], Flask] = _proxied._get_current_object  # noqa: SLF001 - documented, whatever its name
 
 
 def current_app_object() -> Flask:
@@ -71,9 +77,8 @@ def current_app_object() -> Flask:
     Raises:
         RuntimeError: There is no application context.
     """
-    proxied: Any = current_app
     try:
-        return proxied._get_current_object()  # type: ignore[no-any-return] # noqa: SLF001 - documented, whatever its name
+        return _current()
     except RuntimeError:
         raise RuntimeError(
             "Working outside of application context: this needs the database of an application, and"
@@ -90,7 +95,11 @@ def current_application() -> Application:
         RuntimeError: There is no application context, or ``DBKit`` was never initialised on
             the current application.
     """
-    return application_of(current_app_object())
+    try:
+        # The extension itself, as everybody asks who opens a scope; what is missing is told below.
+        return _current().extensions["dbkit"]  # type: ignore[no-any-return]
+    except (KeyError, RuntimeError):
+        return application_of(current_app_object())
 
 
 def application_of(app: Flask) -> Application:

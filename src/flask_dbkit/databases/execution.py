@@ -255,8 +255,28 @@ def _wrap(dialect: Dialect, watchers: _Watchers) -> None:
     )
     # Most dialects do nothing here but to call the cursor, and so can we.
     simple = type(dialect).do_execute is DefaultDialect.do_execute
+    setattr(dialect, "do_execute", _sending(watchers, None if simple else plain_execute, False))
+    setattr(dialect, "do_executemany", _sending(watchers, plain_many, True))
+    bare = _sending(
+        watchers, lambda cursor, sql, _, context: plain_bare(cursor, sql, context), False
+    )
 
-    def run(execution: Execution, plain: Callable[[Execution], object] | None) -> None:
+    def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
+        bare(cursor, statement, (), context)
+
+    setattr(dialect, "do_execute_no_params", do_execute_no_params)
+
+
+def _sending(
+    watchers: _Watchers, plain: Callable[..., object] | None, many: bool
+) -> Callable[[Any, str, Any, Any], None]:
+    """Return a method that sends a statement, and lets the watchers see it."""
+
+    def send(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        kind = classify_statement(statement)
+        execution = Execution(
+            context.root_connection, cursor, statement, parameters, context, many, kind
+        )
         passed = 0
         try:
             for before in watchers.before:
@@ -265,9 +285,9 @@ def _wrap(dialect: Dialect, watchers: _Watchers) -> None:
                     return
                 passed += 1
             if plain is None:
-                execution.cursor.execute(execution.statement, execution.parameters)
+                cursor.execute(execution.statement, execution.parameters)
             else:
-                plain(execution)
+                plain(cursor, execution.statement, execution.parameters, context)
         except BaseException as error:
             watchers.fail(execution, error, passed)
             raise
@@ -276,28 +296,4 @@ def _wrap(dialect: Dialect, watchers: _Watchers) -> None:
         for after in watchers.after:
             after(execution)
 
-    def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        kind = classify_statement(statement)
-        run(
-            Execution(context.root_connection, cursor, statement, parameters, context, False, kind),
-            None
-            if simple
-            else lambda it: plain_execute(cursor, it.statement, it.parameters, context),
-        )
-
-    def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
-        kind = classify_statement(statement)
-        run(
-            Execution(context.root_connection, cursor, statement, parameters, context, True, kind),
-            lambda it: plain_many(cursor, it.statement, it.parameters, context),
-        )
-
-    def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> None:
-        kind = classify_statement(statement)
-        run(
-            Execution(context.root_connection, cursor, statement, (), context, False, kind),
-            lambda it: plain_bare(cursor, it.statement, context),
-        )
-
-    for method in (do_execute, do_executemany, do_execute_no_params):
-        setattr(dialect, method.__name__, method)
+    return send

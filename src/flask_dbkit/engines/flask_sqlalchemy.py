@@ -24,6 +24,7 @@ from flask_sqlalchemy.track_modifications import before_models_committed, models
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
+from ..application import current_app_object
 from ..exceptions import ConfigError
 from .urls import parse_database_url
 
@@ -42,6 +43,8 @@ __all__ = [
     "tracks_for_nobody",
 ]
 
+_ENGINES = "_dbkit_engines"
+"""Attribute of a session: its application, and that one's engines."""
 URI, OPTIONS, BINDS = "SQLALCHEMY_DATABASE_URI", "SQLALCHEMY_ENGINE_OPTIONS", "SQLALCHEMY_BINDS"
 _KEYS: Mapping[str, Callable[[], Any]] = {URI: lambda: None, OPTIONS: dict, BINDS: dict}
 
@@ -232,8 +235,15 @@ def engines_of_session(session: Session) -> Mapping[str | None, Engine | Connect
 
     Tests put a connection in the place of an engine.
     """
-    db: SQLAlchemy = session._db  # type: ignore[attr-defined]
-    return db.engines
+    # Kept with the session, which is asked at each statement; for its application, which a
+    # session of a wider scope than usual may change.
+    app = current_app_object()
+    kept: tuple[Flask, Mapping[str | None, Engine | Connection]] | None
+    kept = session.__dict__.get(_ENGINES)
+    if kept is None or kept[0] is not app:
+        db: SQLAlchemy = session._db  # type: ignore[attr-defined]
+        kept = session.__dict__[_ENGINES] = app, db.engines
+    return kept[1]
 
 
 def forget_sessions(db: SQLAlchemy) -> list[Session]:

@@ -25,17 +25,25 @@ __all__ = ["choose_by_tables", "name_statements"]
 
 Bound = Engine | Connection
 GetBind = Callable[..., Bound]
+Chose = Callable[[Session, Bound], None]
 
 
-def choose_by_tables(get_bind: GetBind) -> GetBind:
+def choose_by_tables(get_bind: GetBind, chose: Chose) -> GetBind:
     """Return a ``get_bind`` for sessions that knows the tables of a statement.
 
     Args:
         get_bind: The method of a session's class. One that is not Flask-SQLAlchemy's has rules
-            of its own, and is returned as it is.
+            of its own, and chooses as it did.
+        chose: Told what was chosen.
     """
     if not chooses_by_model(get_bind):
-        return get_bind
+
+        def get_bind_as_before(self: Session, *args: Any, **kwargs: Any) -> Bound:
+            chosen = get_bind(self, *args, **kwargs)
+            chose(self, chosen)
+            return chosen
+
+        return get_bind_as_before
 
     def get_bind_by_tables(
         self: Session,
@@ -44,17 +52,16 @@ def choose_by_tables(get_bind: GetBind) -> GetBind:
         bind: Bound | None = None,
         **further: Any,
     ) -> Bound:
-        plain: dict[str, Any] = {"mapper": mapper, "clause": clause, "bind": bind, **further}
-        if bind is not None or not isinstance(clause, ClauseElement):
-            return get_bind(self, **plain)
-        engines = engines_of_session(self)
-        if len(engines) < 2:
-            return get_bind(self, **plain)
-        tables = _tables_by_bind(clause)
-        _refuse_several(tables, engines)
-        if mapper is None and len(tables) == 1:
-            plain["clause"] = next(iter(tables.values()))
-        return get_bind(self, **plain)
+        if bind is None and clause is not None:
+            engines = engines_of_session(self)
+            if len(engines) > 1 and isinstance(clause, ClauseElement):
+                tables = _tables_by_bind(clause)
+                _refuse_several(tables, engines)
+                if mapper is None and len(tables) == 1:
+                    clause = next(iter(tables.values()))
+        chosen = get_bind(self, mapper, clause, bind, **further)
+        chose(self, chosen)
+        return chosen
 
     return get_bind_by_tables
 

@@ -63,23 +63,35 @@ def check_statement(
     if transaction.executed or transaction.rolled_back:
         _check_still_open(unit, transaction)
     check_owner(unit)
-    check_intact(unit)
-    if kind is WRITE and not (unit.options.read_only or transaction.database.can_turn_read_only):
-        _check_write(unit, "A statement that writes")
+    if not unit.plain:
+        _check_fully(unit, kind, transaction)
     if kind is not READ:
         _check_change(kind, statement, transaction)
-    if kind is WRITE and transaction.database.may_commit_inside(statement):
-        transaction.raw.cursor().execute(f"SAVEPOINT {_MARK}")
-        transaction.marked = True
-    nested = unit.session.get_nested_transaction()
-    if nested is not None:
-        _send_savepoint(unit, nested, transaction.connection)
+        if kind is WRITE and transaction.database.may_commit_inside(statement):
+            _mark(unit, transaction)
+    if not unit.plain:
+        nested = unit.session.get_nested_transaction()
+        if nested is not None:
+            _send_savepoint(unit, nested, transaction.connection)
 
 
 def is_rollback_to(context: Any) -> bool:
     """Tell whether a statement is SQLAlchemy's ROLLBACK TO SAVEPOINT."""
     compiled = context.compiled
     return compiled is not None and isinstance(compiled.statement, RollbackToSavepointClause)
+
+
+def _check_fully(unit: UnitOfWork, kind: Kind, transaction: DatabaseTransaction) -> None:
+    check_intact(unit)
+    if kind is WRITE and not (unit.options.read_only or transaction.database.can_turn_read_only):
+        _check_write(unit, "A statement that writes")
+
+
+def _mark(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
+    """Set a savepoint before a statement that may commit inside, which would drop it."""
+    unit.take_full_checks()
+    transaction.raw.cursor().execute(f"SAVEPOINT {_MARK}")
+    transaction.marked = True
 
 
 def check_marked(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:

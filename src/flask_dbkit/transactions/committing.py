@@ -13,6 +13,7 @@ from .checks import check_connection, check_driver
 from .ending import detach, give_up, run_rollback_hooks
 from .exceptions import CommitOutcomeUnknown, PartialCommit, TransactionError, unexpected
 from .hooks import Hooks, run_after_commit, run_logged
+from .options import PLAIN
 from .state import Block, DatabaseTransaction, UnitOfWork
 
 __all__ = ["check_before_commit", "commit"]
@@ -57,7 +58,8 @@ def commit(unit: UnitOfWork) -> None:
     by_hand = True
     before = len(unit.errors)
     try:
-        _commit_by_hand(unit)
+        if unit.options is not PLAIN:
+            _commit_by_hand(unit)
         by_hand = False
         unit.root.__exit__(None, None, None)
     except BaseException as error:

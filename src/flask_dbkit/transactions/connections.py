@@ -67,16 +67,15 @@ def join(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     if isinstance(raw, GuardedConnection):
         raw.scopes += 1
         raw.refusal = OwnershipError
-        raw.ended = partial(_ended_by_driver, unit, transaction)
+        raw.ended = lambda name: _ended_by_driver(unit, transaction, name)
     elif hasattr(raw, "__dict__"):  # psycopg2's has none
         for name in _DRIVER_ENDS:
-            end = partial(_end_by_driver, unit, transaction, raw, name)
-            raw.__dict__[name] = end
+            raw.__dict__[name] = partial(_end_by_driver, unit, transaction, raw, name)
     methods: dict[str, Any] = connection.__dict__
     methods["commit"] = _refuse_commit
-    methods["rollback"] = partial(_roll_back_noticed, unit, connection)
-    if not unit.blocks:
-        return  # adopted: it has no options, and is sent nothing
+    methods["rollback"] = lambda: _roll_back_noticed(unit, connection)
+    if unit.plain or not unit.blocks:
+        return  # it has no options, and is sent nothing; nor has one that was adopted
     if unit.options.read_only:
         transaction.database.begun(connection, read_only=True)
     put_in_force(unit, unit.last_joined(unit.blocks[0]), connection)
@@ -255,7 +254,7 @@ def restore(unit: UnitOfWork, block: Block, outer: Block) -> None:
 
 def _ended_by_driver(unit: UnitOfWork, transaction: DatabaseTransaction, name: str) -> None:
     """Notice a call of the driver's own method, behind which another transaction may begin."""
-    if not (unit.ending or transaction.ends_by_sqlalchemy):
+    if not (transaction.ends_by_sqlalchemy or unit.ending):
         note_end(unit, f"the driver's own {name}()", may_be_saved=name == "commit")
 
 

@@ -7,11 +7,12 @@ and ``set_rollback_only()`` as its two spoken exceptions.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, get_overloads, overload
 
 from sqlalchemy.orm import Session
 
@@ -19,9 +20,9 @@ from ..application import current_application
 from ..support.calls import check_passed_on, explained, raise_unknown
 from .ending import abandon
 from .exceptions import NoTransaction, OwnershipError
-from .holders import current_flow, holder_of, is_around
+from .holders import current_flow, is_around
 from .hooks import Hook, Hooks, run_now
-from .leaving import leave
+from .leaving import leave, leave_own
 from .opening import hook_target, is_in_scope, open_scope
 from .options import (
     PLAIN,
@@ -54,7 +55,6 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_PLAIN = (*(False,) * 4, *(None,) * 6)
 _SAVEPOINT = ScopeOptions(savepoint=True, inherits=True)
 
 
@@ -80,10 +80,11 @@ class Scope:
         if self._retry is not None:
             refuse_retry(self._retry)
         state = current_application()
-        block = open_scope(state.db.session.registry(), self._options, state.part(ScopeDefaults))
-        if block.is_boundary:
-            block.holder = holder_of(sys._getframe(1))  # noqa: SLF001 - there is no other way
-        blocks, me = self._blocks, current_flow()
+        caller = sys._getframe(1)  # noqa: SLF001 - there is no other way to ask
+        session, defaults = state.db.session.registry(), state.part(ScopeDefaults)
+        block = open_scope(session, self._options, defaults, caller)
+        blocks, unit = self._blocks, block.unit
+        me = unit.owner if unit.borrower is None else current_flow()
         block.same_scope = blocks.get(me)
         blocks[me] = block
         return block
@@ -101,7 +102,7 @@ class Scope:
             return leave(self._block_of_another(), error)
         if block.same_scope is not None:
             self._blocks[me] = block.same_scope
-        return leave(block, error)
+        return leave_own(block, error)
 
     def _block_of_another(self) -> Block:
         """Return what another thread or task has entered, whose end is to be refused."""
@@ -164,22 +165,8 @@ def transaction(
     independent: bool = False,
     retry: Retry | int | None = None,
 ) -> Scope: ...
-def transaction(
-    function: Callable[P, R] | None = None,
-    /,
-    *,
-    savepoint: bool = False,
-    durable: bool = False,
-    read_only: bool = False,
-    isolation: str | None = None,
-    begin: str | None = None,
-    lock_timeout: float | None = None,
-    statement_timeout: float | None = None,
-    adopt: bool | None = None,
-    multi_bind: str | None = None,
-    independent: bool = False,
-    retry: Retry | int | None = None,
-    **_unknown: object,  # taken to be refused: what wraps a function costs each scope a call
+def transaction(  # noqa: D417 - what is collected is described by its names
+    function: Callable[P, R] | None = None, /, **given: Any
 ) -> Scope | Callable[P, R]:
     """Open a transaction scope, or join the one that is open.
 
@@ -214,33 +201,36 @@ def transaction(
 
     .. versionadded:: 0.1
     """
-    if _unknown:
-        raise_unknown(transaction, _unknown)
-    # fmt: off
-    given = (
-        savepoint, durable, read_only, independent,
-        isolation, begin, lock_timeout, statement_timeout, adopt, multi_bind,
-    )
-    # fmt: on
-    if given == _PLAIN:
-        options = PLAIN
-    else:
-        options = ScopeOptions.parse(
-            {
-                "savepoint": savepoint,
-                "durable": durable,
-                "read_only": read_only,
-                "isolation": isolation,
-                "begin": begin,
-                "lock_timeout": lock_timeout,
-                "statement_timeout": statement_timeout,
-                "adopt": adopt,
-                "multi_bind": multi_bind,
-                "independent": independent,
-            }
-        )
+    # Collected, not named one by one: to fill in eleven defaults costs as much as half a scope.
+    options, retry = PLAIN, None
+    if given:
+        unknown = {name: value for name, value in given.items() if name not in _TAKEN}
+        if unknown:
+            raise_unknown(transaction, unknown)
+        retry = given.pop("retry", None)
+        options = ScopeOptions.parse(given)
+        if options == PLAIN:
+            options = PLAIN
     scope = Scope(options, retry)
     return scope if function is None else scope(function)
+
+
+_by_place, _by_name = map(inspect.signature, get_overloads(transaction))
+_TAKEN = _by_name.parameters
+setattr(
+    transaction,
+    "__signature__",
+    _by_name.replace(
+        parameters=[
+            *(
+                each.replace(default=None, annotation=f"{each.annotation} | None")
+                for each in _by_place.parameters.values()
+            ),
+            *_TAKEN.values(),
+        ],
+        return_annotation=transaction.__annotations__["return"],
+    ),
+)
 
 
 def savepoint() -> AbstractContextManager[TransactionInfo]:

@@ -24,7 +24,7 @@ from ..databases.statements import READ, WRITE, goes_beyond_reading
 from ..exceptions import DBKitError
 from .blame import name_error, record_error
 from .checks import check_last, check_statement, is_rollback_to
-from .state import transaction_of, transaction_of_checkout
+from .state import TRANSACTION, DatabaseTransaction, transaction_of, transaction_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]
 
@@ -59,7 +59,7 @@ class _ScopeGuard(Watcher):
     order = Order.SCOPE
 
     def before(self, execution: Execution) -> bool | None:
-        transaction = transaction_of(execution.connection)
+        transaction: DatabaseTransaction | None = execution.connection.__dict__.get(TRANSACTION)
         if transaction is None:
             return None
         if transaction.savepoints_gone and is_rollback_to(execution.context):

@@ -94,15 +94,16 @@ def holder_of(frame: FrameType) -> FrameType:
     Args:
         frame: Of the caller of ``__enter__``.
     """
-    while frame.f_back is not None:
+    while True:
         code = frame.f_code
-        if code.co_flags & _SUSPENDABLE:
-            if not (_hands_on(frame) or _hands_on(frame.f_back)):
-                break
-        elif code.co_name not in _OPENERS:
-            break
-        frame = frame.f_back
-    return frame
+        suspendable = code.co_flags & _SUSPENDABLE
+        if not suspendable and code.co_name not in _OPENERS:
+            return frame
+        # Asked for only here: until then most callers are no object, which costs to make.
+        caller = frame.f_back
+        if caller is None or (suspendable and not (_hands_on(frame) or _hands_on(caller))):
+            return frame
+        frame = caller
 
 
 def _hands_on(frame: FrameType) -> bool:
@@ -110,15 +111,20 @@ def _hands_on(frame: FrameType) -> bool:
     return name.partition(".")[0] in _HANDS_ON
 
 
-def is_around(block: Block) -> bool:
+def is_around(block: Block, frame: FrameType | None = None) -> bool:
     """Tell whether a block is around the code that runs now.
 
     It is not, if a suspended generator or coroutine holds it.
+
+    Args:
+        block: A boundary.
+        frame: Of the code that runs now, if it is known: each step to it costs.
     """
     holder = block.holder
-    if holder is None:
+    if holder is None or holder is frame:
         return True
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no other way to ask
+    if frame is None:
+        frame = sys._getframe(1)  # noqa: SLF001 - there is no other way to ask
     while frame is not None:
         if frame is holder:
             return True
@@ -132,13 +138,17 @@ def is_around(block: Block) -> bool:
     return True
 
 
-def check_around(unit: UnitOfWork) -> None:
+def check_around(unit: UnitOfWork, frame: FrameType | None = None) -> None:
     """Refuse to join a scope that a suspended generator holds.
+
+    Args:
+        unit: The scope's.
+        frame: Of the code that joins it, if it is known.
 
     Raises:
         OwnershipError: What is done now would be rolled back with the generator's work.
     """
-    if unit.blocks and not is_around(unit.blocks[-1].boundary):
+    if unit.blocks and not is_around(unit.blocks[-1].boundary, frame):
         raise OwnershipError(
             "The open transaction() scope is held by a suspended generator, and is not around"
             " this block: when the generator ends early, this work would be rolled back with"

@@ -15,7 +15,7 @@ from .holders import check_owner
 from .hooks import Hook, run_logged
 from .state import Block, UnitOfWork
 
-__all__ = ["leave"]
+__all__ = ["leave", "leave_own"]
 
 
 def leave(block: Block, error: BaseException | None) -> bool:
@@ -29,22 +29,30 @@ def leave(block: Block, error: BaseException | None) -> bool:
         Whether ``error`` is dealt with.
 
     Raises:
-        OwnershipError: The block is not the innermost, or somebody else ended its transaction.
+        OwnershipError: It is another thread's or task's, the block is not the innermost, or
+            somebody else ended its transaction.
         UnexpectedRollback: A caught error had undone the work.
     """
+    if block in block.unit.blocks:
+        check_owner(block.unit)
+    return leave_own(block, error)
+
+
+def leave_own(block: Block, error: BaseException | None) -> bool:
+    """End one block that is known to be of this thread or task, as :func:`leave` does."""
     unit = block.unit
     blocks = unit.blocks
-    if not blocks or block not in blocks:
+    if block not in blocks:
         return _leave_late(block, error)
-    check_owner(unit)
     block.holder = None  # the frame knows the block in its turn
     if blocks[-1] is not block:
         return _leave_out_of_order(unit, error)
-    if unit.plain and error is None and block.index:
+    if not unit.plain or error is not None:
+        _notice(unit, block, error)
+    elif block.index:
         # Joined, and nothing has happened that the block around it would have to know.
         blocks.pop()
         return False
-    _notice(unit, block, error)
     if block.index == 0:
         return _leave_outermost(unit, block, error)
     if block.savepoint is not None:

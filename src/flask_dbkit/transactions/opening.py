@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import astuple
+from types import FrameType
 
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
@@ -18,7 +19,7 @@ from .checks import guard_orm_writes, pending
 from .connections import join, put_in_force, set_before
 from .ending import roll_back
 from .exceptions import DurabilityError, OptionMismatch, OwnershipError
-from .holders import check_around, check_owner, current_flow, is_around, is_of_this_flow
+from .holders import check_around, check_owner, current_flow, holder_of, is_around, is_of_this_flow
 from .options import PLAIN, ScopeDefaults, ScopeOptions
 from .session_guards import guard_sessions
 from .state import (
@@ -34,7 +35,12 @@ __all__ = ["hook_target", "is_in_scope", "open_scope", "stray_work"]
 
 
 def open_scope(
-    session: Session, options: ScopeOptions, defaults: ScopeDefaults, *, attempt: int = 1
+    session: Session,
+    options: ScopeOptions,
+    defaults: ScopeDefaults,
+    caller: FrameType | None = None,
+    *,
+    attempt: int = 1,
 ) -> Block:
     """Open a block: outermost, joined or a savepoint, as the session's state has it.
 
@@ -44,6 +50,7 @@ def open_scope(
         session: Any session. With the kit it is the current application context's.
         options: Checked options.
         defaults: What the application says where the options do not.
+        caller: The frame that enters the block; ``None`` where a function is called inside it.
         attempt: Which run of a replayed function this is.
 
     Raises:
@@ -54,23 +61,25 @@ def open_scope(
     record = record_of(session)
     unit = record.unit
     if unit is None:
-        return _open_outermost(session, record, options, defaults, attempt)
+        return _open_outermost(session, record, options, defaults, caller, attempt)
     check_owner(unit)
-    check_around(unit)
+    if not unit.plain or caller is not unit.blocks[0].holder:
+        check_around(unit, caller)
     if unit.ending:
         _check_can_be_added_to(unit)
     if unit.plain and options is PLAIN:
         block = Block(unit, len(unit.blocks), options)
         unit.blocks.append(block)
         return block
-    return _open_inside(unit, options)
+    return _open_inside(unit, options, caller)
 
 
-def _open_outermost(
+def _open_outermost(  # noqa: PLR0917 - called for each scope, where keywords cost
     session: Session,
     record: SessionRecord,
     options: ScopeOptions,
     defaults: ScopeDefaults,
+    caller: FrameType | None,
     attempt: int,
 ) -> Block:
     """Make the session's transaction a scope's. Nothing is sent yet."""
@@ -83,7 +92,7 @@ def _open_outermost(
     own = session.get_transaction()
     root = _take_over(session, own, record, options, defaults) if own else session.begin()
     root.__enter__()
-    own_twophase = session.twophase
+    flow, own_twophase = current_flow(), session.twophase
     plain = options is PLAIN and not own_twophase
     unit = UnitOfWork(
         session,
@@ -92,23 +101,26 @@ def _open_outermost(
         options,
         defaults,
         attempt,
-        current_flow(),
-        threading.get_ident(),
+        flow,
+        flow if isinstance(flow, int) else threading.get_ident(),
         plain,
         not plain,
         own_twophase,
     )
     record.unit = unit
     open_units.set((*around, unit) if around else (unit,))
-    if options.multi_bind == "two_phase":
-        session.twophase = True
-    if options.read_only:
-        guard_orm_writes(unit)
+    if not plain:
+        if options.multi_bind == "two_phase":
+            session.twophase = True
+        if options.read_only:
+            guard_orm_writes(unit)
     if record.transactions:
         _join_all(unit, record.transactions)
     block = Block(unit, 0, options, options.read_only, options.timeouts)
+    if caller is not None:
+        block.holder = holder_of(caller)
     unit.blocks.append(block)
-    if options.can_come_later and unit.transactions:
+    if unit.transactions and options.can_come_later:
         _limit_adopted(unit, block)
     return block
 
@@ -140,7 +152,7 @@ def _check_can_be_added_to(unit: UnitOfWork) -> None:
         )
 
 
-def _open_inside(unit: UnitOfWork, options: ScopeOptions) -> Block:
+def _open_inside(unit: UnitOfWork, options: ScopeOptions, caller: FrameType | None) -> Block:
     """Open a block that joins the unit, or a savepoint of it."""
     if options.durable:
         raise DurabilityError
@@ -171,6 +183,8 @@ def _open_inside(unit: UnitOfWork, options: ScopeOptions) -> Block:
         block.hook_mark = unit.hook_mark()
         unit.take_full_checks()
         block.savepoint = Session.begin(unit.session, nested=True)
+        if caller is not None:
+            block.holder = holder_of(caller)
     unit.blocks.append(block)
     if block.savepoint is None and (narrows or block.timeouts != outer.timeouts):
         try:

@@ -33,8 +33,7 @@ from .exceptions import (
     PartialCommit,
     TransactionError,
 )
-from .holders import holder_of
-from .leaving import leave
+from .leaving import leave, leave_own
 from .opening import open_scope, stray_work
 from .options import Retry, ScopeDefaults, ScopeOptions, needs_known_codes
 from .state import Block, RecordedError, TransactionInfo, record_of
@@ -92,10 +91,10 @@ def _run_once(find: Find, options: ScopeOptions, function: Callable[[], R]) -> R
     try:
         result = function()
     except BaseException as error:
-        if not leave(block, error):
+        if not leave_own(block, error):
             raise
         return cast("R", None)
-    leave(block, None)
+    leave_own(block, None)
     return result
 
 
@@ -169,8 +168,8 @@ class Attempt:
     def __enter__(self) -> TransactionInfo:
         course = self._course
         self._session, defaults = course.replay.find()
-        block = open_scope(self._session, course.options, defaults, attempt=self._number)
-        block.holder = holder_of(sys._getframe(1))  # noqa: SLF001 - there is no other way to ask
+        caller = sys._getframe(1)  # noqa: SLF001 - there is no other way to ask
+        block = open_scope(self._session, course.options, defaults, caller, attempt=self._number)
         self._block = block
         if course.policy.attempts > 1:
             self._input_at_start = course.replay.input_read()

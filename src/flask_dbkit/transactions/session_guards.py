@@ -67,13 +67,13 @@ def _listen(target: Any) -> None:
 def _guard_methods(session_class: type[Session]) -> None:
     """Put a look for an open scope before four methods of a class that only we know."""
     # SQLAlchemy itself never commits a scope's session through its commit().
-    plain_commit, plain_begin, plain_get_bind = (
+    plain_commit, plain_begin, plain_connection = (
         session_class.commit,
         session_class.begin,
-        choose_by_tables(session_class.get_bind),
+        session_class.connection,
     )
-
-    plain_connection = session_class.connection
+    get_bind = choose_by_tables(session_class.get_bind, _look_at_bind)
+    plain_get_bind = choose_by_tables(session_class.get_bind, lambda session, bind: None)
 
     def commit(self: Session) -> None:
         unit = record_of(self).unit
@@ -94,13 +94,6 @@ def _guard_methods(session_class: type[Session]) -> None:
         _make_own(unit, transaction)
         return transaction
 
-    def get_bind(self: Session, *args: Any, **kwargs: Any) -> Engine | Connection:
-        bind: Engine | Connection = plain_get_bind(self, *args, **kwargs)
-        unit = record_of(self).unit
-        if unit is not None:
-            look_at_bind(unit, bind)
-        return bind
-
     def connection(
         self: Session,
         bind_arguments: Any = None,
@@ -120,6 +113,12 @@ def _guard_methods(session_class: type[Session]) -> None:
     setattr(session_class, "get_bind", get_bind)
     setattr(session_class, "connection", connection)
     setattr(session_class, _GUARDED, True)
+
+
+def _look_at_bind(session: Session, bind: Engine | Connection) -> None:
+    unit = record_of(session).unit
+    if unit is not None and not unit.plain:
+        look_at_bind(unit, bind)
 
 
 def _make_own(unit: UnitOfWork, transaction: SessionTransaction) -> None:
@@ -227,7 +226,7 @@ def _before_commit(session: Session) -> None:
     if unit is None:
         for other in open_units.get():
             check_commit_beside(other, session)
-    else:
+    elif unit.own_causes or not unit.ending:
         check_commit(unit)
 
 
