@@ -324,6 +324,32 @@ def test_writes_on_the_drivers_own_connection_are_kept(file_engine: KitEngine) -
     assert (rows(engine, "more"), rows(engine)) == (3, 1)
 
 
+def test_what_is_read_past_sqlalchemy_is_not_compared(
+    file_engine: KitEngine, outsider: sqlite3.Connection
+) -> None:
+    """The limit that the page on scopes names: only what SQLAlchemy has read is read again."""
+    engine = file_engine()
+    balance = "SELECT balance FROM account WHERE id = 1"
+    for past in (True, False):
+        with engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            if past:
+                raw.execute(balance).fetchall()
+                connection.execute(text("SELECT 1")).all()
+            else:
+                connection.execute(text(balance)).all()
+            outsider.execute("UPDATE account SET balance = balance + 1 WHERE id = 1")
+            outsider.commit()
+            if past:
+                connection.execute(insert(entry).values(n=1))
+                connection.commit()
+            else:
+                with pytest.raises(OperationalError, match="changed by another"):
+                    connection.execute(insert(entry).values(n=2))
+    assert rows(engine) == 1
+
+
 def test_savepoints_stay_open_while_the_transaction_begins_again(
     file_engine: KitEngine, outsider: sqlite3.Connection
 ) -> None:

@@ -14,7 +14,7 @@ from flask_dbkit import (
     transaction,
 )
 
-from .conftest import Entry, Ledger
+from .conftest import Entry, Ledger, code_of
 
 
 @pytest.fixture
@@ -150,3 +150,21 @@ def test_entities_may_be_read_by_text_in_a_read_only_scope(filled: Ledger) -> No
     with transaction(read_only=True):
         found = filled.session.scalars(statement).all()
     assert [entry.n for entry in found] == filled.saved()
+
+
+@pytest.mark.backends("postgresql")
+def test_a_function_that_writes_passes_for_reading_but_in_a_read_only_scope(
+    ledger: Ledger,
+) -> None:
+    """Its SELECT says nothing of the write: where writes are refused, the database refuses it."""
+    body = "INSERT INTO entry (n) VALUES (7) RETURNING n"
+    make = f"CREATE FUNCTION put() RETURNS int LANGUAGE sql AS '{body}'"
+    with ledger.engine.begin() as connection:
+        connection.exec_driver_sql(make)
+    call = text("SELECT put()")
+    with transaction():
+        ledger.db.session.execute(call)
+    assert ledger.saved() == [7]
+    with pytest.raises(DBAPIError) as caught, transaction(read_only=True):
+        ledger.db.session.execute(call)
+    assert code_of(caught.value) == "25006"
