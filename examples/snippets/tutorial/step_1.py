@@ -1,7 +1,6 @@
 """A reading list."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from flask import Flask
@@ -26,7 +25,6 @@ class Book(Timestamps, Versioned, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(200))
     author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
-    finished_at: Mapped[datetime | None]
 
     author: Mapped[Author] = relationship()
 

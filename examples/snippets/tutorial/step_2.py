@@ -1,17 +1,24 @@
 """A reading list."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-import click
 from flask import Blueprint, Flask, render_template
-from flask.cli import with_appcontext
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, String, UniqueConstraint, select
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship
+from werkzeug.wrappers import Response
 
-from flask_dbkit import Base, DBKit, Timestamps, Versioned
+from flask_dbkit import (
+    Base,
+    DBKit,
+    Filter,
+    FilterAllowlist,
+    Listing,
+    SortAllowlist,
+    Timestamps,
+    Versioned,
+)
 
 db = SQLAlchemy(model_class=Base)
 dbkit = DBKit(db=db)
@@ -29,23 +36,33 @@ class Book(Timestamps, Versioned, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(200))
     author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
-    finished_at: Mapped[datetime | None]
 
     author: Mapped[Author] = relationship()
 
 
+BOOKS = Listing(
+    select(Book).join(Book.author).options(contains_eager(Book.author)),
+    sort=SortAllowlist(
+        {"title": Book.title, "author": Author.name, "added": Book.created_at},
+        default="-added",
+    ),
+    filter=FilterAllowlist({"title": Filter(Book.title, ops="icontains")}),
+    per_page=10,
+)
+
+
+def to_dict(book: Book) -> dict[str, Any]:
+    return {"id": book.id, "title": book.title, "author": book.author.name}
+
+
 @pages.get("/")
 def index() -> str:
-    newest_first = select(Book).options(joinedload(Book.author)).order_by(Book.created_at.desc())
-    return render_template("index.html", books=db.session.scalars(newest_first).all())
+    return render_template("index.html", page=BOOKS.paginate())
 
 
-@click.command("init-db")
-@with_appcontext
-def init_db() -> None:
-    """Create the tables that are not there yet."""
-    db.create_all()
-    click.echo("The tables are there.")
+@pages.get("/api/books")
+def list_books() -> Response:
+    return BOOKS.paginate().to_response(to_dict)
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
@@ -54,5 +71,4 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.update(config or {})
     dbkit.init_app(app)
     app.register_blueprint(pages)
-    app.cli.add_command(init_db)
     return app

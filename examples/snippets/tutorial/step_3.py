@@ -1,18 +1,26 @@
 """A reading list."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-import click
 from flask import Blueprint, Flask, abort, redirect, render_template, request, url_for
-from flask.cli import with_appcontext
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, String, UniqueConstraint, select
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship
 from werkzeug.wrappers import Response
 
-from flask_dbkit import Base, DBKit, Timestamps, Versioned, get_or_create, transaction
+from flask_dbkit import (
+    Base,
+    DBKit,
+    Filter,
+    FilterAllowlist,
+    Listing,
+    SortAllowlist,
+    Timestamps,
+    Versioned,
+    get_or_create,
+    transaction,
+)
 
 db = SQLAlchemy(model_class=Base)
 dbkit = DBKit(db=db)
@@ -30,15 +38,33 @@ class Book(Timestamps, Versioned, Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     title: Mapped[str] = mapped_column(String(200))
     author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
-    finished_at: Mapped[datetime | None]
 
     author: Mapped[Author] = relationship()
 
 
+BOOKS = Listing(
+    select(Book).join(Book.author).options(contains_eager(Book.author)),
+    sort=SortAllowlist(
+        {"title": Book.title, "author": Author.name, "added": Book.created_at},
+        default="-added",
+    ),
+    filter=FilterAllowlist({"title": Filter(Book.title, ops="icontains")}),
+    per_page=10,
+)
+
+
+def to_dict(book: Book) -> dict[str, Any]:
+    return {"id": book.id, "title": book.title, "author": book.author.name}
+
+
 @pages.get("/")
 def index() -> str:
-    newest_first = select(Book).options(joinedload(Book.author)).order_by(Book.created_at.desc())
-    return render_template("index.html", books=db.session.scalars(newest_first).all())
+    return render_template("index.html", page=BOOKS.paginate())
+
+
+@pages.get("/api/books")
+def list_books() -> Response:
+    return BOOKS.paginate().to_response(to_dict)
 
 
 @pages.post("/books")
@@ -52,12 +78,14 @@ def add_book() -> Response:
     return redirect(url_for("pages.index"), 303)
 
 
-@click.command("init-db")
-@with_appcontext
-def init_db() -> None:
-    """Create the tables that are not there yet."""
-    db.create_all()
-    click.echo("The tables are there.")
+@pages.post("/api/books")
+def create_book() -> tuple[dict[str, Any], int]:
+    given = request.get_json()
+    with transaction():
+        author, _ = get_or_create(Author, name=given["author"])
+        book = Book(author=author, title=given["title"])
+        db.session.add(book)
+    return to_dict(book), 201
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
@@ -66,5 +94,4 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.update(config or {})
     dbkit.init_app(app)
     app.register_blueprint(pages)
-    app.cli.add_command(init_db)
     return app

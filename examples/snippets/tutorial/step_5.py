@@ -6,25 +6,20 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import click
-from flask import (
-    Blueprint,
-    Flask,
-    abort,
-    current_app,
-    redirect,
-    render_template,
-    request,
-    url_for,
-)
+from flask import Blueprint, Flask, abort, current_app, redirect, render_template, request, url_for
 from flask.cli import with_appcontext
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import ForeignKey, String, UniqueConstraint, select
-from sqlalchemy.orm import Mapped, joinedload, mapped_column, relationship
+from sqlalchemy.orm import Mapped, contains_eager, mapped_column, relationship
 from werkzeug.wrappers import Response
 
 from flask_dbkit import (
     Base,
     DBKit,
+    Filter,
+    FilterAllowlist,
+    Listing,
+    SortAllowlist,
     Timestamps,
     Versioned,
     get_or_create,
@@ -54,10 +49,29 @@ class Book(Timestamps, Versioned, Base):
     author: Mapped[Author] = relationship()
 
 
+BOOKS = Listing(
+    select(Book).join(Book.author).options(contains_eager(Book.author)),
+    sort=SortAllowlist(
+        {"title": Book.title, "author": Author.name, "added": Book.created_at},
+        default="-added",
+    ),
+    filter=FilterAllowlist({"title": Filter(Book.title, ops="icontains")}),
+    per_page=10,
+)
+
+
+def to_dict(book: Book) -> dict[str, Any]:
+    return {"id": book.id, "title": book.title, "author": book.author.name}
+
+
 @pages.get("/")
 def index() -> str:
-    newest_first = select(Book).options(joinedload(Book.author)).order_by(Book.created_at.desc())
-    return render_template("index.html", books=db.session.scalars(newest_first).all())
+    return render_template("index.html", page=BOOKS.paginate())
+
+
+@pages.get("/api/books")
+def list_books() -> Response:
+    return BOOKS.paginate().to_response(to_dict)
 
 
 @pages.post("/books")
@@ -71,6 +85,16 @@ def add_book() -> Response:
     return redirect(url_for("pages.index"), 303)
 
 
+@pages.post("/api/books")
+def create_book() -> tuple[dict[str, Any], int]:
+    given = request.get_json()
+    with transaction():
+        author, _ = get_or_create(Author, name=given["author"])
+        book = Book(author=author, title=given["title"])
+        db.session.add(book)
+    return to_dict(book), 201
+
+
 @pages.post("/books/<int:book_id>/finish")
 def finish_book(book_id: int) -> Response:
     with transaction():
@@ -82,20 +106,15 @@ def finish_book(book_id: int) -> Response:
     return redirect(url_for("pages.index"), 303)
 
 
-@click.command("init-db")
-@with_appcontext
-def init_db() -> None:
-    """Create the tables that are not there yet."""
-    db.create_all()
-    click.echo("The tables are there.")
-
-
 @click.command("import-books")
 @click.argument("file", type=click.File(encoding="utf-8"))
 @with_appcontext
 def import_books(file: TextIO) -> None:
     """Add the books of a CSV file with the columns author and title."""
-    rows = list(csv.DictReader(file))
+    reader = csv.DictReader(file)
+    if not {"author", "title"} <= set(reader.fieldnames or ()):
+        raise click.ClickException(f"The first line of {file.name} has to name author and title.")
+    rows = list(reader)
     with transaction():
         authors = upsert(Author, [{"name": row["author"]} for row in rows], by="name")
         books = [
@@ -112,6 +131,5 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.update(config or {})
     dbkit.init_app(app)
     app.register_blueprint(pages)
-    app.cli.add_command(init_db)
     app.cli.add_command(import_books)
     return app
