@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import types
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask_migrate import Migrate
+from sqlalchemy.orm import DeclarativeBase
 
 from flask_dbkit.migrations.on_sqlite import changed_tables
 from flask_dbkit.migrations.revisions import function_for
-from tests.migrations.conftest import Project
+from tests.migrations.conftest import MakeProject, Project
+from tests.support.databases import Database
 
 CALLABLES = {
     "decorated": "@swallow\ndef {name}(): {body}",
@@ -70,6 +73,12 @@ def test_a_decorator_that_takes_everything_leaves_it_to_the_file() -> None:
 
 UNNAMED = """
 op.create_table("parent", sa.Column("id", sa.Integer, primary_key=True))
+op.create_table("first", sa.Column("yes", sa.Boolean(create_constraint=True)))
+op.create_table(
+    "kinds",
+    sa.Column("kind", sa.Enum("a", "b", native_enum=False, create_constraint=True), index=True),
+    sa.Column("yes", sa.Boolean(create_constraint=True)),
+)
 op.create_table(
     "child",
     sa.Column("id", sa.Integer, primary_key=True),
@@ -89,25 +98,44 @@ op.create_foreign_key(None, "child", "parent", ["n"], ["id"])
 """
 
 
-def test_a_constraint_without_a_name_stays_without_one(project: Project) -> None:
+CONVENTIONS: dict[str, Any] = {
+    "ours": None,
+    "by class, without indexes": {
+        sa.CheckConstraint: "ck_%(table_name)s_%(constraint_name)s",
+        sa.UniqueConstraint: "uq_%(table_name)s_%(column_0_name)s",
+        sa.ForeignKeyConstraint: "fk_%(table_name)s_%(column_0_name)s",
+    },
+}
+
+
+@pytest.mark.parametrize("conventions", CONVENTIONS)
+def test_a_constraint_without_a_name_stays_without_one(
+    make_project: MakeProject, database: Database, conventions: str
+) -> None:
     """A convention that the models got later names nothing in revisions of before."""
+    given = CONVENTIONS[conventions]
+    base = given and type("Base", (DeclarativeBase,), {"metadata": sa.MetaData(None, None, given)})
+    project = make_project(database.url, base=base)
     Migrate(project.app, project.db, directory=str(project.path))
     server = project.engine().dialect.name != "sqlite"
-    project.write(UNNAMED, "op.drop_table('child'); op.drop_table('parent')")
+    names = ("child", "kinds", "first", "parent")
+    project.write(UNNAMED, "; ".join(f"op.drop_table({name!r})" for name in names))
     project.write(UNNAMED_LATER if server else "pass")
     project.ok("upgrade", "--no-backup")
     inspector = sa.inspect(project.engine())
-    names = [
+    found = [
         str(each["name"])
+        for table in ("first", "kinds", "child")
         for each in (
-            *inspector.get_check_constraints("child"),
-            *inspector.get_unique_constraints("child"),
-            *inspector.get_foreign_keys("child"),
+            *inspector.get_check_constraints(table),
+            *inspector.get_unique_constraints(table),
+            *inspector.get_foreign_keys(table),
         )
         if each["name"] is not None
     ]
     # What a server calls them: child_n_check, child_ibfk_1, n, CONSTRAINT_1.
-    assert [name for name in names if name.startswith(("ck_", "uq_", "fk_"))] == []
+    assert [name for name in found if name.startswith(("ck_", "uq_", "fk_"))] == []
+    assert inspector.get_indexes("kinds")[0]["name"] == "ix_kinds_kind"
     assert len(inspector.get_check_constraints("child")) >= (4 if server else 3)
     project.ok("downgrade", "base", "--no-backup")
     assert project.flask_db("upgrade").exit_code == 0

@@ -9,10 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, event
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    UniqueConstraint,
+    event,
+)
 from sqlalchemy.types import NullType
 
 __all__ = ["for_revisions"]
+
+
+# A convention is found by a short name, or by the class.
+# https://docs.sqlalchemy.org/en/20/core/metadata.html#sqlalchemy.schema.MetaData.params.naming_convention
+_KINDS = {
+    Index: "ix",
+    PrimaryKeyConstraint: "pk",
+    CheckConstraint: "ck",
+    UniqueConstraint: "uq",
+    ForeignKeyConstraint: "fk",
+}
+_INDEXES = "ix_%(column_0_label)s"
+"""What SQLAlchemy calls an index without a name where there is no convention at all."""
 
 
 class _ForNamedOnly(str):
@@ -64,7 +84,10 @@ def for_revisions(metadata: Any, *, in_batches: bool) -> Any:
     if not conventions:
         return metadata
     changed: dict[Any, Any] = {}
-    for kind, convention in conventions.items():
+    by_kind = {_KINDS.get(kind, kind): each for kind, each in conventions.items()}
+    # Where both are given the short name counts.
+    by_kind |= {kind: each for kind, each in conventions.items() if isinstance(kind, str)}
+    for kind, convention in ({"ix": _INDEXES} | by_kind).items():
         if kind == "ix" or not isinstance(convention, str):
             changed[kind] = convention  # an index always has a name
             continue
