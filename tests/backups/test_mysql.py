@@ -149,6 +149,60 @@ def test_missing_programs_are_told_with_the_way_to_get_them(
     assert not shop.folder.exists()
 
 
+def test_the_programs_of_mysql_do_where_those_of_mariadb_are_missing(
+    odd_shop: Shop,
+    restored_name: Callable[[str], Any],
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """They are told to leave out what MariaDB does not have, and read no line of MariaDB's.
+
+    Here they are MariaDB's own behind a script that has the name, the options and the version of
+    MySQL's, and refuses what those do not know.
+    """
+    expected = described(database.url)
+    made_by_mariadb = odd_shop.create()
+    folder, notes = tmp_path / "mysql-only", tmp_path / "notes"
+    folder.mkdir()
+    for name, real, options in (
+        ("mysqldump", "mariadb-dump", "--column-statistics --set-gtid-purged"),
+        ("mysql", "mariadb", "--binary-mode"),
+    ):
+        for tool in ("sed", "tee", "sh"):
+            (folder / tool).unlink(missing_ok=True)
+            (folder / tool).symlink_to(str(shutil.which(tool)))
+        (folder / name).write_text(
+            "#!/bin/sh\n"
+            f'case "$1" in --version) echo "{name}  Ver 8.4.3 for Linux (MySQL)"; exit;;\n'
+            f'--help) echo "  {options}"; exit;; esac\n'
+            f'echo "{name} $@" >> "{notes}"\n'
+            'for each; do shift; case "$each" in --column-statistics=0|--set-gtid-purged=OFF) ;;'
+            ' --dump-history) exit 7;; *) set -- "$@" "$each";; esac; done\n'
+            + (f'tee "{tmp_path}/read" | ' if name == "mysql" else "")
+            + f'"{shutil.which(real)}" "$@"'
+            + ("" if name == "mysql" else " | sed '/sandbox mode/d'")
+            + "\n"
+        )
+        (folder / name).chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(folder))
+        made = odd_shop.create()
+        odd_shop.done("restore", made)
+        odd_shop.done("restore", made_by_mariadb)
+    assert b"sandbox mode" not in (tmp_path / "read").read_bytes()
+    dumped, loaded = (
+        [line for line in notes.read_text().splitlines() if line.startswith(f"{name} ")]
+        for name in ("mysqldump", "mysql")
+    )
+    assert all("--column-statistics=0" in line for line in dumped)
+    assert all("--set-gtid-purged=OFF" in line for line in dumped)
+    assert len(loaded) == 2
+    for each in (made, made_by_mariadb):
+        assert described(restored_name(each)) == expected
+    assert odd_shop.listed()[made]["tool"].startswith("mysqldump")
+
+
 @pytest.mark.parametrize("flags", [["--compact"], ["--jobs", "2"]])
 def test_options_of_other_databases_are_refused(shop: Shop, flags: list[str]) -> None:
     """Instead of being ignored."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +38,7 @@ from ..database import (
 from ..exceptions import BackupError
 from ..manifest import Manifest
 from ..servers import explaining, fit_name, left_over, moved_aside, passing_name, send
-from ..tools import Program, find_program, run_program
+from ..tools import Program, run_program
 from .catalog import (
     end_session,
     move_tables,
@@ -55,6 +54,7 @@ from .exchanging import (
     keep_programs,
     kept_programs,
 )
+from .programs import dump_options, dump_program, for_client, knows, load_program
 from .script import begin_programs, split_script, with_own_definers
 
 __all__ = ["MySQLDatabase"]
@@ -93,17 +93,17 @@ class MySQLDatabase(Database):
                 " Add the name to the URL.",
                 code="database.missing",
             )
-        self._program("dump")
+        self._dump_program  # noqa: B018 - finds it
         with explaining(self.name, "The server"), self.engine.connect():
             pass
 
-    def _program(self, kind: str) -> Program:
-        """Find the program of the server's own family first: they know their own syntax best."""
-        names = {
-            "dump": ["mariadb-dump", "mysqldump"],
-            "client": ["mariadb", "mysql"],
-        }[kind]
-        return find_program(names if self._is_mariadb else names[::-1], "mysql")
+    @cached_property
+    def _dump_program(self) -> Program:
+        return dump_program(for_mariadb=self._is_mariadb)
+
+    @cached_property
+    def _load_program(self) -> Program:
+        return load_program(for_mariadb=self._is_mariadb)
 
     @cached_property
     def _is_mariadb(self) -> bool:
@@ -113,7 +113,7 @@ class MySQLDatabase(Database):
 
     def dump(self, directory: Path, *, compact: bool, jobs: int, progress: Progress) -> DumpedFile:
         """Copy the database as it is at one moment."""
-        program = self._program("dump")
+        program = self._dump_program
         script = directory / "dump.sql"
         with explaining(self.name, "The server"), self.engine.connect() as connection:
             contents = self._contents(connection)
@@ -147,10 +147,10 @@ class MySQLDatabase(Database):
         progress: Progress,
     ) -> dict[str, list[str]]:
         """Write the tables of a database with their rows, and return what had to be left out."""
-        program = self._program("dump")
+        program = self._dump_program
         arguments = [*_ROWS, *(f"--ignore-table={name}.{each}" for each in without)]
         left_out = []
-        if past and _knows_history(program):
+        if past and knows(program, "--dump-history"):  # since MariaDB 10.11
             arguments.append("--dump-history")
         elif past:
             left_out.append(
@@ -180,14 +180,18 @@ class MySQLDatabase(Database):
         *,
         watch: Callable[[], None] | None = None,
     ) -> None:
-        program = self._program("dump")
+        program = self._dump_program
         with explaining(name, "The server"), self._server(name) as connection:
             options = self._options(connection)
         with script.open("ab") as output:
             # Two hyphens end the options: a name may begin with one.
             run_program(
                 program,
-                [*arguments, "--", name, *tables],
+                [
+                    *dump_options(program, for_mariadb=self._is_mariadb),
+                    *arguments,
+                    *("--", name, *tables),
+                ],
                 options=options,
                 stdout=output,
                 watch=watch,
@@ -287,10 +291,10 @@ class MySQLDatabase(Database):
 
     def load_script(self, script: Path, name: str) -> None:
         """Run a script in a database of this server."""
-        program = self._program("client")
+        program = self._load_program
         with explaining(name, "The server"), self._server(name) as connection:
             options = self._options(connection)
-        with script.open("rb") as source:
+        with for_client(program, script).open("rb") as source:
             run_program(
                 program, [_CHARSET, _PACKET, f"--database={name}"], options=options, stdin=source
             )
@@ -508,14 +512,6 @@ class MySQLTarget(Target):
     def drop(self) -> None:
         """Remove the database."""
         self._server.drop_database(self.name)
-
-
-def _knows_history(program: Program) -> bool:
-    """Tell whether a dump can hold the past of tables: since MariaDB 10.11."""
-    done = subprocess.run(  # noqa: S603 - found by us
-        [program.path, "--help"], capture_output=True, text=True, check=False, timeout=30
-    )
-    return "--dump-history" in done.stdout
 
 
 def _is_complete(script: Path) -> bool:
