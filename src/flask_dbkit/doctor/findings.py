@@ -11,7 +11,7 @@ __all__ = ["LEVELS", "Finding", "Found", "rank"]
 LEVELS = ("info", "warning", "error")
 """How bad a finding is, the least bad first."""
 
-_LINE = re.compile(r"(?P<file>[^:\s]+\.\w+):(?P<line>\d+)")
+_LINE = re.compile(r"(?<![^:\s])(?P<file>[^:\s]+\.\w+):(?P<line>\d+)")
 _NUMBER = re.compile(r"\d+")
 
 

@@ -43,7 +43,7 @@ __all__ = [
 # https://www.sqlite.org/lang_keywords.html, https://www.sqlite.org/lang_comment.html
 _TOKEN = re.compile(
     r"""--[^\n]*|/\*.*?(?:\*/|\Z)|(?P<token>[^\W\d][\w$]*|"(?:[^"]|"")*"|`(?:[^`]|``)*`"""
-    r"""|\[[^\]]*\]|'(?:[^']|'')*'|\S)""",
+    r"""|\[[^\]]*(?:\]|\Z)|'(?:[^']|'')*'|\S)""",
     re.DOTALL,
 )
 # What a statement says before the name of a table whose rows it deletes or changes.

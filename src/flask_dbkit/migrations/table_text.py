@@ -25,7 +25,7 @@ __all__ = [
 
 _TOKEN = re.compile(
     r"""(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))|(?P<blank>\s+)|(?P<token>[^\W\d][\w$]*"""
-    r"""|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|'(?:[^']|'')*'|.)""",
+    r"""|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*(?:\]|\Z)|'(?:[^']|'')*'|.)""",
     re.DOTALL,
 )
 _TABLE_WORDS = frozenset({"CONSTRAINT", "PRIMARY", "UNIQUE", "CHECK", "FOREIGN"})

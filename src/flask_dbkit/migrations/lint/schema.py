@@ -14,7 +14,7 @@ from sqlalchemy.schema import Index
 __all__ = ["Reference", "Schema", "TableState"]
 
 _VALIDATE = re.compile(r"VALIDATE\s+CONSTRAINT\s+\"?(\w+)", re.IGNORECASE)
-_NOT_NULL = re.compile(r"\"?(\w+)\"?\s+IS\s+NOT\s+NULL", re.IGNORECASE)
+_NOT_NULL = re.compile(r"(?<!\w)\"?(\w+)\"?\s+IS\s+NOT\s+NULL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
