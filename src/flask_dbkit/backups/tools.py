@@ -65,11 +65,6 @@ class Program:
         """The name of the file."""
         return Path(self.path).name
 
-    @property
-    def is_mariadb(self) -> bool:
-        """Whether it says that it is MariaDB's."""
-        return "mariadb" in self.version_text.lower()
-
 
 def find_program(names: Sequence[str], family: str) -> Program:
     """Find a program on the ``PATH`` and ask it for its version.
