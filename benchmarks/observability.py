@@ -77,9 +77,9 @@ def provided(_engine: sa.Engine) -> Iterator[None]:
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
 
-    vars(trace)["_TRACER_PROVIDER"] = TracerProvider()
+    setattr(trace, "_TRACER_PROVIDER", TracerProvider())
     yield
-    vars(trace)["_TRACER_PROVIDER"] = None
+    setattr(trace, "_TRACER_PROVIDER", None)
 
 
 @dataclass

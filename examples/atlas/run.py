@@ -2,8 +2,8 @@
 
     python run.py
 
-Reads ``HOST`` (127.0.0.1), ``PORT`` (5000; 0 takes a free one) and ``DATABASE_URL`` (a SQLite
-file in the instance folder).
+Reads ``HOST`` (127.0.0.1), ``PORT`` (5000; 0 takes a free one), ``DATABASE_URL`` (a SQLite
+file in the instance folder) and ``FLASK_DEBUG`` (1).
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def main() -> None:
     host = os.environ.get("HOST") or "127.0.0.1"
     port = _parse_port(os.environ.get("PORT") or "5000")
     click.echo("Starting the atlas of the world …", err=True)  # at once: the imports take a while
+    # Each page tells what it asked the database; FLASK_DEBUG=0 keeps that to itself.
+    os.environ.setdefault("FLASK_DEBUG", "1")
     try:
         app = create_app()
     except ConfigError as error:

@@ -263,7 +263,7 @@ def test_a_visitor_sorts_filters_and_sees_the_queries(
     """A plain form and the heads of the columns; the foot shows the SQL and its time."""
     page.goto(f"{address}/?sort=name")
     page.get_by_label("Name contains").fill("springfield")
-    page.get_by_label("Country").select_option("US")
+    page.get_by_role("combobox", name="Country").select_option("US")
     page.get_by_label("Population from").fill("1000")
     page.get_by_label("to", exact=True).fill("200000")
     page.get_by_role("button", name="Filter").click()

@@ -23,7 +23,6 @@ from . import (
     health,
     merging,
     places,
-    query_log,
     secret_key,
 )
 from .extensions import dbkit
@@ -57,7 +56,6 @@ def create_app(
     health.install()
     filters.install(app)
     behind.install(app)
-    query_log.install(app)
     app.cli.add_command(cli.load)
     app.register_blueprint(places.blueprint)
     app.register_blueprint(api.blueprint)

@@ -1,4 +1,4 @@
-"""What is behind each page: what the library does there, the source, the same as JSON.
+"""What is behind each page: what the library does there, the source, the same as JSON, queries.
 
 An application for visitors would have none of this. A demo of a library is looked at from behind.
 """
@@ -15,6 +15,9 @@ from urllib.parse import urlencode
 import sqlalchemy as sa
 from flask import Blueprint, Flask, abort, current_app, render_template, request, url_for
 from markupsafe import Markup
+from sqlalchemy.orm import undefer
+
+from flask_dbkit import allow_n_plus_one, query_stats, record_queries
 
 from . import countries, forms, lists, merging, models, places
 from .extensions import db
@@ -97,6 +100,13 @@ _NOTES = {
         Markup("<code>Versioned</code> and <code>transaction()</code>, seen from both sides."),
         _SAVED,
     ),
+    "behind.n_plus_one": Note(
+        Markup(
+            "<code>record_queries()</code> looks at the statements of this view, and finds the one"
+            " that is sent for each row."
+        ),
+        (models.Place,),
+    ),
 }
 _NOTES |= {
     "places.save": _NOTES["places.edit"],
@@ -112,8 +122,9 @@ ON_ERRORS = Note(
 
 
 def install(app: Flask) -> None:
-    """Show the strip of links on each page."""
+    """Show the strip of links on each page, and in debug mode what it asked the database."""
     app.context_processor(_strip)
+    app.add_template_global(query_stats)
 
 
 @blueprint.get("/source/<name>")
@@ -147,6 +158,21 @@ def two_tabs(place_id: int | None = None) -> str:
     return render_template("behind/two_tabs.html", place=find_place(place_id))
 
 
+@blueprint.get("/n-plus-one")
+@allow_n_plus_one("this page shows what it looks like")
+def n_plus_one() -> str:
+    """Load the other names of ten places one by one, and show what the library finds."""
+    statement = sa.select(Place).order_by(Place.population.desc(), Place.id.desc()).limit(10)
+    fixed = "fixed" in request.args
+    if fixed:
+        statement = statement.options(undefer(Place.alternate_names))
+    with record_queries() as stats:
+        places = db.session.scalars(statement).all()
+        for place in places:
+            place.alternate_names  # noqa: B018 - what a template would do
+    return render_template("behind/n_plus_one.html", places=places, stats=stats, fixed=fixed)
+
+
 def _strip() -> dict[str, Any]:
     links = [_json_link(), ("OpenAPI", url_for("api.openapi"))]
     if "dbkit_health.details" in current_app.view_functions:
@@ -154,6 +180,7 @@ def _strip() -> dict[str, Any]:
     if request.endpoint is not None and _view(request.endpoint) is not None:
         links.append(("Source of this view", url_for("behind.source", name=request.endpoint)))
     links.append(("Conflict in two tabs", url_for("behind.two_tabs", place_id=_place_id())))
+    links.append(("One query for each row", url_for("behind.n_plus_one")))
     return {"behind": links, "note": _NOTES.get(request.endpoint or "", ON_ERRORS).text}
 
 

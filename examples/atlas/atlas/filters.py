@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import PurePath
 
 from flask import Flask
 
-__all__ = ["format_coordinates", "format_moment", "format_number", "install"]
+__all__ = ["format_call_site", "format_coordinates", "format_moment", "format_number", "install"]
 
 
 def install(app: Flask) -> None:
-    """Give the templates the filters ``number``, ``coordinates`` and ``moment``."""
+    """Give the templates the filters for numbers, coordinates, times and lines of code."""
     app.add_template_filter(format_number, "number")
     app.add_template_filter(format_coordinates, "coordinates")
     app.add_template_filter(format_moment, "moment")
+    app.add_template_filter(format_call_site, "file_and_line")
 
 
 def format_number(value: float) -> str:
@@ -32,3 +34,8 @@ def format_coordinates(position: tuple[float, float]) -> str:
 def format_moment(moment: datetime) -> str:
     """Write a time in UTC to the minute: ``24 November 2026, 17:21 UTC``."""
     return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def format_call_site(call_site: str) -> str:
+    """Write where a statement comes from without the folders: ``places.py:42``."""
+    return PurePath(call_site).name

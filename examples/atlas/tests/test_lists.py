@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 
@@ -96,6 +97,7 @@ def test_every_page_leads_behind_itself(client: FlaskClient) -> None:
     links = dict(re.findall(r'<a href="([^"]+)">([^<]+)</a>', strip))
     assert " · ".join(links.values()) == (
         "This list as JSON · OpenAPI · Health · Source of this view · Conflict in two tabs"
+        " · One query for each row"
     )
     for href in links:
         assert client.get(href.replace("&amp;", "&")).status_code == 200
@@ -138,9 +140,26 @@ def test_the_section_is_marked_on_all_its_pages(client: FlaskClient) -> None:
 
 
 def test_the_foot_of_the_page_tells_its_queries(client: FlaskClient) -> None:
-    page = client.get("/").text
-    assert re.search(r"\d queries, \d+\.\d ms in the database", page)
-    assert "ORDER BY" in page
+    for url in ("/", "/places/3", "/countries", "/behind/n-plus-one"):
+        page = client.get(url).text
+        assert re.search(r"\d quer(y|ies), \d+\.\d ms in the database", page), url
+        assert "SELECT" in page
+    assert re.search(r"ms · places\.py:\d+\nSELECT", client.get("/places/3").text)
+
+
+def test_in_production_no_page_tells_its_queries(app: Flask) -> None:
+    app.testing = False
+    assert "in the database" not in app.test_client().get("/").text
+
+
+def test_a_page_shows_one_query_for_each_row_and_the_fix(client: FlaskClient) -> None:
+    page = client.get("/behind/n-plus-one").text
+    assert "<b>11 queries</b>" in page
+    assert "10 times the same statement" in page
+    assert "undefer()" in page
+    fixed = client.get("/behind/n-plus-one?fixed=1").text
+    assert "<b>1 query</b>" in fixed
+    assert "No statement was repeated" in fixed
 
 
 def test_the_description_names_the_parameters(client: FlaskClient) -> None:

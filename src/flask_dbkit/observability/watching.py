@@ -122,7 +122,8 @@ def _hint(state: ORMExecuteState) -> Hint | None:
             True,
             None,
             f"Columns of {name} were loaded one object at a time: ask for them with the objects"
-            " (undefer(), populate_existing()), or leave them unexpired (expire_on_commit=False).",
+            " (undefer(), populate_existing()), load them for all of them at the first touch"
+            " (peerload()), or leave them unexpired (expire_on_commit=False).",
         )
     if not state.is_relationship_load:
         return None
