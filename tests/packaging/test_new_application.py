@@ -53,6 +53,8 @@ def test_a_new_application_runs_at_once(
 ) -> None:
     """The lines of its README, in a new environment: install, test, migrate, look at it.
 
+    The doctor finds nothing in it.
+
     Once for SQLite and once for PostgreSQL; its style and types are in ``make lint``.
     """
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
@@ -76,6 +78,7 @@ def test_a_new_application_runs_at_once(
         flask = programs / "flask"
         assert "books and tags" in run(flask, "dbkit", "migrate", "upgrade", cwd=folder)
         assert run(flask, "dbkit", "health", cwd=folder).startswith("pass")
+        assert "no finding" in run(flask, "dbkit", "doctor", cwd=folder)
         assert "16 books" in run(flask, "seed", cwd=folder)
         with served(flask, folder) as address:
             _add_a_book(page, address)
