@@ -154,13 +154,10 @@ class Sources:
         """
         if not self._files:
             return True
-        for each in cls.__mro__:
-            found = self._written(each)
-            if found is not None:
-                _, node = found
-                if attribute is None or any(attribute in [*_targets(one)] for one in node.body):
-                    return True
-        return False
+        if attribute is None:
+            return self._written(cls) is not None
+        written = filter(None, map(self._written, cls.__mro__))
+        return any(attribute in [*_targets(one)] for _, node in written for one in node.body)
 
     def _written(self, cls: type[object]) -> tuple[Source, ast.ClassDef] | None:
         file = getattr(sys.modules.get(cls.__module__), "__file__", None)

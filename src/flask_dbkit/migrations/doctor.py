@@ -25,8 +25,10 @@ __all__: list[str] = []
 _ALEMBIC = "https://alembic.sqlalchemy.org/en/latest"
 _BREAKING = (
     *("add_table", "add_column", "add_constraint", "modify_type", "modify_nullable"),
-    *("remove_constraint",),
+    "remove_constraint",
 )
+_HARMLESS = ("modify_default", "modify_comment")
+_LEVELS = {**dict.fromkeys(_BREAKING, "error"), **dict.fromkeys(_HARMLESS, "info")}
 _KINDS = ("pending", "unknown", "unmanaged", "unreachable")
 
 
@@ -87,7 +89,7 @@ def drift(given: Examination) -> Iterator[Found]:
             yield Found(
                 f"{difference.kind} {difference.where}: {difference.detail}",
                 object=difference.where,
-                level=None if difference.kind in _BREAKING else "warning",
+                level=_LEVELS.get(difference.kind, "warning"),
             )
 
 

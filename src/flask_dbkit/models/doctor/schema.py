@@ -44,12 +44,12 @@ def _is_plain(index: Index) -> bool:
     return not partial and all(isinstance(each, Column) for each in index.expressions)
 
 
-def _own_tables(given: Examination) -> Iterator[Table]:
+def _own_tables(given: Examination) -> Iterator[tuple[ExaminedBind, Table]]:
     """Yield the tables, without those of classes that a library has made."""
-    for _, table in given.tables():
+    for bind, table in given.tables():
         mapper = next((one for one in given.mappers if one.local_table is table), None)
         if mapper is None or given.sources.has(mapper.class_):
-            yield table
+            yield bind, table
 
 
 def _about(given: Examination, table: Table, column: Column[Any] | None = None) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _about(given: Examination, table: Table, column: Column[Any] | None = None) 
 )
 def foreign_keys_without_index(given: Examination) -> Iterator[Found]:
     """Look for an index, or a key, that begins with the columns."""
-    for bind, table in given.tables():
+    for bind, table in _own_tables(given):
         if bind.database.indexes_foreign_keys:
             continue
         keys = [columns for _, columns in _keys_of(table)]
@@ -110,7 +110,7 @@ def _index_fix(table: Table, columns: Sequence[str]) -> str | None:
 )
 def superfluous_indexes(given: Examination) -> Iterator[Found]:
     """Look for an index whose columns another one begins with."""
-    for _, table in given.tables():
+    for _, table in _own_tables(given):
         keys = list(_keys_of(table))
         seen: set[tuple[str, ...]] = set()
         for index in sorted(table.indexes, key=lambda one: str(one.name)):
@@ -161,7 +161,7 @@ def _has_options(index: Index) -> bool:
 )
 def mismatched_types(given: Examination) -> Iterator[Found]:
     """Compare the types as the database is told them."""
-    for bind, table in given.tables():
+    for bind, table in _own_tables(given):
         for constraint in table.foreign_key_constraints:
             for element in constraint.elements:
                 column, other = element.parent, element.column
@@ -228,7 +228,7 @@ def small_keys(given: Examination) -> Iterator[Found]:
 )
 def no_primary_key(given: Examination) -> Iterator[Found]:
     """Look at every table, those between two others too."""
-    for _, table in given.tables():
+    for _, table in _own_tables(given):
         if not table.primary_key.columns and not table.info.get("is_view"):
             yield Found(f"{table.fullname} has no primary key", **_about(given, table))
 
@@ -248,7 +248,7 @@ def unnamed_constraints(given: Examination) -> Iterator[Found]:
         convention = metadata.naming_convention
         unnamed = [
             (table, constraint)
-            for other, table in given.tables()
+            for other, table in _own_tables(given)
             if other is bind
             for constraint in sorted(table.constraints, key=str)
             if _is_unnamed(constraint)
@@ -295,7 +295,7 @@ def _described(constraint: Constraint) -> str:
 )
 def nullable_flags(given: Examination) -> Iterator[Found]:
     """Look for nullable booleans that are not annotated as such."""
-    for table in _own_tables(given):
+    for _, table in _own_tables(given):
         for column in table.columns:
             if (
                 isinstance(column.type, sa.Boolean)
@@ -330,7 +330,7 @@ def _is_meant(given: Examination, column: Column[Any]) -> bool:
 )
 def naive_times(given: Examination) -> Iterator[Found]:
     """Count them, one finding for each table."""
-    for table in _own_tables(given):
+    for _, table in _own_tables(given):
         names = [
             column.name
             for column in table.columns
