@@ -24,7 +24,7 @@ _QUOTING = frozenset(
 _ROUTES = frozenset({"route", "get", "post", "put", "patch", "delete"})
 _WRITTEN = frozenset({"__tablename__", "__table__", "fullname"})
 _KEEPING = frozenset({"join", "format", "strip", "lower", "upper", "get"})
-_DEPTH = 6
+_DEPTH = 10
 
 
 class Flow:
@@ -96,7 +96,7 @@ class Flow:
             if node.id in self._arguments and node.id not in self._given:
                 return self._is_view  # a variable of its rule
             return any(self.from_client(value, depth - 1) for value in self._values(node.id))
-        return any(self.from_client(child, depth) for child in ast.iter_child_nodes(node))
+        return any(self.from_client(part, depth) for part in _carried(node))
 
     def is_checked(self, node: ast.expr) -> bool:
         """Tell whether the function compares a name with what is allowed: ``if name in …``."""
@@ -153,6 +153,22 @@ class Flow:
         elif isinstance(target, (ast.Tuple, ast.List)):
             for each in target.elts:
                 self._bind(each, value)
+
+
+def _carried(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the parts of an expression that its value is made of.
+
+    What an entry of a table is asked for by is not: a table is an allowlist.
+    """
+    if isinstance(node, ast.Subscript):
+        yield node.value
+    elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "get":
+        yield node.func
+        yield from node.args[1:]
+    elif isinstance(node, ast.IfExp):
+        yield from (node.body, node.orelse)
+    elif not isinstance(node, ast.Compare):
+        yield from ast.iter_child_nodes(node)
 
 
 def _is_of_request(node: ast.Attribute) -> bool:

@@ -88,7 +88,8 @@ def _said_of(argument: ast.expr, flow: Flow) -> str | None:
     plain = argument
     while isinstance(plain, ast.Call) and last_name(plain.func) in _DIRECTIONS:
         plain = plain.args[0] if plain.args else getattr(plain.func, "value", plain.func)
-    if isinstance(plain, ast.Name) and flow.from_client(plain) and not flow.is_checked(plain):
+    is_attribute = isinstance(plain, ast.Call) and last_name(plain.func) == "getattr"  # DK101
+    if not is_attribute and flow.from_client(plain) and not flow.is_checked(plain):
         return "a value of the request"
     return None
 
