@@ -7,14 +7,16 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from flask import Response, stream_with_context
 from opentelemetry import trace as otel_trace
 from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -26,7 +28,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from flask_dbkit import ConfigError, prometheus_collector
+from flask_dbkit import ConfigError, prometheus_collector, query_stats
 from flask_dbkit.observability import otel
 from tests.observability.shop import COUNT, Shop
 
@@ -106,6 +108,80 @@ def secrets_of(engine: sa.Engine) -> list[str]:
     """Return what must stand nowhere."""
     url = engine.url
     return [each for each in ("s3cr3t", url.host, url.password, "/tmp/") if each]
+
+
+@SQLITE
+def test_a_body_that_broke_off_is_a_request_too(new_shop: NewShop) -> None:
+    """Whoever went away in the middle has asked for what was sent until then."""
+    shop = new_shop()
+    registry = CollectorRegistry()
+    registry.register(prometheus_collector(shop.app))
+
+    @shop.app.get("/")
+    def stream() -> Response:
+        def rows() -> Iterator[str]:
+            for number in range(9):
+                yield str(shop.db.session.scalar(sa.text(f"SELECT {number}")))
+
+        return Response(stream_with_context(rows()))
+
+    answer = shop.app.test_client().get("/")
+    assert next(answer.iter_encoded()) == b"0"
+    answer.close()
+    found = scraped(registry)
+    assert found["dbkit_queries_per_request_count", labels()] == 1
+    assert found["dbkit_queries_per_request_sum", labels()] == 1
+
+
+@ON_DISK
+def test_nothing_that_is_told_holds_a_value_a_host_or_a_password(
+    new_shop: NewShop,
+    spans: InMemorySpanExporter,
+    reader: InMemoryMetricReader,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whatever is switched on: logs, plans, headers, statistics, comments, metrics and traces."""
+    shop = new_shop(
+        DEBUG=True,
+        DBKIT_SLOW_MS=0,
+        DBKIT_SQL_COMMENTS="route",
+        DBKIT_QUERY_BUDGET=1,
+        DBKIT_CONNECTION_WARN_S=0.05,
+        DBKIT_OTEL_POOL=True,
+    )
+    registry = CollectorRegistry()
+    registry.register(prometheus_collector(shop.app))
+    told: list[object] = []
+    session, user = shop.db.session, shop.User
+
+    @shop.app.get("/<word>")
+    def view(word: str) -> str:
+        for number in range(6):
+            session.scalars(sa.select(user).where(user.name == "s3cr3t", user.id > number)).all()
+            session.execute(sa.text("SELECT 's3cr3t'")).all()
+        with pytest.raises(sa.exc.IntegrityError):
+            session.execute(sa.insert(user).values(id=1, name="s3cr3t"))
+        session.rollback()
+        stats = query_stats()
+        assert stats is not None
+        told.extend([stats.statements, stats.slowest, stats.repeats, stats])
+        return word
+
+    answer = shop.app.test_client().get("/s3cr3t")
+    with shop.app.app_context():
+        engine = shop.db.engine
+        with engine.connect():
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline and "is held for more than" not in caplog.text:
+                time.sleep(0.02)
+    names = {each.name for each in caplog.records}
+    assert names >= {f"flask_dbkit.{name}" for name in ("slow", "n_plus_one", "budget")}
+    assert "is held for more than" in caplog.text
+    told += [vars(each) for each in caplog.records] + [caplog.text, answer.headers]
+    told += [generate_latest(registry), points_of(reader)]
+    told += [each.to_json() for each in spans.get_finished_spans()]
+    text = "\n".join(map(str, told)).replace(str(Path(__file__).parent), "")
+    assert [each for each in secrets_of(engine) if each in text] == []
 
 
 @SQLITE

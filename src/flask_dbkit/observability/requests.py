@@ -187,10 +187,10 @@ class WorkWindows:
             response.headers["X-Query-Budget"] = told
         return response
 
-    def _last_look(self, window: Window) -> Callable[[], None]:
+    def _last_look(self, window: Window) -> Callable[[bool], None]:
         """Return what is done at the end of a streamed body, when the request is gone."""
         route, own = _route(), BUDGET_KEY in request.environ
-        return lambda: self._judge(window, route, may_raise=True, own_budget=own)
+        return lambda may_raise: self._judge(window, route, may_raise=may_raise, own_budget=own)
 
     def _tells_timing(self) -> bool:
         wanted = self._settings.server_timing
@@ -235,10 +235,10 @@ class WindowedBody:
     Args:
         chunks: What the response was made of.
         window: Of the request.
-        done: Called at the end; it may raise.
+        done: Called at the end, and whether it may raise: not when the body broke off.
     """
 
-    def __init__(self, chunks: Iterable[Any], window: Window, done: Callable[[], None]) -> None:
+    def __init__(self, chunks: Iterable[Any], window: Window, done: Callable[[bool], None]) -> None:
         self._whole, self._chunks = chunks, iter(chunks)
         self._window, self._done = window, done
 
@@ -251,7 +251,7 @@ class WindowedBody:
         try:
             return next(self._chunks)
         except StopIteration:
-            self._done()
+            self._done(True)
             raise
         finally:
             leave(self._window)
@@ -259,8 +259,11 @@ class WindowedBody:
     def close(self) -> None:
         """Close what is iterated over, if it can be closed."""
         close = getattr(self._whole, "close", None)
-        if close is not None:
-            close()
+        try:
+            if close is not None:
+                close()
+        finally:
+            self._done(False)
 
 
 def _timing(window: Window) -> str:
