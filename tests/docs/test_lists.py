@@ -325,6 +325,24 @@ def test_each_helper_of_an_application_is_found_by_its_question() -> None:
     assert len(linked) == len(set(linked))
 
 
+# What newcomers search for, and the page whose headings or tables have the words.
+SEARCHES = {
+    "many-to-many": "chores", "seed data": "chores", "login": "chores", "last seen": "chores",
+    "flask shell": "chores", "Model.query": "chores", "soft delete": "chores",
+    "passwords": "chores",
+    "row locks": "chores", "JSON columns": "chores", "marshmallow": "chores", "pydantic": "chores",
+    "CSV export": "chores", "N+1": "queries", "pytest": "testing", "factories": "testing",
+    "DetachedInstanceError": "errors", "database is locked": "sqlite", "PgBouncer": "servers",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "name"), SEARCHES.items())
+def test_a_search_finds_the_page_with_the_answer(words: str, name: str) -> None:
+    """The search of the site counts words, and gives those of titles the most weight."""
+    text = (DOCS / "how-to" / f"{name}.md").read_text(encoding="utf-8")
+    assert re.search(rf"(?i)\b{re.escape(words)}(?!\w)", text)
+
+
 def test_every_page_is_in_a_table_of_contents() -> None:
     """Sphinx says so as well, but only where Sphinx is installed."""
     listed = {DOCS / "index.md"}
