@@ -169,6 +169,7 @@ def check() -> None:
                 "allowed": "a whole number from 1",
             },
         ],
+        "request_id": answer.headers["X-Request-ID"],
     }
     # end refused
 

@@ -16,7 +16,6 @@ dbkit = DBKit(db=db)
 # start env
 ENV = """
 from alembic import context
-
 from flask_dbkit.migrations import run_env
 
 run_env(context)
