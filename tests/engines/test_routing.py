@@ -9,12 +9,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Flask, current_app
 from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as FlaskSQLAlchemySession
 from sqlalchemy import exists, func, insert, literal, select, text, update
 from sqlalchemy.exc import UnboundExecutionError
-from sqlalchemy.orm import Mapped, aliased, mapped_column
+from sqlalchemy.orm import (
+    Mapped,
+    aliased,
+    foreign,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+)
 from sqlalchemy.schema import CreateIndex
 
 from flask_dbkit import DBKit, declarative_base, transaction
@@ -170,6 +178,51 @@ def test_tables_of_two_databases_in_one_statement_are_refused() -> None:
             db.session.execute(MIXED[0])
         assert db.session.get(Book, 1) is not None  # the scope goes on
     assert not [line for line in sent if "log" in line]
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("how", ["an option", "the relationship"])
+def test_a_join_of_the_orm_s_own_over_two_databases_is_refused(how: str) -> None:
+    """``joinedload()`` is no part of the statement until it is compiled."""
+    lazy: Any = "select" if how == "an option" else "joined"
+    own: Any = declarative_base()
+    two = SQLAlchemy(model_class=own)
+
+    class Shelf(own):
+        id: Mapped[int] = mapped_column(primary_key=True)
+        marks: Mapped[list[Mark]] = relationship(
+            lambda: Mark,
+            primaryjoin=lambda: Shelf.id == foreign(Mark.shelf_id),
+            lazy=lazy,
+            viewonly=True,
+        )
+
+    class Mark(own):
+        __bind_key__ = "logs"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        shelf_id: Mapped[int]
+
+    other_app = Flask("joined", instance_path=current_app.instance_path)
+    other_app.config.from_mapping(
+        SQLALCHEMY_DATABASE_URI="sqlite:///shelves.db", SQLALCHEMY_BINDS={"logs": "sqlite:///m.db"}
+    )
+    DBKit(db=two).init_app(other_app)
+    with other_app.app_context():
+        two.create_all()
+        for row in (Shelf(id=1), Mark(id=1, shelf_id=1)):
+            with transaction():
+                two.session.add(row)
+        statement = select(Shelf)
+        if how == "an option":
+            statement = statement.options(joinedload(Shelf.marks))
+        with transaction():
+            for _ in range(2):
+                with pytest.raises(UnboundExecutionError, match="Send one statement to each"):
+                    two.session.scalars(statement).unique().all()
+            shelf = two.session.scalars(select(Shelf).options(selectinload(Shelf.marks))).one()
+            assert [mark.id for mark in shelf.marks] == [1]  # the scope goes on
+        for engine in two.engines.values():
+            engine.dispose()
 
 
 @pytest.mark.usefixtures("app")

@@ -123,16 +123,22 @@ def test_whose_model_it_is_follows_from_where_it_stands(
     """)
     (package / "__init__.py").write_text("")
     (package / "models.py").write_text(model)
+    (package / "shop").mkdir()
+    for name in ("__init__.py", "models.py"):
+        (package / "shop" / name).write_text(model if name == "models.py" else "")
     monkeypatch.syspath_prepend(str(tmp_path))
     import orphanage.models as found  # type: ignore[import-not-found]
+    import orphanage.shop.models as deeper  # type: ignore[import-not-found]
 
     nobody: frozenset[str] = frozenset()
     for place, expected in (
-        (CodePlace("orphanage", "/", nobody), [found.Author]),
-        (CodePlace("orphanage.app", "/", nobody), [found.Author]),
+        (CodePlace("orphanage", "/", nobody), [found.Author, deeper.Author]),
+        (CodePlace("orphanage.app", "/", nobody), [found.Author, deeper.Author]),
         (CodePlace("app", str(package), nobody), [found.Author]),
         (CodePlace("app", "/", frozenset({"orphanage.models"})), [found.Author]),
         (CodePlace("elsewhere", "/", nobody), []),
     ):
-        assert list(orphaned_models([], place)) == expected, place
-    del sys.modules["orphanage.models"], sys.modules["orphanage"]
+        told = sorted(orphaned_models([], place), key=lambda model: model.__module__)
+        assert told == expected, place
+    for name in [name for name in sys.modules if name.partition(".")[0] == "orphanage"]:
+        del sys.modules[name]

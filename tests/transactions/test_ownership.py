@@ -129,6 +129,24 @@ def test_work_on_the_session_that_replaced_a_removed_one_is_not_committed(
     assert ledger.saved() == []
 
 
+def test_work_on_a_session_that_took_the_place_of_a_forgotten_one_is_refused(
+    ledger: Ledger,
+) -> None:
+    """``registry.clear()`` closes nothing: the scope still has its session, and nobody the new."""
+    with pytest.raises(OwnershipError, match=r"registry\.clear\(\)"), transaction():
+        ledger.insert(1)
+        ledger.db.session.registry.clear()
+        ledger.add(2)
+        if not ledger.database.name.startswith("sqlite"):  # there it would wait for the first
+            ledger.insert(3)
+    ledger.db.session.rollback()
+    assert ledger.saved() == []
+    with transaction():  # forgotten as the last thing, it has lost nothing
+        ledger.insert(4)
+        ledger.db.session.registry.clear()
+    assert ledger.saved() == [4]
+
+
 def test_commit_on_the_connection_is_refused_and_changes_nothing(ledger: Ledger) -> None:
     """``session.connection().commit()`` would commit behind the scope's back."""
     with transaction():

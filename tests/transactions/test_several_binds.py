@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from flask_dbkit import (
     DBKit,
     OptionMismatch,
+    OwnershipError,
     PartialCommit,
     TransactionError,
     after_end,
@@ -278,3 +279,48 @@ def test_two_phases_with_an_error_in_the_block(prepared: Pair) -> None:
     with transaction(multi_bind="two_phase"):
         assert prepared.read(None) == []
     assert left_prepared(prepared) == 0
+
+
+@pytest.mark.backends("postgresql")
+def test_what_a_listener_adds_while_databases_prepare_is_refused(prepared: Pair) -> None:
+    """It comes after the last flush, so that it would be lost without a word."""
+    base: Any = sa.orm.declarative_base()
+    engine = prepared.engines[None]
+
+    class Row(base):  # type: ignore[misc]
+        __table__ = sa.Table("item", base.metadata, sa.Column("id", sa.Integer, primary_key=True))
+
+    def listener(*_: object) -> None:
+        with transaction():
+            prepared.db.session.add(Row(id=100))
+
+    sa.event.listen(engine, "prepare_twophase", listener)
+    try:
+        with pytest.raises(OwnershipError), transaction(multi_bind="two_phase"):
+            prepared.insert(None)
+            prepared.insert("b")
+    finally:
+        sa.event.remove(engine, "prepare_twophase", listener)
+    prepared.db.session.rollback()
+    assert left_prepared(prepared) == 0
+    assert prepared.stored() == {None: [], "b": [], "c": []}
+
+
+@pytest.mark.backends("postgresql")
+def test_a_commit_in_order_whose_answer_proves_nothing_is_told_as_such(pair: Pair) -> None:
+    """Nobody knows whether the second database has what it was given."""
+    with pair.engines["b"].begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION unclear() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$BEGIN RAISE EXCEPTION 'unclear' USING ERRCODE = '40003'; END$$"
+        )
+        connection.exec_driver_sql(
+            "CREATE CONSTRAINT TRIGGER unclear AFTER INSERT ON item"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION unclear()"
+        )
+    ran: list[object] = []
+    with pytest.raises(PartialCommit, match="is saved, or it is not") as caught:
+        write_both(pair, ran, multi_bind="best_effort")
+    told = caught.value
+    assert (told.committed, told.failed, told.unknown) == ((None,), "b", True)
+    assert ran == ["unknown"]

@@ -15,7 +15,7 @@ from ..databases.forking import after_fork_in_child, renew_after_fork
 from ..feature import Bind, Feature, Setup
 from .flask_sqlalchemy import forget_sessions
 from .replicas import check_replica_databases, check_replica_names, replica_names
-from .routing import name_statements
+from .routing import name_statements, refuse_joined_databases
 from .settings import EngineSettings
 
 __all__ = ["ENGINES"]
@@ -52,6 +52,9 @@ def _install(setup: Setup) -> None:
     _databases.add(setup.db)
     if len(setup.binds) > 1:
         name_statements(setup.db.session)
+        engines = {bind.key: bind.engine for bind in setup.binds}
+        for engine in engines.values():
+            refuse_joined_databases(engine, engines)
     setup.app.cli.add_command(dbkit_group)
     exit_on_interrupt(setup.app.cli)
     if "flask_dbkit" not in setup.app.blueprints:  # the application had another database before

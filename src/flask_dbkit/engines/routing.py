@@ -19,10 +19,13 @@ from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.dml import UpdateBase
 
+from ..databases.execution import Execution, Order, Watcher, watch
 from .flask_sqlalchemy import chooses_by_model, engines_of_session
 
-__all__ = ["choose_by_tables", "name_statements"]
+__all__ = ["choose_by_tables", "name_statements", "refuse_joined_databases"]
 
+_ONE_DATABASE = "_dbkit_one_database"
+"""Attribute of a compiled statement: it was looked at, and is of one database."""
 Bound = Engine | Connection
 GetBind = Callable[..., Bound]
 Chose = Callable[[Session, Bound], None]
@@ -78,6 +81,37 @@ def name_statements(sessions: scoped_session[Any]) -> None:
 def _name_statement(state: ORMExecuteState) -> None:
     if not state.bind_arguments:
         state.bind_arguments["clause"] = state.statement
+
+
+def refuse_joined_databases(engine: Engine, engines: Mapping[str | None, Engine]) -> None:
+    """Look at the joins that the ORM adds to a statement by itself, as ``joinedload()`` does.
+
+    Args:
+        engine: One of several of an application.
+        engines: All of them, by bind key.
+    """
+    watch(engine, _JoinedDatabases(engines))
+
+
+class _JoinedDatabases(Watcher):
+    """Refuses a compiled SELECT of the ORM that reads from several databases."""
+
+    # What it refuses is not counted, and no reason for SQLite to take its write lock.
+    order = Order.SCOPE
+
+    def __init__(self, engines: Mapping[str | None, Engine]) -> None:
+        self._engines = engines
+
+    def before(self, execution: Execution) -> bool | None:
+        compiled = execution.context.compiled
+        if compiled is None or _ONE_DATABASE in compiled.__dict__:
+            return None
+        # What was written was looked at when its database was chosen, or its bind was given.
+        said, sent = compiled.statement, getattr(compiled.compile_state, "statement", None)
+        if isinstance(sent, ClauseElement) and sent is not said and len(_tables_by_bind(said)) < 2:
+            _refuse_several(_tables_by_bind(sent), self._engines)
+        compiled.__dict__[_ONE_DATABASE] = True  # it is kept, and asked for again
+        return None
 
 
 def _tables_by_bind(clause: ClauseElement) -> dict[str | None, Table]:

@@ -52,11 +52,11 @@ class CodePlace:
         return file is not None and Path(file).parent == Path(self.folder)
 
     def _is_beside(self, module: str) -> bool:
-        """Tell whether a module is in the package of the application, or beside its module."""
+        """Tell whether a module is in the package of the application, or of its module."""
         if hasattr(sys.modules.get(self.import_name), "__path__"):
             return module == self.import_name or module.startswith(f"{self.import_name}.")
         package = self.import_name.rpartition(".")[0]
-        return package != "" and module.rpartition(".")[0] == package
+        return package != "" and module.startswith(f"{package}.")
 
 
 def orphaned_models(known: Iterable[MetaData], place: CodePlace) -> Iterator[type[Any]]:

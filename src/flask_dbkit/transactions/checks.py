@@ -28,9 +28,11 @@ __all__ = [
     "check_flush",
     "check_last",
     "check_marked",
+    "check_prepare",
     "check_statement",
     "guard_orm_writes",
     "is_rollback_to",
+    "note_replacement",
     "notice_loss",
     "orm_write_guard",
     "pending",
@@ -207,6 +209,19 @@ def check_last(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
         check_driver(unit, transaction)
 
 
+def check_prepare(unit: UnitOfWork) -> None:
+    """Look whether anything was added since the last flush, when a database is about to prepare.
+
+    That is what a listener of ``prepare_twophase`` has done, and it would not be saved.
+    """
+    if pending(unit.session):
+        raise OwnershipError(
+            "A listener has added or changed objects while this scope was ending, after its last"
+            " flush: they would not be saved. Everything was rolled back. Do it in a before_commit"
+            " listener, or with on_commit() afterwards."
+        )
+
+
 def check_connection(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     """Look whether the connection is still the one of the transaction."""
     # One that was closed has sent its ROLLBACK, one that was invalidated has no driver's.
@@ -278,6 +293,12 @@ def check_commit(unit: UnitOfWork) -> None:
             refuse_commit(unit)
     elif nested in unit.own_causes:
         raise unexpected(unit.own_causes[nested], "savepoint")
+
+
+def note_replacement(unit: UnitOfWork) -> None:
+    """Notice that another session stands where that of an open scope stood."""
+    if is_of_this_flow(unit) and unit.blocks and not unit.ending:
+        note_end(unit, "db.session.registry.clear()")
 
 
 def check_commit_beside(unit: UnitOfWork, session: Session) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
-from ..databases import database_of
+from ..databases import errors_for
 from .blame import ended_elsewhere
 from .checks import check_connection, check_driver
 from .ending import detach, give_up, run_rollback_hooks
@@ -122,10 +123,15 @@ def _may_be_committed(unit: UnitOfWork, error: DBAPIError) -> bool:
     by_parts = unit.own_twophase or unit.options.multi_bind == "two_phase"
     if not (by_parts or any(each.commit_sent and not each.committed for each in begun)):
         return False  # it failed before COMMIT was sent
+    return _proves_nothing(error, begun)
+
+
+def _proves_nothing(error: DBAPIError, begun: Iterable[DatabaseTransaction]) -> bool:
+    """Tell whether an answer to COMMIT leaves open what has become of it."""
     original = error.orig
     return error.connection_invalidated or (
         original is not None
-        and any(database_of(each.connection).errors.leaves_commit_open(original) for each in begun)
+        and any(errors_for(each.connection).leaves_commit_open(original) for each in begun)
     )
 
 
@@ -145,7 +151,8 @@ def _commit_in_order(unit: UnitOfWork) -> None:
         except DBAPIError as error:
             if not committed:
                 raise
-            raise PartialCommit(committed, _name(unit, each)) from error
+            unknown = each.commit_sent and _proves_nothing(error, [each])
+            raise PartialCommit(committed, _name(unit, each), unknown=unknown) from error
         committed.append(_name(unit, each))
     unit.root.close()
     if unit.session.expire_on_commit:

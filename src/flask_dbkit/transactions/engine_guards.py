@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Dialect, Engine, ExceptionContext
+from sqlalchemy.engine import Connection, Dialect, Engine, ExceptionContext
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState, reset_commit
 
 from ..databases import database_of
@@ -23,7 +24,7 @@ from ..databases.scopes import DatabaseScopes
 from ..databases.statements import READ, WRITE, goes_beyond_reading
 from ..exceptions import DBKitError
 from .blame import name_error, record_error
-from .checks import check_last, check_statement, is_rollback_to
+from .checks import check_last, check_prepare, check_statement, is_rollback_to
 from .state import TRANSACTION, DatabaseTransaction, transaction_of, transaction_of_checkout
 
 __all__ = ["GUARDED", "guard_engine"]
@@ -35,6 +36,10 @@ _MOST_TOLD = 100
 _RESETTING = "flask_dbkit.resetting"
 GUARDED = "_dbkit_guarded"
 """Attribute of a dialect object whose engine has the listeners."""
+
+
+_REFUSALS = (DBKitError, UnboundExecutionError)
+"""Raised before anything is sent: nothing is lost with them."""
 
 
 def guard_engine(engine: Engine) -> None:
@@ -81,7 +86,7 @@ class _ScopeGuard(Watcher):
         # Here and not from SQLAlchemy, which tells of it only after the application's listeners:
         # one that puts another error in its place would hide it from the scope.
         transaction = transaction_of(execution.connection)
-        if transaction is None or not isinstance(error, Exception) or isinstance(error, DBKitError):
+        if transaction is None or not isinstance(error, Exception) or isinstance(error, _REFUSALS):
             return
         database = transaction.database
         if database.errors_drop_savepoints:
@@ -126,7 +131,7 @@ def _look_for_lock(clause: Any, statement: str) -> None:
 
 
 def _handle_error(error: ExceptionContext) -> None:
-    if isinstance(error.original_exception, DBKitError):
+    if isinstance(error.original_exception, _REFUSALS):
         return  # a refusal of our own: nothing was sent, and nothing is lost
     transaction = transaction_of(error.connection) if error.connection is not None else None
     unit = transaction.unit if transaction is not None else None
@@ -179,8 +184,17 @@ def _guard_endings(dialect: Dialect) -> None:
                 return  # the pool's reset, when nothing was sent since COMMIT
         plain_rollback(checkout)
 
+    plain_prepare = dialect.do_prepare_twophase
+
+    def do_prepare_twophase(connection: Connection, xid: Any) -> None:
+        transaction = transaction_of(connection)
+        if transaction is not None and transaction.unit is not None:
+            check_prepare(transaction.unit)
+        plain_prepare(connection, xid)
+
     setattr(dialect, "do_commit", do_commit)
     setattr(dialect, "do_rollback", do_rollback)
+    setattr(dialect, "do_prepare_twophase", do_prepare_twophase)
 
 
 def _note_reset(

@@ -118,17 +118,23 @@ class PartialCommit(TransactionError):
     Attributes:
         committed: Bind keys that committed, in order; ``None`` is the default database.
         failed: The bind key whose COMMIT failed; the error is ``__cause__``.
+        unknown: No answer says how that COMMIT ended: what it was to save is saved, or it is not.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, committed: Sequence[str | None], failed: str | None) -> None:
-        self.committed, self.failed = tuple(committed), failed
+    def __init__(
+        self, committed: Sequence[str | None], failed: str | None, *, unknown: bool = False
+    ) -> None:
+        self.committed, self.failed, self.unknown = tuple(committed), failed, unknown
         done = ", ".join(repr(key or "default") for key in committed)
-        super().__init__(
-            f"The databases {done} committed, then {failed or 'default'!r} failed and was rolled"
-            " back, with every database after it."
+        what = (
+            "gave no answer that says how its COMMIT ended: it is saved, or it is not. Look for it"
+            " before doing it again. Every database after it was rolled back."
+            if unknown
+            else "failed and was rolled back, with every database after it."
         )
+        super().__init__(f"The databases {done} committed, then {failed or 'default'!r} {what}")
 
 
 class OnCommitError(TransactionError):

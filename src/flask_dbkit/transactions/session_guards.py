@@ -17,7 +17,13 @@ from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from ..engines.routing import choose_by_tables
 from .blame import check_intact, note_session_end, record_error
-from .checks import check_commit, check_commit_beside, check_flush, refuse_commit
+from .checks import (
+    check_commit,
+    check_commit_beside,
+    check_flush,
+    note_replacement,
+    refuse_commit,
+)
 from .connections import connect, entered_savepoint, join, look_at_bind
 from .exceptions import Rollback, note_failure, unexpected
 from .holders import check_around, check_owner
@@ -43,6 +49,7 @@ def guard_sessions(factory: scoped_session[Any] | Session) -> None:
     own_class: type[Session] = made.class_
     if _GUARDED not in own_class.__dict__:
         _guard_methods(own_class)
+        _notice_replacement(own_class, factory.registry)
         _listen(made)
 
 
@@ -113,6 +120,25 @@ def _guard_methods(session_class: type[Session]) -> None:
     setattr(session_class, "get_bind", get_bind)
     setattr(session_class, "connection", connection)
     setattr(session_class, _GUARDED, True)
+
+
+def _notice_replacement(own_class: type[Session], registry: Any) -> None:
+    """Notice a session that takes the place of one whose scope is open: it was not removed.
+
+    Its work would be nobody's: the scope ends the session it was opened on.
+    """
+    plain_init = own_class.__init__
+
+    def init(self: Session, *args: Any, **kwargs: Any) -> None:
+        plain_init(self, *args, **kwargs)
+        kept = getattr(registry, "registry", None)
+        if isinstance(kept, dict):
+            for unit in open_units.get():
+                own = type(unit.session) is own_class
+                if own and all(each is not unit.session for each in kept.values()):
+                    note_replacement(unit)
+
+    setattr(own_class, "__init__", init)
 
 
 def _look_at_bind(session: Session, bind: Engine | Connection) -> None:
