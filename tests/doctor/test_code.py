@@ -116,6 +116,8 @@ def test_attributes_that_a_client_names(text: str, count: int) -> None:
         ('key = SORTS.get(request.args.get("sort"), Book.id)\nquery.order_by(key)', 0),
         ('q = request.args["q"]\nquery.order_by((Book.title == q).desc())', 0),
         ('way = "asc" if request.args["up"] else "desc"\nquery.order_by(getattr(col, way)())', 0),
+        ('q = request.args["q"]\nquery.order_by(Book.title.startswith(q).desc())', 0),
+        ('query.order_by(request.args.get("sort"))', 1),
         ('query.order_by(text("title desc"))', 0),
         ("query.order_by(Book.title.desc())", 0),
         ('WAYS = {"t": "title"}\nquery.order_by(text(WAYS[sort]))', 0),
