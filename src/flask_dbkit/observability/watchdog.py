@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from ..databases.forking import after_fork_in_child, after_fork_in_parent, before_fork
-from .call_sites import Spot, place_of_spot, spot_of_call
+from .call_sites import Place, place_of_call
 
 __all__ = ["Watchdog"]
 
@@ -26,7 +26,7 @@ _PATIENCE_S = 1.0  # for a thread that is about to write a line somewhere
 
 class _Held(NamedTuple):
     since: float
-    spot: Spot | None
+    place: Place | None
     thread: int
 
 
@@ -51,7 +51,8 @@ class Watchdog:
 
     def _taken(self, _dbapi: object, record: Any, _proxy: object) -> None:
         # Without a lock: each connection has a key of its own.
-        self.held[id(record)] = _Held(time.monotonic(), spot_of_call(), threading.get_ident())
+        place, _ = place_of_call()
+        self.held[id(record)] = _Held(time.monotonic(), place, threading.get_ident())
         if self.look_s < _patrol.interval_s:
             _patrol.hurry(self.look_s)
 
@@ -66,8 +67,7 @@ class Watchdog:
                 self._tell(held, now - held.since)
 
     def _tell(self, held: _Held, held_s: float) -> None:
-        place = place_of_spot(held.spot) if held.spot is not None else None
-        site = f"{place[0]}:{place[1]}" if place is not None else "an unknown line"
+        site = ":".join(map(str, held.place)) if held.place is not None else "an unknown line"
         logger.warning(
             "A connection of %s is held for more than %g seconds. It was taken at %s by %s:"
             " end the transaction, or close the connection, there.",
