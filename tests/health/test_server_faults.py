@@ -244,15 +244,21 @@ def test_a_database_that_takes_no_writes_is_told(make_kit: MakeKit, server: Post
 
 
 def test_a_standby_takes_no_writes_and_tells_how_far_it_is_behind(
-    make_kit: MakeKit, server: PostgresServer, make_standby: Callable[..., Standby]
+    make_kit: MakeKit,
+    server: PostgresServer,
+    make_standby: Callable[..., Standby],
+    tmp_path: Path,
 ) -> None:
     """As a writer it fails; as a replica it passes, warns when it is behind, and when promoted.
 
     A replica that was promoted takes writes that nobody replicates: that is no failure of this
     instance, but whoever reads from it reads something else.
     """
+    with psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE shop")
     standby = make_standby(server, delay="1h")
     assert make_kit(standby.url(), tables=False).codes() == {"db.readonly"}
+    _is_in_nobodys_way(make_kit, server, standby, tmp_path)
 
     def made_with(lag_s: float | None) -> Kit:
         return make_kit(
@@ -277,6 +283,40 @@ def test_a_standby_takes_no_writes_and_tells_how_far_it_is_behind(
         _until(lambda each=each: each.codes() == {"replica.promoted"})  # type: ignore[misc]
         status, body = each.get()
         assert (status, body["status"]) == (200, "warn")
+
+
+def _is_in_nobodys_way(
+    make_kit: MakeKit, server: PostgresServer, standby: Standby, tmp_path: Path
+) -> None:
+    """Revisions go to the primary, as often as they like; a replica can be backed up by name."""
+    made = make_kit(
+        server.url("shop"),
+        tables=False,
+        SQLALCHEMY_BINDS={"replica": standby.url("shop")},
+        DBKIT_REPLICAS={"default": ["replica"]},
+        DBKIT_HEALTH_REPLICA_LAG_WARN=None,
+        DBKIT_MIGRATIONS_DIR=tmp_path / "migrations",
+    )
+    run = made.app.test_cli_runner().invoke
+    for arguments in (
+        ["migrate", "init"],
+        ["migrate", "new", "-m", "first"],
+        *[["migrate", "upgrade"]] * 3,
+        ["migrate", "check"],
+        ["migrate", "lint"],
+    ):
+        result = run(args=["dbkit", *arguments])
+        assert result.exit_code == 0, result.output
+    written = "".join(each.read_text() for each in tmp_path.glob("migrations/versions/*.py"))
+    assert "book" in written
+    assert "replica" not in written
+    assert made.get()[0] == 200
+    backups = [["--all"], ["--bind", "replica"]]
+    for arguments, bind in zip(backups, ("default", "replica"), strict=True):
+        result = run(args=["dbkit", "backup", "create", *arguments])
+        assert result.exit_code == 0, result.output
+        (made_id,) = result.stdout.split()
+        assert made_id.startswith(f"{bind}-")
 
 
 def test_many_probes_leave_no_connection(server: PostgresServer, make_kit: MakeKit) -> None:
