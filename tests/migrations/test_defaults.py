@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
 
 from tests.migrations.conftest import MakeProject, Project
 from tests.support.databases import Database
@@ -35,9 +36,20 @@ EVERYWHERE: list[tuple[Any, Any]] = [
     (sa.DateTime, sa.text("CURRENT_TIMESTAMP")),
     (sa.Time, "03:04:05"),
     (sa.SmallInteger, sa.text("7")),
+    (sa.Integer, sa.literal(5)),
+    (sa.String(9), "100%"),
+    (sa.String(9), "x\ny"),
+    (sa.String(9), "é東京🐘"),
+    (sa.Float, sa.text("1e3")),
 ]
 OWN: dict[str, list[tuple[Any, Any]]] = {
-    "sqlite": [(sa.JSON, "{}"), (sa.Uuid, sa.text("(lower(hex(randomblob(16))))"))],
+    "sqlite": [
+        (sa.JSON, "{}"),
+        (sa.Uuid, sa.text("(lower(hex(randomblob(16))))")),
+        (sa.String(40), sa.text("(strftime('%Y-%m', 'now'))")),
+        (sa.LargeBinary, sa.text("x'00ff'")),
+        (sa.Date, sa.func.current_date()),
+    ],
     "postgresql": [
         (sa.JSON, "{}"),
         (sa.JSON, '{"a": "it\'s"}'),
@@ -45,6 +57,14 @@ OWN: dict[str, list[tuple[Any, Any]]] = {
         (sa.Uuid, sa.text("gen_random_uuid()")),
         (sa.Interval, "1 day"),
         (sa.DateTime(timezone=True), sa.text("timezone('utc', now())")),
+        (postgresql.JSONB, sa.text("'{}'::jsonb")),
+        (postgresql.ARRAY(sa.Text), sa.text("ARRAY['a','b']")),
+        (postgresql.ENUM("a", "b", name="mood"), "a"),
+        (postgresql.INET, "127.0.0.1"),
+        (sa.LargeBinary, sa.text("'\\x00'::bytea")),
+        (sa.BigInteger, sa.text("(extract(epoch from now()))::bigint")),
+        (sa.Text, sa.text("current_user")),
+        (sa.Boolean, "t"),
     ],
     "mysql": [
         (sa.JSON, sa.text("'{}'")),
@@ -52,6 +72,11 @@ OWN: dict[str, list[tuple[Any, Any]]] = {
         (sa.DateTime, sa.text("CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP")),
         (sa.TIMESTAMP, None),
         (sa.Enum("a", "b"), "a"),
+        (sa.String(40), sa.text("(uuid())")),
+        (sa.Date, sa.text("(curdate())")),
+        (mysql.BIT(1), sa.text("b'1'")),
+        (mysql.DATETIME(fsp=6), sa.text("CURRENT_TIMESTAMP(6)")),
+        (mysql.SET("a", "b"), "a"),
     ],
 }
 CHANGES: list[tuple[Any, Any, Any]] = [
@@ -82,11 +107,18 @@ def texts(project: Project) -> str:
 def test_a_default_agrees_with_the_database_after_an_upgrade(
     make_project: MakeProject, database: Database
 ) -> None:
-    """Whatever its type and its spelling: 'check' and a second 'new' find nothing."""
+    """Whatever its type and its spelling: 'check' and a second 'new' find nothing.
+
+    Beside computed columns and identities too.
+    """
     project = make_project(database.url)
-    own = OWN[project.engine().dialect.name]
+    dialect = project.engine().dialect.name
     assert len(EVERYWHERE) >= 20
-    mapped(project, [*EVERYWHERE, *own])
+    mapped(project, [*EVERYWHERE, *OWN[dialect]])
+    shelf = project.db.metadata.tables["shelf"]
+    shelf.append_column(sa.Column("twice", sa.Integer, sa.Computed("c6 * 2", persisted=True)))
+    if dialect == "postgresql":
+        shelf.append_column(sa.Column("counted", sa.Integer, sa.Identity(start=5)))
     project.ok("new", "-m", "first")
     project.ok("upgrade", "--no-backup")
     assert project.ok("check") == "Models and databases agree.\n"

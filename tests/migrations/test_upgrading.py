@@ -89,6 +89,28 @@ def test_a_killed_upgrade_leaves_a_usable_database(
             assert raw.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+def test_a_revision_may_go_back_to_a_savepoint(project: Project) -> None:
+    """After a statement that failed, on a server that takes nothing else in between."""
+    project.write(
+        """
+        connection = op.get_bind()
+        op.create_table("kept", sa.Column("id", sa.Integer, primary_key=True))
+        for number in (1, 1, 2):
+            try:
+                with connection.begin_nested():
+                    connection.execute(sa.text(f"INSERT INTO kept VALUES ({number})"))
+                    if number == 2:
+                        op.create_table("kept", sa.Column("id", sa.Integer))
+            except sa.exc.DBAPIError:
+                pass
+        op.create_table("later", sa.Column("id", sa.Integer))
+        """
+    )
+    project.ok("upgrade", "--no-backup")
+    assert {"kept", "later"} <= project.tables()
+    assert (1,) in project.rows("SELECT id FROM kept")
+
+
 @pytest.mark.requires("server")
 def test_readers_do_not_queue_behind_a_blocked_alter(project: Project) -> None:
     """It asks for the table again and again instead, and gets it when the blocker ends."""

@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _QUEUEING = frozenset({"ALTER", "CREATE", "DROP", "LOCK", "RENAME", "TRUNCATE", "REINDEX"})
+_OF_SAVEPOINTS = frozenset({"SAVEPOINT", "RELEASE", "ROLLBACK"})
 _SERVERS: dict[Database, Server] = {POSTGRESQL: PostgreSQLServer(), MYSQL: MySQLServer()}
 
 
@@ -170,6 +171,13 @@ class _Patience:
 
     def before(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         """Set what fits the statement, unless it is in force."""
+        word = first_word(statement)
+        if word in _OF_SAVEPOINTS:
+            # It waits for no lock, and a transaction that has failed takes nothing else. What was
+            # set since the savepoint is undone by going back to it.
+            if word == "ROLLBACK":
+                self._in_force = None
+            return
         wanted = self._seconds_for(statement)
         if wanted == self._in_force:
             return

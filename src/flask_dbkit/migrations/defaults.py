@@ -12,12 +12,16 @@ References:
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from sqlalchemy import (
     Column,
+    Computed,
     Connection,
     DefaultClause,
+    Identity,
     MetaData,
     String,
     Table,
@@ -31,8 +35,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..databases import database_of
 
-__all__ = ["bare_default", "defaults_differ"]
+__all__ = ["bare_default", "defaults_differ", "defaults_plugin"]
 
+_PLUGIN = "flask_dbkit.server_defaults"
 _ECHO, _VALUES = "dbkit_default_echo", "dbkit_default_values"
 
 
@@ -74,6 +79,56 @@ def defaults_differ(  # noqa: PLR0917 - as Alembic calls it
             nested.rollback()
         for name in (_ECHO, _VALUES):
             _drop(connection, name)
+
+
+@cache
+def defaults_plugin() -> str | None:
+    """Register the comparison as a plugin, and return its name.
+
+    Alembic from 1.18 on calls a function of ``compare_server_default`` for computed columns and
+    identities too, whose default it takes for one with a text: ``AttributeError``. A plugin is
+    asked as well, and looks first.
+
+    Returns:
+        ``None`` where Alembic knows no plugins.
+    """
+    if find_spec("alembic.runtime.plugins") is None:
+        return None
+    from alembic.runtime.plugins import Plugin  # noqa: PLC0415 - not in every version
+    from alembic.util import DispatchPriority  # noqa: PLC0415
+
+    Plugin(_PLUGIN).add_autogenerate_comparator(
+        _compare, "column", "server_default", priority=DispatchPriority.FIRST
+    )
+    return _PLUGIN
+
+
+def _compare(  # noqa: PLR0917 - as Alembic calls it
+    autogenerate: Any,
+    operation: Any,
+    schema: str | None,
+    table: str,
+    name: str,
+    inspected: Column[Any],
+    column: Column[Any],
+) -> Any:
+    """Compare one column, as a plugin does."""
+    from alembic.util import PriorityDispatchResult  # noqa: PLC0415 - not in every version
+
+    found, default = inspected.server_default, column.server_default
+    if found is default is None or any(
+        isinstance(each, Computed | Identity) for each in (found, default)
+    ):
+        return PriorityDispatchResult.CONTINUE  # Alembic's own comparison
+    text_found = str(found.arg) if isinstance(found, DefaultClause) else None
+    differ = defaults_differ(
+        autogenerate.migration_context, inspected, column, text_found, default, None
+    )
+    if differ is None:
+        return PriorityDispatchResult.CONTINUE
+    if differ:
+        operation.modify_server_default = default
+    return PriorityDispatchResult.STOP
 
 
 def _differ(

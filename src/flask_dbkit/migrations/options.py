@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .binds import bind_title, suffix_of
-from .defaults import defaults_differ
+from .defaults import defaults_differ, defaults_plugin
 from .folder import Folder
 from .inclusion import own_tables_only
 from .rendering import rendering
@@ -41,12 +41,18 @@ def context_options(
         **given,
         "transaction_per_migration": True,
     }
-    if options.get("compare_server_default", True) is True:
-        options["compare_server_default"] = defaults_differ
     # Alembic compares check constraints since 1.19.2, and only when it is asked to.
     # https://alembic.sqlalchemy.org/en/latest/autogenerate.html
     if find_spec(_CHECKS) is not None:
         options.setdefault("autogenerate_plugins", ["alembic.autogenerate.*", _CHECKS])
+    if options.get("compare_server_default", True) is True:
+        plugin = defaults_plugin()
+        if plugin is None:
+            options["compare_server_default"] = defaults_differ
+        else:
+            options["compare_server_default"] = True
+            plugins = options.get("autogenerate_plugins", ["alembic.autogenerate.*"])
+            options["autogenerate_plugins"] = [*plugins, plugin]
     if writes_each_database(folder.path):
         options["upgrade_token"] = f"{suffix_of(key)}_upgrades"
         options["downgrade_token"] = f"{suffix_of(key)}_downgrades"
