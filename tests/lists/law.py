@@ -39,7 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from flask_dbkit import Filter, FilterAllowlist, Listing, PlanError, SortAllowlist, SortKey
+from flask_dbkit import Filter, FilterAllowlist, Listing, SortAllowlist, SortKey
 
 from .catalog import KEY_TYPES, SECRET, Author, Base, Book, Mood, Reading, Sample, Tag
 
@@ -220,6 +220,8 @@ def _book_keys() -> dict[str, Any]:
         "added": Book.added,
         "lower": func.lower(Book.title),
         "high": ~(Book.shelf > 1),
+        # With a FROM: of "SELECT count(*) WHERE EXISTS (…)" MariaDB 10.11 makes one number for all
+        # rows, in plain SQL too.
         "read": select(func.count(Reading.reader))
         .where(Reading.book_id == Book.id)
         .correlate(Book)
@@ -247,7 +249,7 @@ def statements(r: random.Random) -> list[Statement]:
     limited = select(Book).order_by(Book.shelf, Book.id).limit(9)
     chosen = select(Book.id).order_by(Book.shelf, Book.id).limit(9).subquery()
     derived = select(Book.id, Book.title, func.coalesce(Book.score, 0).label("score")).subquery()
-    book_table, sample_table = Book.__table__, Sample.__table__
+    sample_table = Sample.__table__
     return [
         Statement(
             "entity",
@@ -384,7 +386,6 @@ def statements(r: random.Random) -> list[Statement]:
             select(Book),
             filters=_book_filters(),
             narrow=lambda: and_(Book.shelf < number, Book.tags.any(Tag.id <= number)),
-            deletable=book_table if r.random() < 0 else None,
         ),
     ]
 
@@ -531,10 +532,11 @@ def run(session: Session, pages: int, seed: int) -> dict[str, int]:
         seed: Of the random numbers.
 
     Returns:
-        How many pages were read of each kind of statement, and how many lists were refused.
+        How many pages were read of each kind of statement.
 
     Raises:
         LawBroken: A page is wrong.
+        PlanError: A list was refused, and none of these may be.
     """
     r = random.Random(seed)
     Base.metadata.create_all(session.connection())
@@ -543,13 +545,7 @@ def run(session: Session, pages: int, seed: int) -> dict[str, int]:
     while total < pages:
         fill(session, r)
         for statement in r.sample(statements(r), 7):
-            walk = Walk(session, r, statement)
-            try:
-                read = walk.go()
-            except PlanError:
-                session.rollback()
-                seen["refused"] = seen.get("refused", 0) + 1
-                raise
+            read = Walk(session, r, statement).go()
             seen[statement.kind] = seen.get(statement.kind, 0) + read
             total += read
     return seen
