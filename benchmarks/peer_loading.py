@@ -3,7 +3,8 @@
 python benchmarks/peer_loading.py [--rounds 15]
 
 Prints ratios of thread CPU time within one run; the contenders take turns, in another order each
-round. The database is SQLite in memory: what is compared is what the libraries do.
+round. The database is SQLite in memory: what is compared is what the libraries do. Django has a
+mode of that kind since 6.1; without that version its rows say so.
 """
 
 from __future__ import annotations
@@ -99,6 +100,66 @@ def make() -> Contender:
 Work = tuple[Contender, Callable[[Any], object]]
 
 
+def make_django() -> dict[str, Callable[[], object]]:
+    """Return what reads the shelf of each book in Django: one by one, and for all peers.
+
+    Raises:
+        ImportError: Django is not there.
+        AttributeError: It has no such mode.
+    """
+    import django
+    from django.conf import settings
+    from django.db import models
+
+    one_by_one, peers = models.FETCH_ONE, models.FETCH_PEERS  # an AttributeError before 6.1
+    settings.configure(
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DEFAULT_AUTO_FIELD="django.db.models.AutoField",
+    )
+    django.setup()
+    from django.db import connection
+
+    class Shelf(models.Model):  # type: ignore[misc]
+        name = models.TextField()
+
+        class Meta:
+            app_label = "peers"
+
+    class Book(models.Model):  # type: ignore[misc]
+        title = models.TextField()
+        shelf = models.ForeignKey(Shelf, models.DO_NOTHING)
+
+        class Meta:
+            app_label = "peers"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Shelf)
+        editor.create_model(Book)
+    Shelf.objects.bulk_create(Shelf(id=n, name=f"shelf {n}") for n in range(1, 201))
+    Book.objects.bulk_create(
+        Book(title=f"{n}", shelf_id=1 + n % 200) for n in range(1, 2 * PARENTS + 1)
+    )
+
+    def read(mode: Any) -> Callable[[], object]:
+        return lambda: sum(len(book.shelf.name) for book in Book.objects.fetch_mode(mode))
+
+    return {"one by one": read(one_by_one), "FETCH_PEERS": read(peers)}
+
+
+def measure_calls(rounds: int, calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Return the median of the thread CPU time of each call, in milliseconds."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for at in range(rounds + 1):
+        random.shuffle(names)
+        for name in names:
+            begin = time.thread_time()
+            calls[name]()
+            if at:  # the first round fills the caches
+                times[name].append((time.thread_time() - begin) * 1000)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
 def measure(rounds: int, contenders: dict[str, Work]) -> dict[str, float]:
     """Return the median of the thread CPU time of each, in milliseconds."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -161,11 +222,35 @@ def main() -> None:  # noqa: C901 - a table, and the work in its rows
         rounds,
         {
             "one by one": (plain, page(plain.author)),
+            "empty listener, one by one": (empty, page(empty.author)),
             "peers": (ours, peers(page(ours.author))),
             "selectinload() by hand": (ours, page(ours.author, *options)),
         },
     )
     show(f"A page of {PARENTS} with three relationships (goal 0.15)", found, "one by one")
+
+    def shelves(model: Any) -> Callable[[Any], object]:
+        def run(session: Any) -> int:
+            session.expunge_all()
+            return sum(len(each.shelf.name) for each in session.scalars(select(model)))
+
+        return run
+
+    found = measure(
+        rounds,
+        {
+            "one by one": (plain, shelves(plain.book)),
+            "empty listener, one by one": (empty, shelves(empty.book)),
+            "peers": (ours, peers(shelves(ours.book))),
+        },
+    )
+    show(f"The shelf of each of {2 * PARENTS} books", found, "one by one")
+    try:
+        found = measure_calls(rounds, make_django())
+    except (ImportError, AttributeError) as error:
+        print(f"The same in Django: needs Django 6.1 ({error})")
+    else:
+        show("The same in Django", found, "one by one")
 
     def refresh(session: Any) -> int:
         objects = list(session.identity_map.values())

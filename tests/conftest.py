@@ -18,6 +18,7 @@ from flask import Flask
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
+from werkzeug.datastructures import ImmutableDict
 
 from tests.support import browser as chromium
 from tests.support import leaks
@@ -42,6 +43,7 @@ _PRIVATE_SERVER = "private-postgresql"
 _STANDBY = "postgresql-standby"
 _BROWSER = "browser"
 _LEFT_OUT = "dbkit_not_run"
+_DATABASES = ("database", "shared_database")
 
 _used: set[str] = set()
 
@@ -68,8 +70,8 @@ def _needed(item: pytest.Item) -> frozenset[str]:
 
 
 def _backend_of(item: pytest.Item) -> str | None:
-    callspec = getattr(item, "callspec", None)
-    value = callspec.params.get("database") if callspec is not None else None
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    value = next((params[name] for name in _DATABASES if name in params), None)
     return value if value in BACKEND_NAMES else None
 
 
@@ -97,17 +99,26 @@ _NOT_RUN = NotRun(
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--backend``."""
+    """Add ``--backend`` and ``--lazy``."""
     parser.addoption(
         "--backend",
         action="append",
         choices=BACKEND_NAMES,
         help="Of the tests that use a database, run only those on this backend. Repeatable.",
     )
+    parser.addoption(
+        "--lazy",
+        choices=("select", "peers"),
+        default="select",
+        help="The DBKIT_LAZY of every application that does not set it.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the markers, and hear Ctrl-C."""
+    """Declare the markers, hear Ctrl-C, and set what ``--lazy`` says."""
+    if config.getoption("--lazy") != "select":
+        defaults = {**Flask.default_config, "DBKIT_LAZY": config.getoption("--lazy")}
+        Flask.default_config = ImmutableDict(defaults)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background by a shell: the tests of Ctrl-C, and their programs, would
         # not hear it either.
@@ -125,8 +136,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for ``database`` every backend its markers allow."""
-    if "database" not in metafunc.fixturenames:
+    """Give a test that asks for a database every backend its markers allow."""
+    asked = [name for name in _DATABASES if name in metafunc.fixturenames]
+    if not asked:
         return
     wanted = {word for mark in metafunc.definition.iter_markers("requires") for word in mark.args}
     chosen = [set(mark.args) for mark in metafunc.definition.iter_markers("backends")]
@@ -141,7 +153,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         for backend in BACKENDS
         if wanted <= backend.capabilities and all(backend.name in names for names in chosen)
     ]
-    metafunc.parametrize("database", names, indirect=True)
+    if len(asked) > 1:
+        raise pytest.UsageError(f"{metafunc.definition.nodeid} asks for two kinds of databases.")
+    metafunc.parametrize(asked[0], names, indirect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -226,6 +240,25 @@ def make_database(
 def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Database:
     """A fresh, empty, private database on the backend this test runs on."""
     return make_database(request.param)
+
+
+@pytest.fixture(scope="module")
+def shared_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    """One database for all tests of a module that take it: they write nothing that lasts."""
+    _used.add(request.param)
+    made = _backend(request.param).create(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="module")
+def shared_engine(shared_database: Database) -> Iterator[Engine]:
+    """A plain engine on ``shared_database``: what was compiled for one test serves the others."""
+    made = create_engine(shared_database.url)
+    yield made
+    made.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """Run the test suite on every Python of this machine and on both SQLAlchemy lines.
 
 The Python that runs this gets both lines; every other one gets one of them, in turn, so
-that each Python and each line is met without running the full product.
+that each Python and each line is met without running the full product. Once more, what reads
+objects runs where lazy attributes load for all peers (``DBKIT_LAZY="peers"``).
 """
 
 from __future__ import annotations
@@ -30,24 +31,41 @@ _OTHER_PYTHONS = [
     *("--ignore", "tests/lists/test_laws.py"),
 ]
 
+# Loading for all peers is the same on every database. Its own tests say themselves what is on.
+_LAZY = ["--lazy", "peers", "--backend", "sqlite-file", "--backend", "sqlite-memory"]
+_LAZY_TESTS = [
+    *("tests/upserts", "tests/models", "tests/lists", "tests/transactions", "tests/observability"),
+    *("tests/examples/test_atlas_pages.py", "--ignore", "tests/lists/test_laws.py"),
+]
+
 
 @dataclass(frozen=True)
 class Combination:
-    """One Python with one SQLAlchemy line."""
+    """One Python with one SQLAlchemy line, and perhaps every application with peer loading."""
 
     version: str
     line: str
     python: str
+    lazy: bool = False
 
     @property
     def is_default(self) -> bool:
         """Whether ``make test`` runs the same."""
+        return self._has_default_versions and not self.lazy
+
+    @property
+    def _has_default_versions(self) -> bool:
         return self.version == _HERE and self.line == DEFAULT_LINE
+
+    @property
+    def remark(self) -> str:
+        """What tells it from another one with the same versions."""
+        return ", DBKIT_LAZY=peers" if self.lazy else ""
 
     @property
     def venv(self) -> Path:
         """Where its environment is."""
-        if self.is_default:
+        if self._has_default_versions:
             return DEFAULT
         return ROOT / ".venvs" / f"py{self.version}-sa{self.line}"
 
@@ -96,12 +114,12 @@ def plan(pythons: dict[str, str]) -> list[Combination]:
     others = [version for version in pythons if version != _HERE]
     for number, version in enumerate(reversed(others)):  # the newest gets the newest line
         chosen.append(Combination(version, lines[number % len(lines)], pythons[version]))
-    return chosen
+    return [*chosen, Combination(_HERE, DEFAULT_LINE, here, lazy=True)]
 
 
 def run(combination: Combination, arguments: list[str]) -> Outcome:
     """Make the environment of one combination and run the suite in it."""
-    say(f"Python {combination.version}, SQLAlchemy {combination.line}")
+    say(f"Python {combination.version}, SQLAlchemy {combination.line}{combination.remark}")
     try:
         python = ensure(
             combination.venv,
@@ -112,6 +130,8 @@ def run(combination: Combination, arguments: list[str]) -> Outcome:
     except SetupError as error:
         print(error, file=sys.stderr)
         return Outcome(exit_code=1, not_run=(f"not run: {str(error).splitlines()[0]}",))
+    if combination.lazy:
+        arguments = [*_LAZY, *(arguments or _LAZY_TESTS)]
     if not combination.is_default:
         arguments = [*_ONCE_ONLY, *arguments]
     if combination.version != _HERE:
@@ -129,6 +149,7 @@ def print_table(outcomes: dict[Combination, Outcome]) -> None:
             f"{combination.version:<8}{combination.line:<10}"
             f"{outcome.passed:>8}{outcome.failed:>8}  {minutes:>2}:{seconds:02}  "
             f"{'ok' if outcome.exit_code == 0 else f'exit {outcome.exit_code}'}"
+            f"{combination.remark}"
         )
         for line in outcome.not_run:
             print(f"        {line}")
@@ -141,7 +162,9 @@ def main() -> int:
     combinations = plan(find_pythons())
     say(
         "To run: "
-        + ", ".join(f"Python {each.version} + SQLAlchemy {each.line}" for each in combinations)
+        + "; ".join(
+            f"Python {each.version} + SQLAlchemy {each.line}{each.remark}" for each in combinations
+        )
     )
     outcomes = {each: run(each, arguments) for each in combinations}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import (
     Boolean,
     DateTime,
+    Engine,
     Enum,
     Float,
     ForeignKey,
@@ -87,8 +89,21 @@ class Note(Base):
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
+@pytest.fixture(scope="module")
+def filled(shared_engine: Engine) -> Engine:
+    with Session(shared_engine) as session:
+        fill(session)
+    return shared_engine
+
+
 @pytest.fixture
-def notes(session: Session) -> Session:
+def notes(filled: Engine) -> Iterator[Session]:
+    """Reads notes; what it writes is rolled back."""
+    with Session(filled) as made:
+        yield made
+
+
+def fill(session: Session) -> None:
     Base.metadata.create_all(session.connection())
     for n in range(1, 13):
         start = "x" * (300 if n % 2 else 100)
@@ -108,7 +123,6 @@ def notes(session: Session) -> Session:
         )
         session.flush()
     session.commit()
-    return session
 
 
 KEYS: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -48,6 +49,29 @@ from .catalog import (
 # The two kinds of SQLite differ in connections only.
 pytestmark = pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
 
+
+@pytest.fixture(scope="module")
+def filled(shared_engine: Engine) -> Engine:
+    with Session(shared_engine) as writer:
+        fill_books(writer)
+        fill_samples(writer)
+    return shared_engine
+
+
+@pytest.fixture
+def session(filled: Engine) -> Iterator[Session]:
+    """Reads books and samples; what it writes is rolled back."""
+    with Session(filled) as made:
+        yield made
+
+
+@pytest.fixture
+def fresh(engine: Engine) -> Iterator[Session]:
+    """Writes, on a database of its own."""
+    with Session(engine) as made:
+        yield made
+
+
 SAMPLES = Listing(
     Sample,
     sort=SortAllowlist(
@@ -72,22 +96,20 @@ def test_every_key_type_is_walked_exactly_in_every_direction(
     session: Session, key_type: str
 ) -> None:
     """What a cursor carries is what the database compares, whatever the type."""
-    fill_samples(session)
-    for sign, size in itertools.product(("", "-"), (1, 5, 16)):
+    for sign, size in itertools.product(("", "-"), (3, 16)):
         assert_walks(SAMPLES, session, f"{sign}{key_type}", size)
-    for nulls, sign, size in itertools.product(("", ".first", ".last"), ("", "-"), (2, 5)):
-        assert_walks(SAMPLES, session, f"{sign}{key_type}_or_null{nulls}", size)
+    for nulls, sign in itertools.product(("", ".first", ".last"), ("", "-")):
+        assert_walks(SAMPLES, session, f"{sign}{key_type}_or_null{nulls}", 2)
 
 
-@pytest.mark.parametrize("size", [2, 7, 15, 16])
-def test_every_mix_of_directions_and_nulls_is_walked_exactly(session: Session, size: int) -> None:
+def test_every_mix_of_directions_and_nulls_is_walked_exactly(session: Session) -> None:
     """Several keys, each in its own direction, with NULLs in the first, a later one or all."""
-    fill_samples(session)
+    sizes = itertools.cycle((2, 7, 15, 16, 3))  # each meets every direction
     columns = ("boolean", "mood_or_null", "day_or_null.first")
     for pair in itertools.permutations(columns, 2):
         for signs in itertools.product(("", "-"), repeat=2):
             text = ",".join(sign + name for sign, name in zip(signs, pair, strict=True))
-            assert_walks(SAMPLES, session, text, size)
+            assert_walks(SAMPLES, session, text, next(sizes))
 
 
 BOOKS = Listing(
@@ -137,21 +159,19 @@ def test_joins_aliases_hybrids_and_expressions_are_walked_exactly(
     session: Session, sort: str
 ) -> None:
     """A key may be anything that has one value per row of the list."""
-    fill_books(session)
-    for size in (3, 20, 40, 41, 42):
+    # Around the number of rows there is nothing that depends on the key.
+    for size in (3, 41) if sort else (3, 20, 40, 41, 42):
         assert_walks(BOOKS, session, sort, size)
 
 
 def test_filters_and_pages_go_together(session: Session) -> None:
     """A cursor continues in the same filtered list."""
-    fill_books(session)
     for size in (1, 3, 10):
         assert_walks(BOOKS, session, "-score,title", size, shelf__in="1,2", author="Ann")
 
 
 def test_composite_primary_keys_break_ties(session: Session) -> None:
     """All columns of the key are appended, not only the first."""
-    fill_books(session)
     readings = Listing(
         Reading,
         sort=SortAllowlist({"stars": Reading.stars, "reader": Reading.reader}, default="stars"),
@@ -162,7 +182,6 @@ def test_composite_primary_keys_break_ties(session: Session) -> None:
 
 def test_aggregates_with_group_by_are_walked_exactly(session: Session) -> None:
     """A key may be computed per group, beside columns or a whole entity."""
-    fill_books(session)
     count = func.count(Book.id).label("count")
     rows = Listing(
         select(Book.shelf, Book.author_id, count).group_by(Book.shelf, Book.author_id),
@@ -176,17 +195,16 @@ def test_aggregates_with_group_by_are_walked_exactly(session: Session) -> None:
         sort=SortAllowlist({"count": count, "name": Author.name}, default="-count"),
         filter=FilterAllowlist({"count": Filter(count, ops="gte", type=int)}),
     )
-    for sort, size in itertools.product(("", "shelf", "-shelf,count"), (1, 2, 5)):
+    for sort, size in itertools.product(("", "shelf", "-shelf,count"), (1, 4)):
         assert_walks(rows, session, sort, size, key=tuple)
         assert_walks(rows, session, sort, size, key=tuple, count__gte="2", shelf="1")
-    for sort, size in itertools.product(("", "name,-count", "count"), (1, 2, 5)):
+    for sort, size in itertools.product(("", "name,-count", "count"), (1, 4)):
         assert_walks(entities, session, sort, size, key=lambda row: row.Author.id)
         assert_walks(entities, session, sort, size, key=lambda row: row.Author.id, count__gte="4")
 
 
 def test_grouping_by_an_expression_with_values_is_walked_exactly(session: Session) -> None:
     """Bound values inside a grouped expression are the same group in every clause."""
-    fill_books(session)
     kind = case((Book.shelf < 2, "low"), else_="high").label("kind")
     listing = Listing(
         select(kind, Book.author_id, func.max(Book.score).label("best")).group_by(
@@ -201,7 +219,6 @@ def test_grouping_by_an_expression_with_values_is_walked_exactly(session: Sessio
 
 def test_unions_are_walked_exactly(session: Session) -> None:
     """A union is listed like a table, by the columns of its first part."""
-    fill_books(session)
     one = select(Book.title.label("name"), Book.shelf.label("number"))
     other = select(Author.name, Author.id)
     distinct_rows = Listing(
@@ -230,7 +247,6 @@ def test_unions_are_walked_exactly(session: Session) -> None:
 
 def test_distinct_rows_stay_distinct(session: Session) -> None:
     """A page of DISTINCT rows has as many rows as it says, and each once."""
-    fill_books(session)
     shelves = Listing(
         select(Book.shelf).distinct(), sort=SortAllowlist({"shelf": Book.shelf}, default="-shelf")
     )
@@ -250,7 +266,6 @@ def test_distinct_rows_stay_distinct(session: Session) -> None:
 
 def test_a_limited_statement_keeps_its_limit(session: Session) -> None:
     """LIMIT belongs to the statement: pages divide its rows, and add none."""
-    fill_books(session)
     best = Listing(
         select(Book).join(Book.author).order_by(Book.score.desc(), Book.id).limit(15),
         sort=SortAllowlist({"title": Book.title, "author": Author.name}, default="title"),
@@ -269,7 +284,6 @@ def test_a_limited_statement_keeps_its_limit(session: Session) -> None:
 
 def test_pairs_of_a_join_are_rows(session: Session) -> None:
     """Selecting both sides of a to-many join lists pairs, told apart by both keys."""
-    fill_books(session)
     pairs = Listing(
         select(Author, Book).join(Author.books),
         sort=SortAllowlist({"name": Author.name, "shelf": Book.shelf}, default="name"),
@@ -285,7 +299,6 @@ def test_pairs_of_a_join_are_rows(session: Session) -> None:
 
 def test_a_self_join_through_an_alias_is_walked_exactly(session: Session) -> None:
     """Keys may be columns of an alias of the listed table."""
-    fill_books(session)
     mentor = aliased(Author, name="mentor")
     listing = Listing(
         select(Author).outerjoin(mentor, Author.mentor),
@@ -302,7 +315,6 @@ def test_a_self_join_through_an_alias_is_walked_exactly(session: Session) -> Non
 
 def test_a_subquery_with_one_row_per_entity_may_be_joined(session: Session) -> None:
     """Counts from a grouped subquery do not repeat anything."""
-    fill_books(session)
     counts = select(Book.author_id, func.count().label("n")).group_by(Book.author_id).subquery()
     listing = Listing(
         select(Author).outerjoin(counts, counts.c.author_id == Author.id),
@@ -315,7 +327,6 @@ def test_a_subquery_with_one_row_per_entity_may_be_joined(session: Session) -> N
 @pytest.mark.parametrize("load", [joinedload, selectinload])
 def test_eager_collections_neither_shorten_nor_repeat_a_page(session: Session, load) -> None:
     """Loading a collection beside its parents leaves the pages as they are."""
-    fill_books(session)
     listing = Listing(
         select(Book).options(load(Book.tags), load(Book.author)),
         sort=SortAllowlist({"title": Book.title}, default="-title"),
@@ -333,7 +344,6 @@ def test_eager_collections_neither_shorten_nor_repeat_a_page(session: Session, l
 
 def test_a_statement_that_repeats_its_entity_lists_each_once_on_request(session: Session) -> None:
     """``unique=True`` lists the entities that match at all, each once, with whole pages."""
-    fill_books(session)
     listing = Listing(
         select(Author).join(Author.books).where(Book.shelf > 0).options(joinedload(Author.books)),
         sort=SortAllowlist({"name": Author.name}, default="name"),
@@ -352,7 +362,6 @@ def test_a_statement_that_repeats_its_entity_lists_each_once_on_request(session:
 
 def test_a_filter_with_exists_never_repeats_rows(session: Session) -> None:
     """A callable adds its criterion to the statement, and the cursor belongs to its value."""
-    fill_books(session)
 
     def by_tag(statement, value):
         return statement.where(Book.tags.any(Tag.id == value))
@@ -369,11 +378,11 @@ def test_a_filter_with_exists_never_repeats_rows(session: Session) -> None:
 
 @pytest.mark.requires("several_connections")
 def test_no_survivor_is_missed_or_repeated_while_rows_come_and_go(
-    session: Session, engine: Engine
+    fresh: Session, engine: Engine
 ) -> None:
     """Rows written before and deleted behind the place of the cursor change nothing ahead."""
-    fill_books(session)
-    session.close()
+    fill_books(fresh)
+    fresh.close()
     r = random.Random(11)
     numbers = itertools.count(1000)
     for sort in ("title", "-added,score", "-score", "score,-title"):
@@ -414,7 +423,6 @@ def test_no_survivor_is_missed_or_repeated_while_rows_come_and_go(
 
 def test_what_a_session_has_not_written_moves_no_page(session: Session) -> None:
     """A cursor holds what the database has, and not what an attribute was changed to."""
-    fill_books(session)
     sizes = {"sort": "title", "per_page": "5"}
     cursors = [page.next_cursor for page in walk_forward(BOOKS, session, **sizes)]
     with session.no_autoflush:
@@ -426,7 +434,6 @@ def test_what_a_session_has_not_written_moves_no_page(session: Session) -> None:
 
 def test_a_number_in_the_primary_key_is_not_read_twice(session: Session) -> None:
     """The object is identified by it. What a driver converts is read beside the row."""
-    fill_books(session)
     readings = Listing(Reading, sort=SortAllowlist({"stars": Reading.stars}, default="stars"))
     read(BOOKS, session, per_page="3")  # asks the database what the computed keys are, once
     sent: list[str] = []
@@ -437,33 +444,32 @@ def test_a_number_in_the_primary_key_is_not_read_twice(session: Session) -> None
     assert "reading.stars AS dbkit_key0, reading.reader AS dbkit_key1 \n" in sent[1]
 
 
-def test_the_neighbours_are_exact_after_deletions(session: Session) -> None:
+def test_the_neighbours_are_exact_after_deletions(fresh: Session) -> None:
     """``has_next`` and ``has_prev`` tell what is there now, and an empty page leads back."""
-    fill_books(session, books=9)
-    session.query(Reading).delete()
-    first, second, third = walk_forward(BOOKS, session, sort="id", per_page="3")
+    fill_books(fresh, books=9)
+    fresh.query(Reading).delete()
+    first, second, third = walk_forward(BOOKS, fresh, sort="id", per_page="3")
     for book in third.items:
-        session.delete(book)
-    session.flush()
-    again = read(BOOKS, session, sort="id", per_page="3", cursor=first.next_cursor)
+        fresh.delete(book)
+    fresh.flush()
+    again = read(BOOKS, fresh, sort="id", per_page="3", cursor=first.next_cursor)
     assert not again.has_next
-    empty = read(BOOKS, session, sort="id", per_page="3", cursor=second.next_cursor)
+    empty = read(BOOKS, fresh, sort="id", per_page="3", cursor=second.next_cursor)
     assert (empty.items, empty.has_next, empty.has_prev) == ([], False, True)
-    back = read(BOOKS, session, sort="id", per_page="3", cursor=empty.prev_cursor)
+    back = read(BOOKS, fresh, sort="id", per_page="3", cursor=empty.prev_cursor)
     assert [book.id for book in back.items] == [4, 5, 6]
     assert (back.has_next, back.has_prev) == (False, True)
     for book in first.items:
-        session.delete(book)
-    session.flush()
-    start = read(BOOKS, session, sort="id", per_page="3", cursor=second.prev_cursor)
+        fresh.delete(book)
+    fresh.flush()
+    start = read(BOOKS, fresh, sort="id", per_page="3", cursor=second.prev_cursor)
     assert (start.items, start.has_prev, start.has_next) == ([], False, True)
-    onward = read(BOOKS, session, sort="id", per_page="3", cursor=start.next_cursor)
+    onward = read(BOOKS, fresh, sort="id", per_page="3", cursor=start.next_cursor)
     assert [book.id for book in onward.items] == [4, 5, 6]
 
 
 def test_the_last_link_reads_the_end_of_the_list(session: Session) -> None:
     """The last rows are one cursor away, in order, whatever page they would be on."""
-    fill_books(session)
     first = read(BOOKS, session, sort="-score,id", per_page="5")
     end = read(BOOKS, session, sort="-score,id", per_page="5", cursor=first._last_cursor())
     everything = BOOKS.paginate(args={"sort": "-score,id", "per_page": "100"}, session=session)
@@ -474,7 +480,6 @@ def test_the_last_link_reads_the_end_of_the_list(session: Session) -> None:
 @pytest.mark.parametrize("order", [None, "-score,title"])
 def test_iterating_in_batches_reads_every_row_once(session: Session, order: str | None) -> None:
     """Batches are the list, cut: none empty, none longer than asked for."""
-    fill_books(session)
     expected = BOOKS.paginate(args={"sort": order or "", "per_page": "100"}, session=session).items
     for batch in (1, 7, 41, 1000):
         found = list(BOOKS.iterate(batch=batch, order=order, session=session))
@@ -487,7 +492,6 @@ def test_iterating_in_batches_reads_every_row_once(session: Session, order: str 
 @pytest.mark.backends("sqlite-file", "postgresql")
 def test_collations_decide_equality_and_order_alike(session: Session) -> None:
     """What a collation takes for equal is a tie, on pages as in the order."""
-    fill_books(session)
     name = "NOCASE" if session.get_bind().dialect.name == "sqlite" else "en-US-x-icu"
     listing = Listing(
         Book,
@@ -499,23 +503,23 @@ def test_collations_decide_equality_and_order_alike(session: Session) -> None:
         assert_walks(listing, session, sort, size)
 
 
-def test_a_long_run_of_equal_keys_is_walked_exactly(session: Session) -> None:
-    """Thousands of rows of one key end, and so does the walk through them."""
-    fill_books(session, books=1)
+def test_a_long_run_of_equal_keys_is_walked_exactly(fresh: Session) -> None:
+    """More than a thousand rows of one key end, and so does the walk through them."""
+    fill_books(fresh, books=1)
     rows = [
         {"id": n, "title": "same", "shelf": 1, "score": None if n % 2 else 3, "author_id": 1}
         | {"added": datetime(2026, 1, 1, tzinfo=UTC)}
-        for n in range(2, 3_001)
+        for n in range(2, 1_501)
     ]
-    session.execute(insert(Book), rows)
+    fresh.execute(insert(Book), rows)
     for sort in ("-title", "score,-shelf"):
         seen = [
             book.id
-            for page in walk_forward(BOOKS, session, sort=sort, per_page="100", shelf__in="1")
+            for page in walk_forward(BOOKS, fresh, sort=sort, per_page="100", shelf__in="1")
             for book in page.items
         ]
         assert sorted(seen) == sorted(set(seen))
-        assert len(seen) >= 2_999
+        assert len(seen) >= 1_499
 
 
 @pytest.mark.backends("mariadb")
@@ -541,14 +545,14 @@ def test_a_collation_that_ignores_case_and_spaces_makes_ties(session: Session) -
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_any_order_of_any_rows_is_walked_exactly(session: Session, data: st.DataObject) -> None:
+def test_any_order_of_any_rows_is_walked_exactly(fresh: Session, data: st.DataObject) -> None:
     """The law again, for orders, NULLs and page sizes nobody thought of."""
-    session.rollback()
-    Base.metadata.create_all(session.connection())
-    session.execute(Sample.__table__.delete())
-    fill_samples(session, rows=data.draw(st.integers(0, 12)), seed=data.draw(st.integers(0, 10**6)))
+    fresh.rollback()
+    Base.metadata.create_all(fresh.connection())
+    fresh.execute(Sample.__table__.delete())
+    fill_samples(fresh, rows=data.draw(st.integers(0, 12)), seed=data.draw(st.integers(0, 10**6)))
     names = data.draw(
         st.lists(st.sampled_from(list(SAMPLES.sort.entries)), min_size=1, max_size=3, unique=True)
     )
     text = ",".join(data.draw(st.sampled_from(["", "-"])) + name for name in names)
-    assert_walks(SAMPLES, session, text, data.draw(st.integers(1, 13)))
+    assert_walks(SAMPLES, fresh, text, data.draw(st.integers(1, 13)))

@@ -903,7 +903,7 @@ def test_bytes_that_are_no_text_are_read_as_such(app: Flask) -> None:
 
 @quick
 def test_no_query_string_breaks_a_route(app: Flask) -> None:
-    """Tens of thousands of them: a page or a 400, never anything else, and never any SQL."""
+    """Two thousand of them: a page or a 400, never anything else, and never any SQL."""
     r = random.Random(2026)
     app.config["PROPAGATE_EXCEPTIONS"] = False  # a server's answer, and not the test's traceback
     small = Listing(NOTES.statement, sort=SORT, filter=FILTER, per_page=2, name="Note")
@@ -943,7 +943,7 @@ def test_no_query_string_breaks_a_route(app: Flask) -> None:
     ]
     environ = app.test_client().get("/notes").request.environ
     seen = {200: 0, 400: 0}
-    for _ in range(20_000):
+    for _ in range(2_000):
         query = "&".join(
             f"{r.choice(names)}={r.choice(values) if r.random() < 0.8 else _noise(r)}"
             for _ in range(r.randrange(1, 5))
@@ -956,7 +956,7 @@ def test_no_query_string_breaks_a_route(app: Flask) -> None:
             allowed = json.dumps([error["allowed"] for error in json.loads(body)["errors"]])
             for word in ("SELECT", "note.", 'secret"', "sqlite", "Traceback"):
                 assert word not in allowed
-    assert min(seen.values()) > 500
+    assert min(seen.values()) > 200
 
 
 def _noise(r: random.Random) -> str:

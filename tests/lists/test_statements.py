@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     REAL,
     Column,
     Double,
+    Engine,
     Float,
     ForeignKey,
     Integer,
@@ -214,6 +215,21 @@ def fill(session: Session) -> None:
     session.commit()
 
 
+@pytest.fixture(scope="module")
+def filled(shared_engine: Engine) -> Engine:
+    with Session(shared_engine) as writer:
+        fill(writer)
+        fill_books(writer)
+    return shared_engine
+
+
+@pytest.fixture
+def session(filled: Engine) -> Iterator[Session]:
+    """Reads rows of each class and books; what it writes is rolled back."""
+    with Session(filled) as made:
+        yield made
+
+
 def walk(
     session: Session, listing: Listing[Any], *sorts: str, key: Any = lambda one: one.id, **args: Any
 ) -> list[Any]:
@@ -221,7 +237,7 @@ def walk(
     found = [
         assert_walks(listing, session, sort, size, key=key, **args)
         for sort in ("", *sorts)
-        for size in ((3,) if sort else (1, 7))
+        for size in ((3,) if sort else (2, 7))
     ]
     assert all(sorted(one) == sorted(found[0]) for one in found)
     return found[0]
@@ -239,7 +255,6 @@ def first_of(row: Any) -> Any:
 
 def test_inheritance_over_joined_tables(session: Session) -> None:
     """A class is listed with the columns of its parent, a parent with those of its children."""
-    fill(session)
     names = {"name": Manager.name, "level": Manager.level, "id": Manager.id}
     managers = Listing(
         Manager,
@@ -275,7 +290,6 @@ def test_inheritance_over_joined_tables(session: Session) -> None:
 
 def test_inheritance_in_one_table(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other classes of the table are neither listed nor counted, on deep pages too."""
-    fill(session)
     sort = SortAllowlist({"name": Dog.name, "paws": Dog.paws}, default="name")
     for source in (Dog, select(Dog.id, Dog.name)):
         dogs: Listing[Any] = Listing(source, sort=sort)  # type: ignore[arg-type]
@@ -289,7 +303,6 @@ def test_inheritance_in_one_table(session: Session, monkeypatch: pytest.MonkeyPa
 
 def test_deep_pages_of_a_composite_key(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are selected first, all of their columns, and joined in the same order."""
-    fill_books(session)
     monkeypatch.setattr(offset, "_DEEP", 0)
     readings = Listing(Reading, sort=SortAllowlist({"stars": Reading.stars}, default="-stars"))
     walk(session, readings, "stars", key=lambda one: (one.book_id, one.reader))
@@ -297,7 +310,6 @@ def test_deep_pages_of_a_composite_key(session: Session, monkeypatch: pytest.Mon
 
 def test_criteria_of_a_loader_hold_for_every_statement_of_a_page(session: Session) -> None:
     """Rows that are hidden from the list are not counted and no neighbours, either."""
-    fill(session)
     visible = session.scalar(select(func.count()).where(Doc.num > 2))
     statement = select(Doc).options(with_loader_criteria(Doc, Doc.num > 2))
     limited = select(Doc.id, Doc.num).options(with_loader_criteria(Doc, Doc.num > 2)).limit(99)
@@ -326,7 +338,6 @@ def test_criteria_of_a_loader_hold_for_every_statement_of_a_page(session: Sessio
 
 def test_keys_of_every_kind_of_expression(session: Session) -> None:
     """What is compared is what the database computed, digits and all."""
-    fill(session)
     entries = {
         "json_int": Doc.data["a"].as_integer(),
         "json_text": Doc.data["s"].as_string(),
@@ -349,7 +360,7 @@ def test_keys_of_every_kind_of_expression(session: Session) -> None:
     listing = Listing(Doc, sort=SortAllowlist(entries, default="json_int"))
     for name in entries:
         for sign in ("", "-"):
-            assert len(assert_walks(listing, session, sign + name, 3)) == ROWS
+            assert len(assert_walks(listing, session, sign + name, 6)) == ROWS
 
 
 def test_types_and_comparators_of_the_application(session: Session) -> None:
@@ -383,7 +394,6 @@ def test_types_and_comparators_of_the_application(session: Session) -> None:
 
 def test_common_table_expressions(session: Session) -> None:
     """As the listed entity, as rows, and joined where it has one row per entity."""
-    fill(session)
     some = select(Doc).where(Doc.num > 1).cte("some")
     doc = aliased(Doc, some)
     by_num = SortAllowlist({"num": some.c.num}, default="num")
@@ -398,7 +408,6 @@ def test_common_table_expressions(session: Session) -> None:
 
 def test_a_subquery_of_one_row_repeats_nothing(session: Session) -> None:
     """Joined to every row: a total, or the first of what belongs to each."""
-    fill_books(session)
     total = select(func.count(Book.id).label("n")).subquery()
     with_total = Listing(
         select(Author).join(total, true()), sort=SortAllowlist({"n": total.c.n}, default="n")
@@ -427,7 +436,6 @@ def test_a_subquery_of_one_row_repeats_nothing(session: Session) -> None:
 @pytest.mark.backends("postgresql")
 def test_one_row_of_each_kind(session: Session) -> None:
     """DISTINCT ON: told apart by what is distinct, or by the key of the row that was kept."""
-    fill(session)
     kinds = session.scalar(select(func.count(Doc.num.distinct())))
     newest = distinct_on(select(Doc.id, Doc.text), Doc.num).order_by(Doc.num, Doc.id.desc())
     with pytest.raises(PlanError, match="DISTINCT ON beside an entity"):
@@ -442,7 +450,6 @@ def test_one_row_of_each_kind(session: Session) -> None:
 
 def test_window_functions(session: Session) -> None:
     """Beside columns they are columns; where pages cannot be cut by one, it is said."""
-    fill(session)
     place = func.row_number().over(partition_by=Doc.num, order_by=Doc.id).label("place")
     sort = SortAllowlist({"place": place, "num": Doc.num}, default="place")
     rows: Listing[Any] = Listing(
@@ -471,7 +478,6 @@ def test_window_functions(session: Session) -> None:
 
 def test_labels_that_look_like_other_columns(session: Session) -> None:
     """A key is the expression that was published, whatever it is called in the row."""
-    fill(session)
     swapped: Listing[Any] = Listing(
         select(Doc.id.label("num"), Doc.num.label("id"), Doc.text.label("text")),
         sort=SortAllowlist({"num": Doc.num, "id": Doc.id}, default="num"),
@@ -494,7 +500,6 @@ def test_labels_that_look_like_other_columns(session: Session) -> None:
 
 def test_tables_without_classes(session: Session) -> None:
     """With a key they are listed by it, without one they need a tie-breaker."""
-    fill(session)
     docs: Any = Doc.__table__
     listing: Listing[Any] = Listing(docs, sort=SortAllowlist({"num": docs.c.num}, default="num"))
     assert listing.name == "doc"
@@ -530,7 +535,6 @@ def test_unique_columns_with_nulls_tell_no_rows_apart(session: Session) -> None:
 
 def test_entities_of_a_group(session: Session) -> None:
     """Aggregates and columns that the group fixes are keys, of rows and of entities."""
-    fill_books(session)
     number, mean = func.count(Book.id).label("number"), func.avg(Book.score).label("mean")
     mentor = aliased(Author, name="mentor")
     names = {
@@ -556,7 +560,6 @@ def test_entities_of_a_group(session: Session) -> None:
 
 def test_loading_options_change_no_page(session: Session) -> None:
     """Keys are read beside the rows, so deferred columns may be keys."""
-    fill(session)
     for option in (load_only(Doc.id), defer(Doc.num, raiseload=True), raiseload("*")):
         listing = Listing(select(Doc).options(option), sort=DOCS)
         assert len(walk(session, listing, "-num")) == ROWS
@@ -565,7 +568,6 @@ def test_loading_options_change_no_page(session: Session) -> None:
 
 def test_eager_loading_from_the_joins_of_the_statement(session: Session) -> None:
     """Of a parent it repeats nothing; of children, the statement is refused."""
-    fill_books(session)
     by_author = SortAllowlist({"author": Author.name}, default="author")
     books = Listing(
         select(Book).join(Book.author).options(contains_eager(Book.author)), sort=by_author
@@ -579,7 +581,6 @@ def test_eager_loading_from_the_joins_of_the_statement(session: Session) -> None
 
 def test_aliases_made_anew_for_each_request(session: Session) -> None:
     """A statement of the same form is not the same statement."""
-    fill(session)
     sort = SortAllowlist({}, default="")
     listing = Listing(Doc, sort=sort)
     for _ in range(3):
@@ -594,7 +595,6 @@ def test_aliases_made_anew_for_each_request(session: Session) -> None:
 
 def test_locked_rows_are_those_of_the_page(session: Session) -> None:
     """``FOR UPDATE`` belongs to the rows that are listed, and not to a count of all."""
-    fill(session)
     listing = Listing(select(Doc).with_for_update(), sort=DOCS)
     assert len(walk(session, listing, "-num")) == ROWS
     for count in ("exact", 5):
@@ -604,7 +604,6 @@ def test_locked_rows_are_those_of_the_page(session: Session) -> None:
 
 def test_parameters_and_criteria_of_the_statement_stay(session: Session) -> None:
     """EXISTS, implicit joins, bundles, values bound later."""
-    fill_books(session)
     by_title = SortAllowlist({"title": Book.title, "author": Author.name}, default="title")
     implicit = select(Book, Author).where(Book.author_id == Author.id)
     walk(session, Listing(implicit, sort=by_title), "-title,author", key=lambda row: row[0].id)
@@ -624,11 +623,9 @@ def test_parameters_and_criteria_of_the_statement_stay(session: Session) -> None
     assert 0 < (bound.paginate(few, args={}, session=session).total or 0) < (every or 0)
 
 
-def test_a_registry_of_sessions_is_a_session(engine: Any) -> None:
+def test_a_registry_of_sessions_is_a_session(filled: Engine) -> None:
     """``db.session`` is one."""
-    with Session(engine) as session:
-        fill(session)
-    registry = scoped_session(sessionmaker(engine))
+    registry = scoped_session(sessionmaker(filled))
     listing = Listing(Doc, sort=DOCS)
     assert listing.paginate(args={}, session=registry).total == ROWS  # type: ignore[arg-type]
     page = listing.paginate_keyset(args={}, session=registry, secret=SECRET)  # type: ignore[arg-type]
@@ -699,7 +696,6 @@ def test_numbers_that_are_none_have_a_place(session: Session) -> None:
 
 def test_the_own_order_of_a_statement_is_kept_however_it_is_written(session: Session) -> None:
     """By text, label, expression or number of a row; pages joined are the statement."""
-    fill_books(session)
     number = func.count().label("number")
     place = func.rank().over(order_by=Book.title).label("place")
     names = select(Book.title.label("name"))

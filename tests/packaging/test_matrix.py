@@ -25,9 +25,12 @@ def matrix(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def test_this_python_meets_both_lines_and_every_other_one_of_them(matrix: ModuleType) -> None:
-    """No Python of the machine and no SQLAlchemy line is left out."""
+    """No Python of the machine and no SQLAlchemy line is left out; at the end, peer loading."""
     pythons = dict.fromkeys(["3.90", "3.91", "3.92", HERE], "python")
-    chosen = [(each.version, each.line) for each in matrix.plan(pythons)]
+    *plain, last = matrix.plan(pythons)
+    assert (last.lazy, last.is_default, last.venv) == (True, False, plain[0].venv)
+    assert not any(each.lazy for each in plain)
+    chosen = [(each.version, each.line) for each in plain]
     assert chosen[:2] == [(HERE, "2.1"), (HERE, "2.0")]
     assert [version for version, _ in chosen[2:]] == ["3.92", "3.91", "3.90"]
     assert {line for _, line in chosen[2:]} == {"2.0", "2.1"}
@@ -60,8 +63,8 @@ def test_a_combination_whose_environment_fails_makes_the_run_fail(
     monkeypatch.setattr(sys, "argv", ["matrix.py", "-k", "nothing"])
     assert matrix.main() == 1
     printed = capsys.readouterr().out
-    assert printed.count("not run: Failed: pip install") == 2
-    assert printed.splitlines()[-1] == "0 passed, 2 failed"
+    assert printed.count("not run: Failed: pip install") == 3
+    assert printed.splitlines()[-1] == "0 passed, 3 failed"
 
 
 @pytest.mark.parametrize(
