@@ -49,7 +49,15 @@ def install(setup):
     setup.application.part(AppHealth).add(Check("toy", toy.work))
 
 TOY = Feature("toy", settings=ToySettings, commands={"toy": "toy_room.commands"},
-              on_engine=on_engine, install=install)
+              on_engine=on_engine, install=install, doctor=("toy_room.doctor",))
+""",
+    "doctor.py": """
+from flask_dbkit.doctor.checks import check
+from flask_dbkit.doctor.findings import Found
+
+@check("DK198", "A toy that is broken", cause="It squeaks.", fix="Oil it.")
+def broken(given):
+    yield Found(f"{given.app.name} has a toy that is broken")
 """,
     "commands.py": '''
 import click
@@ -81,7 +89,7 @@ def toy_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("toy_room")
-def test_a_room_brings_a_setting_a_listener_a_command_and_a_health_check() -> None:
+def test_a_room_brings_a_setting_a_listener_a_command_and_checks() -> None:
     """Without touching a module of the library."""
     app = Flask("shop")
     app.config.update(SQLALCHEMY_DATABASE_URI="sqlite://", DBKIT_TOY_LIMIT="2")
@@ -90,6 +98,8 @@ def test_a_room_brings_a_setting_a_listener_a_command_and_a_health_check() -> No
     with app.app_context():
         assert current_application().config.toy_limit == 2
         assert dbkit.health.run("readiness").checks["toy"][0]["status"] == "pass"
+        found = {each.id: each for each in dbkit.doctor.run(db=False)}
+        assert found["DK198"].message == "shop has a toy that is broken"
         for number in range(3):
             dbkit.db.session.execute(sa.text(f"SELECT {number}"))
     with app.app_context():

@@ -34,6 +34,8 @@ class DBKit:
 
     Attributes:
         errors: What clients read when a constraint is broken, see :class:`Errors`.
+        health: The health checks, see :class:`Health`.
+        doctor: The checks before an application is shipped, see :class:`Doctor`.
 
     Args:
         app: Initialised at once if given.

@@ -112,7 +112,9 @@ def test_a_sqlite_file_is_looked_at(
     found = ask(app, dbkit, deploy=True)
     assert {"DK099", "DK035", "DK093"} <= set(found)
     assert found["DK099"].object == "book"
-    assert found["DK099"].message == "1 rows of book refer to rows of author that are not there"
+    assert (
+        found["DK099"].message == "Rows of book that refer to rows of author that are not there: 1"
+    )
     assert "5.0 %" in found["DK093"].message
 
 
@@ -165,6 +167,17 @@ def test_a_pooler_gives_itself_away(make_asked: MakeShop, database: Database) ->
             dbkit.db.engine.dispose()
     app, dbkit = make_asked()
     assert "DK024" not in ask(app, dbkit)
+
+
+@pytest.mark.backends("sqlite-file", "postgresql")
+def test_a_model_without_a_table_is_found(make_asked: MakeShop) -> None:
+    """Where there are no revisions that would tell."""
+    app, dbkit = make_asked()
+    assert "DK050" not in ask(app, dbkit)
+    with app.app_context(), dbkit.db.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE book"))
+    found = ask(app, dbkit)["DK050"]
+    assert found.message == "Tables of the models that default does not have: book"
 
 
 @pytest.mark.backends("mariadb")

@@ -6,18 +6,21 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ..exceptions import closest
-from .examination import Examination
 from .exceptions import UnknownCheck
 from .findings import LEVELS, Found
+
+if TYPE_CHECKING:
+    from .examination import Examination
 
 __all__ = ["OWN", "Check", "Registry", "check"]
 
 _ID = re.compile(r"[A-Z]{2,8}\d{3,4}")
 _OURS = re.compile(r"DK[01]\d\d")
 
-Examine = Callable[[Examination], Iterable[Found]]
+Examine = Callable[["Examination"], Iterable[Found]]
 
 
 @dataclass(frozen=True)

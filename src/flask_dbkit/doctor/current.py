@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flask import Flask, current_app, has_app_context
 
@@ -14,13 +14,12 @@ from ..exceptions import closest
 from ..feature import Bind
 from ..support.calls import explained_methods
 from .checks import Check, Registry
-from .examination import Examination, ExaminedBind
 from .exceptions import UnknownCheck
 from .findings import Finding, Found
-from .process import ServerProcess
-from .runner import DEADLINE_S, examine
 from .settings import DoctorSettings
-from .sources import Sources
+
+if TYPE_CHECKING:
+    from .examination import Examination, ExaminedBind
 
 __all__ = ["AppDoctor", "Doctor"]
 
@@ -101,7 +100,7 @@ class Doctor:
         db: bool = True,
         bind: str | None = None,
         tags: Iterable[str] = (),
-        deadline_s: float = DEADLINE_S,
+        deadline_s: float = 10.0,
     ) -> list[Finding]:
         """Examine the current application. Writes nothing, anywhere.
 
@@ -122,6 +121,8 @@ class Doctor:
 
         .. versionadded:: 0.1
         """
+        from .runner import examine
+
         chosen = self.checks(deploy=deploy, db=db, tags=tags)
         given = self.examination(self._app(), deploy=deploy, db=db, bind=bind)
         ignored = given.settings(DoctorSettings).doctor_ignore
@@ -160,6 +161,10 @@ class Doctor:
         Raises:
             UnknownCheck: There is no such bind.
         """
+        from .examination import Examination
+        from .process import ServerProcess
+        from .sources import Sources
+
         kept = application_of(app)
         known = kept.part(AppDoctor).binds
         names = [one.name for one in known]
@@ -205,6 +210,8 @@ class AppDoctor:
 
 
 def _examined(bind: Bind, config: Any) -> ExaminedBind:
+    from .examination import ExaminedBind
+
     replica_of = next(
         (primary for primary, names in config.replicas.items() if bind.name in names), None
     )

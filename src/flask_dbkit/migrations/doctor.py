@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import inspect
+
 from ..doctor.checks import check
 from ..doctor.examination import Examination
 from ..doctor.exceptions import NotExamined
@@ -77,6 +79,8 @@ def _states(given: Examination) -> list[BindState]:
 def drift(given: Examination) -> Iterator[Found]:
     """Let Alembic compare each database that is at the newest revision, checks included."""
     folder = _reading_folder(given)
+    if folder is None:
+        yield from _missing_tables(given)
     if folder is None or not folder.engines:
         return
     from .drift import find_drift  # noqa: PLC0415 - Alembic is an extra
@@ -91,6 +95,24 @@ def drift(given: Examination) -> Iterator[Found]:
                 object=difference.where,
                 level=_LEVELS.get(difference.kind, "warning"),
             )
+
+
+def _missing_tables(given: Examination) -> Iterator[Found]:
+    """Compare the names of the tables, for an application without revisions."""
+    for bind in given.binds:
+        wanted = [table for other, table in given.tables() if other is bind]
+        with suppress(NotExamined), given.connect(bind) as connection:
+            looked = inspect(connection)
+            missing = [
+                table.fullname
+                for table in wanted
+                if not looked.has_table(table.name, schema=table.schema)
+            ]
+            if missing:
+                yield Found(
+                    f"Tables of the models that {bind.name} does not have: {', '.join(missing)}",
+                    object=bind.name,
+                )
 
 
 @check(

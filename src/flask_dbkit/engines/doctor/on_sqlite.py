@@ -276,6 +276,6 @@ def _dangling(bind: ExaminedBind, connection: Connection) -> Iterator[Found]:
         seen[table, parent] = seen.get((table, parent), 0) + 1
     for (table, parent), count in seen.items():
         yield Found(
-            f"{count} rows of {table} refer to rows of {parent} that are not there",
+            f"Rows of {table} that refer to rows of {parent} that are not there: {count}",
             object=f"{bind.name}.{table}" if bind.key else str(table),
         )
