@@ -167,6 +167,47 @@ def test_the_sentences_of_the_help_fit_the_line() -> None:
         assert [line for line in lines if line.endswith("...") and "Usage" not in line] == []
 
 
+def _commands(path: str = "", group: click.Command | None = None) -> Iterator[tuple[str, Any]]:
+    group = group or complete_group()
+    if not isinstance(group, click.Group):
+        yield path, group
+        return
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        assert command is not None
+        yield from _commands(f"{path} {name}".strip(), command)
+
+
+# What writes files for people, or says nothing that a program could use.
+_WITHOUT_JSON = {
+    "init", "migrate adopt", "migrate downgrade", "migrate init", "migrate stamp",
+}  # fmt: skip
+# One thing has one name, and the same letters mean the same thing.
+_OPTIONS = {"--at": "--to", "--to": "--at", "-m": "--message", "-d": "--directory"}
+
+
+@pytest.mark.parametrize(
+    ("path", "command"), [pytest.param(*each, id=each[0]) for each in _commands()]
+)
+def test_every_command_keeps_the_rules_of_all(path: str, command: click.Command) -> None:
+    """JSON for what a script reads, help within 80 columns, the same option by the same name."""
+    options = {name: each for each in command.params for name in each.opts}
+    # The doctor writes for code hosts as well, and so has formats.
+    has_json = "--json" in options or "json" in getattr(
+        options.get("--format", click.Option(["--format"])).type, "choices", ()
+    )
+    assert has_json == (path not in _WITHOUT_JSON), path
+    for name, other in _OPTIONS.items():
+        assert name not in options or other in options[name].opts, (path, name)
+    context = click.Context(command, info_name=f"flask dbkit {path}", max_content_width=80)
+    text = command.get_help(context)
+    assert max(map(len, text.splitlines())) <= 80, text
+    undocumented = [
+        each.name for each in command.params if isinstance(each, click.Option) and not each.help
+    ]
+    assert undocumented == []
+
+
 def test_what_a_deployment_script_reads_is_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,6 +229,10 @@ def test_what_a_deployment_script_reads_is_json(
     assert Path(written).is_file()
     (revision,) = ask("migrate", "upgrade")["default"]
     assert revision in Path(written).name
+    assert ask("migrate", "history") == [
+        {"revision": revision, "applied": ["default"], "message": "books"}
+    ]
+    assert ask("migrate", "current") == ask("migrate", "status")
     assert ask("migrate", "upgrade") == {"default": []}
     (manifest,) = ask("backup", "create", "--at", "copies")
     assert [each["id"] for each in ask("backup", "list", "--to", "copies")] == [manifest["id"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import pytest
@@ -35,6 +36,25 @@ def test_the_exit_code_tells_whether_it_may_have_traffic(make_kit: MakeKit) -> N
 
     done = runner.invoke(args=["dbkit", "health"])
     assert (done.exit_code, done.output.splitlines()[0]) == (0, "warn")
+
+
+def test_a_terminal_shows_sizes_as_people_write_them_and_colours(
+    make_kit: MakeKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No colour in a pipe, nor where NO_COLOR is set; the columns stay where they are."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    runner = make_kit().app.test_cli_runner()
+
+    def lines(**options: bool) -> list[str]:
+        return runner.invoke(args=["dbkit", "health"], **options).output.splitlines()
+
+    piped, shown = lines(), lines(color=True)
+    assert shown[0] == "\x1b[32mpass\x1b[0m"
+    assert all("\x1b[32mpass\x1b[0m" in line for line in shown)
+    (disk,) = [line for line in piped if line.startswith("  disk:default")]
+    assert re.fullmatch(r"  disk:default +pass +\d+\.\d [kMGT]B", disk)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in "".join([*piped, *lines(color=True)])
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+from jinja2.filters import do_filesizeformat
 
 from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
-from ..cli.printing import as_json_option, print_json, print_table
+from ..cli.printing import as_json_option, as_table, coloured, print_json
 from .checks import AppHealth
 from .registry import GROUPS
 from .report import Report
@@ -42,17 +45,19 @@ def health(context: click.Context, *, group: str, as_json: bool) -> None:
 
 
 def _print(report: Report) -> None:
-    click.echo(report.status)
-    print_table(
-        [
-            (name, entry["status"], entry["code"] or "", _observed(entry))
-            for name, entries in report.checks.items()
-            for entry in entries
-        ],
-        indent=2,
-    )
+    click.echo(coloured(report.status))
+    found = [(name, entry) for name, entries in report.checks.items() for entry in entries]
+    rows = [(name, entry["status"], entry["code"] or "", _observed(entry)) for name, entry in found]
+    for line, (name, status, *_) in zip(as_table(rows, indent=2), rows, strict=True):
+        # Put in afterwards: a colour has no width.
+        place = line.index(status, len(name))
+        click.echo(line[:place] + coloured(status) + line[place + len(status) :])
 
 
-def _observed(entry: dict[str, object]) -> str:
+def _observed(entry: dict[str, Any]) -> str:
     value = entry.get("observedValue")
-    return "" if value is None else f"{value} {entry.get('observedUnit', '')}".strip()
+    if value is None:
+        return ""
+    if entry.get("observedUnit") == "bytes":
+        return do_filesizeformat(value)
+    return f"{value} {entry.get('observedUnit', '')}".strip()

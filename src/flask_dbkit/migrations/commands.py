@@ -244,6 +244,52 @@ def status(context: click.Context, as_json: bool, exit_code: bool, directory: st
         context.exit(FAILED)
 
 
+# Who comes from Flask-Migrate types this.
+migrate.add_command(
+    click.Command(
+        "current",
+        callback=status.callback,
+        params=status.params,
+        help="The same as status.",
+    )
+)
+
+
+@migrate.command("history")
+@as_json_option
+@_directory
+def history(as_json: bool, directory: str | None) -> None:
+    """List the revisions, newest first, and who has them.
+
+    Changes nothing.
+    """
+    from ..migrations import examine
+
+    with _failures():
+        folder = _folder(directory)
+        script = folder.script()
+        states = examine(folder, script)
+        revisions = list(script.walk_revisions())
+    known = [state for state in states if state.status in ("current", "pending", "absent")]
+    lacking = {state.bind: {one.revision for one in state.pending} for state in known}
+    found = [
+        (
+            each.revision,
+            [bind for bind, lacks in lacking.items() if each.revision not in lacks],
+            each.doc,
+        )
+        for each in revisions
+    ]
+    if as_json:
+        names = ("revision", "applied", "message")
+        print_json([dict(zip(names, one, strict=True)) for one in found])
+    elif not found:
+        click.echo("No revision yet. Next: flask dbkit migrate new -m '...'")
+    else:
+        rows = [(revision, ", ".join(binds) or "-", message) for revision, binds, message in found]
+        print_table([("revision", "applied to", "message"), *rows])
+
+
 @migrate.command("check")
 @as_json_option
 @_directory
