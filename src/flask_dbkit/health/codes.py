@@ -54,7 +54,7 @@ CODES: dict[str, Code] = {
         "db:<bind>",
         "fail",
         "A database that should take writes does not: a standby, or a file without permission.",
-        "Did a failover leave this bind on the standby? Set writable to False for a replica.",
+        "Did a failover leave this bind on the standby? Name a replica in DBKIT_REPLICAS.",
     ),
     "db.no_quorum": Code(
         "db:<bind>",
