@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from flask_dbkit import (
     on_commit,
     on_rollback,
     savepoint,
+    session_scope,
     transaction,
 )
 from tests.support.databases import Database
@@ -458,3 +460,63 @@ def test_a_serialization_failure_at_commit_is_a_rollback(store: Store) -> None:
     assert (getattr(caught.value.orig, "sqlstate", None) or caught.value.orig.pgcode) == "40001"  # type: ignore[union-attr]
     assert ran == [caught.value]
     store.check([2])
+
+
+# -- the other driver of PostgreSQL ----------------------------------------------------------
+
+FAULTS: dict[str, Callable[[Store], None]] = {
+    "lost in the block": lambda store: test_a_connection_lost_in_the_block_is_a_rollback(
+        store, False
+    ),
+    "lost and swallowed": lambda store: test_a_connection_lost_in_the_block_is_a_rollback(
+        store, True
+    ),
+    "lost in a savepoint": test_a_connection_lost_in_a_savepoint_is_the_end_of_everything,
+    "lost before COMMIT": test_a_connection_lost_just_before_commit_leaves_the_outcome_unknown,
+    "a conflict": lambda store: test_a_serialization_failure_at_a_statement_ends_the_scope(
+        store, True
+    ),
+    "a conflict at COMMIT": test_a_serialization_failure_at_commit_is_a_rollback,
+}
+
+
+@pytest.mark.backends("postgresql")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_psycopg2_tells_of_faults_as_psycopg_does(
+    make_app: Callable[..., Flask], database: Database, fault: str
+) -> None:
+    """Its errors have other classes, and its connections other states."""
+    driver = "psycopg" if "psycopg2" in database.url else "psycopg2"
+    url = sa.make_url(database.url).set(drivername=f"postgresql+{driver}")
+    store = Store(make_app(SQLALCHEMY_DATABASE_URI=url.render_as_string(hide_password=False)))
+    with store.app.app_context():
+        FAULTS[fault](store)
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+@pytest.mark.parametrize("how", ["alone", "joined", "joined, and written outside"])
+def test_the_outcome_of_a_scope_that_could_only_read_is_never_unknown(
+    store: Store, how: str
+) -> None:
+    """A connection that is lost behind its reads takes no work along."""
+    ran: list[str] = []
+
+    def block() -> None:
+        with session_scope() if how != "alone" else nullcontext():
+            if how == "joined, and written outside":
+                store.insert(1)
+            with transaction(read_only=True):
+                after_end(ran.append)
+                pid = store.own_pid()
+            store.kill(pid)
+            time.sleep(0.05)
+
+    if how == "alone":
+        block()
+        assert ran == ["committed"]
+    else:
+        written = how != "joined"
+        with pytest.raises(CommitOutcomeUnknown if written else DBAPIError):
+            block()
+        assert ran == ["unknown" if written else "rolled_back"]
+    store.check([])

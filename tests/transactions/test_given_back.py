@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event, text
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import (
+    AssertionPool,
+    NullPool,
+    QueuePool,
+    SingletonThreadPool,
+    StaticPool,
+)
 
-from flask_dbkit import transaction
+from flask_dbkit import DBKit, savepoint, transaction
 from tests.support.databases import Database
 from tests.transactions.conftest import Ledger
 
@@ -118,3 +127,51 @@ def test_a_pool_that_resets_by_commit_saves_nothing_and_keeps_its_connection(
     assert ledger.saved() == [10, 11, 12]
     assert len(opened) == 1 or poolclass is NullPool
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("reset", ["commit", "rollback", None])
+@pytest.mark.parametrize("poolclass", [AssertionPool, SingletonThreadPool, StaticPool])
+@pytest.mark.backends("sqlite-file", "postgresql")
+def test_a_scope_works_in_a_pool_of_one_connection(
+    poolclass: type[Any], reset: str | None, make_ledger: NewLedger
+) -> None:
+    """Whoever holds the connection, what a scope saves is saved, and what it undoes is undone."""
+    ledger = make_ledger(
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_reset_on_return": reset, "poolclass": poolclass}
+    )
+    opened: list[int] = []
+    ledger.engine.dispose()
+    event.listen(ledger.engine, "connect", lambda *_: opened.append(1))
+    with ledger.app.app_context():
+        for n in range(2):
+            with pytest.raises(ZeroDivisionError), transaction():
+                ledger.insert(n)
+                _ = 1 / 0
+            with transaction(read_only=True):
+                ledger.read()
+            with transaction():
+                ledger.insert(10 + n)
+                with savepoint():
+                    ledger.insert(20 + n)
+    assert ledger.saved() == [10, 11, 20, 21]
+    assert len(opened) == 1
+
+
+@pytest.mark.backends("postgresql")
+def test_plain_reads_of_a_hot_standby_work_after_a_read_only_scope(
+    postgres_server: Callable[..., Any], make_standby: Callable[..., Any], tmp_path: Any
+) -> None:
+    """A flag left behind would begin them READ WRITE, which a standby refuses."""
+    standby = make_standby(postgres_server())
+    for driver in ("psycopg", "psycopg2"):
+        app = Flask("standby", instance_path=str(tmp_path))
+        app.config["SQLALCHEMY_DATABASE_URI"] = standby.url(driver=driver)
+        db = SQLAlchemy()
+        DBKit(app, db=db)
+        pids: set[int] = set()
+        for scopes in (True, False, False, False):
+            with app.app_context(), transaction(read_only=True) if scopes else nullcontext():
+                pids.add(db.session.scalar(text("SELECT pg_backend_pid()")) or 0)
+        assert len(pids) == 1
+        with app.app_context():
+            db.engine.dispose()

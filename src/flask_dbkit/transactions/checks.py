@@ -58,6 +58,8 @@ def check_statement(
         return
     if unit.sealed or context.execution_options.get("dbkit_internal"):
         return
+    reads = unit.blocks and unit.blocks[-1].refuses_writes
+    transaction.could_write = transaction.could_write or not reads
     if unit.ending:
         if kind is not READ:  # a flush of the COMMIT's own, or a listener's
             _check_change(kind, statement, transaction)

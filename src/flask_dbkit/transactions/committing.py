@@ -123,6 +123,8 @@ def _may_be_committed(unit: UnitOfWork, error: DBAPIError) -> bool:
     by_parts = unit.own_twophase or unit.options.multi_bind == "two_phase"
     if not (by_parts or any(each.commit_sent and not each.committed for each in begun)):
         return False  # it failed before COMMIT was sent
+    if not any(each.could_write for each in begun):
+        return False  # what was sent could only read: there was nothing to be saved
     return _proves_nothing(error, begun)
 
 

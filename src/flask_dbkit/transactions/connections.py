@@ -76,6 +76,7 @@ def join(unit: UnitOfWork, transaction: DatabaseTransaction) -> None:
     methods["rollback"] = lambda: _roll_back_noticed(unit, connection)
     if unit.plain or not unit.blocks:
         return  # it has no options, and is sent nothing; nor has one that was adopted
+    transaction.could_write = not unit.blocks[-1].refuses_writes
     if unit.options.read_only:
         transaction.database.begun(connection, read_only=True)
     put_in_force(unit, unit.last_joined(unit.blocks[0]), connection)

@@ -71,6 +71,8 @@ class DatabaseTransaction:
         surely_open: The database has opened its transaction: it said so, or a row was written.
         ends_by_sqlalchemy: SQLAlchemy is sending its COMMIT or ROLLBACK.
         marked: A savepoint stands before a statement that may have committed inside.
+        could_write: It did not begin in a block that refuses writes, or a statement was sent
+            outside such blocks.
     """
 
     connection: Connection
@@ -89,6 +91,7 @@ class DatabaseTransaction:
     surely_open: bool
     ends_by_sqlalchemy: bool
     marked: bool
+    could_write: bool
 
     def __init__(self, connection: Connection, database: DatabaseScopes) -> None:
         # By hand: what a dataclass would write takes half as long again, of each transaction.
@@ -97,6 +100,7 @@ class DatabaseTransaction:
         self.commit_sent = self.committed = self.executed = self.rolled_back = False
         self.savepoints_gone = self.surely_open = self.ends_by_sqlalchemy = self.marked = False
         self.hook_marks = {}
+        self.could_write = True
 
 
 @dataclass(slots=True, eq=False)
