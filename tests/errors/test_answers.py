@@ -113,6 +113,20 @@ def test_a_request_id_that_cannot_be_trusted_is_replaced(site: Site, sent: str) 
     assert re.fullmatch(r"[0-9a-f-]{36}", answer.get_json()["request_id"])
 
 
+def test_flask_may_hand_its_context_before_the_exception(site: Site) -> None:
+    """As it does from 3.2 on: what is wrapped takes both, and hands on what it was given."""
+    error = IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed: member.email"))
+    handle: Any = site.app.handle_user_exception
+    with site.app.test_request_context(headers=JSON) as context:
+        answer = handle(context, error)
+        assert (answer.status_code, answer.get_json()) == handle_plainly(site.app, error)
+
+
+def handle_plainly(app: Flask, error: Exception) -> tuple[int, Any]:
+    answer: Any = app.handle_user_exception(error)
+    return answer.status_code, answer.get_json()
+
+
 def test_the_type_is_made_of_the_base_and_the_code(new_site: NewSite) -> None:
     """Mistakes in a query string have it as well: one format for all."""
     site = new_site(DBKIT_PROBLEM_BASE="https://example.org/problems/")

@@ -26,6 +26,7 @@ from flask import (
     request,
     request_started,
 )
+from flask.globals import app_ctx
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import SAWarning, SQLAlchemyError
@@ -70,7 +71,7 @@ The sender is the application; the arguments are ``problem``, a :exc:`DBProblem`
 .. versionadded:: 0.1
 """
 
-Plain = Callable[[Exception], ResponseReturnValue]
+Plain = Callable[..., ResponseReturnValue]
 
 _REPORTED_KEY = "flask_dbkit.reported"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
@@ -164,20 +165,22 @@ class _Answers:
         if self._app.handle_user_exception is not self._user:
             self._come_first()
 
-    def _handle_user_exception(self, plain: Plain, error: Exception) -> ResponseReturnValue:
+    def _handle_user_exception(self, wrapped: Plain, *given: Any) -> ResponseReturnValue:
+        *context, error = given  # Flask hands its context too, from 3.2 on
+        plain = partial(wrapped, *context)
         if isinstance(error, HTTPException):  # a QueryError renders itself
             request.environ[BASE_KEY] = self._config.problem_base
-            owned = owner_of(plain, request.endpoint) is not None
-            if owned and renders_itself(error) and not claims(plain, request.endpoint, error):
-                return type(self._app).handle_user_exception(self._app, error)
+            owned = owner_of(wrapped, request.endpoint) is not None
+            if owned and renders_itself(error) and not claims(wrapped, request.endpoint, error):
+                return type(self._app).handle_user_exception(self._app, *given)
         problem = self._classify(error)
-        if problem is None or claims(plain, request.endpoint, error):
+        if problem is None or claims(wrapped, request.endpoint, error):
             return plain(error)
         own = self._handler(error) if problem is not error else None
         if own is not None:
             return own(error)
         handler = self._handler(problem)
-        taken = handler is not None or claims(plain, request.endpoint, problem)
+        taken = handler is not None or claims(wrapped, request.endpoint, problem)
         if not taken and self._is_for_developer(problem):
             return plain(error)
         self._report(problem, error)
@@ -185,13 +188,15 @@ class _Answers:
             return handler(problem)
         return plain(problem) if taken else self._answer(problem, error)
 
-    def _handle_exception(self, plain: Plain, error: Exception) -> Response:
+    def _handle_exception(self, plain: Plain, *given: Any) -> Response:
         """Answer what no handler took, or what a handler or an ``after_request`` raised."""
+        *context, error = given
         problem = self._classify(error)
         if problem is None or self._is_for_developer(problem):
-            return self._app.make_response(plain(error))
+            return self._app.make_response(plain(*given))
         self._report(problem, error)
-        return self._app.finalize_request(self._answer(problem, error), from_error_handler=True)
+        finalize: Callable[..., Response] = self._app.finalize_request
+        return finalize(*context, self._answer(problem, error), from_error_handler=True)
 
     def _guard_body(self, response: Response) -> Response:
         """Keep an error of a streamed body from the server, which would log it in its own words."""
@@ -341,7 +346,8 @@ class _Answers:
     def _page(self, problem: DBProblem, error: Exception) -> Response:
         page = _http_exception(problem, error)
         try:
-            return self._app.make_response(self._app.handle_http_exception(page))
+            shown: Plain = self._app.handle_http_exception
+            return self._app.make_response(shown(*_context(), page))
         except Exception as failure:
             # The page asks the database too, for the user's name perhaps.
             failed = self._classify(failure)
@@ -349,6 +355,13 @@ class _Answers:
                 raise
             self._report(failed, failure)
             return self._app.make_response(page)
+
+
+def _context() -> list[Any]:
+    """Return what methods of Flask's want as their first argument, from 3.2 on: the context."""
+    proxy: Any = app_ctx
+    context = proxy._get_current_object()  # noqa: SLF001 - documented, for all its name
+    return [context] if hasattr(context, "request") else []
 
 
 def _http_exception(problem: DBProblem, error: Exception) -> HTTPException:
