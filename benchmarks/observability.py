@@ -146,23 +146,36 @@ class Row:
         self.best[column] = min(self.best[column], took)
 
 
-def rows() -> list[Row]:
-    found = [
-        Row("bare Flask-SQLAlchemy", {}, kit=False),
+def baseline() -> list[Row]:
+    return [
         Row("off", OFF),
         Row("Flask-SQLAlchemy's recording", {**OFF, "SQLALCHEMY_RECORD_QUERIES": True}),
-        Row("on, outside a window", {}),
-        Row("statistics", {}, window(None)),
-        Row("statistics and N+1", {}, window(5)),
+    ]
+
+
+def counting() -> list[Row]:
+    """Return the ways to count, measure and trace."""
+    on = {"DBKIT_OTEL": False}
+    found = [
+        *baseline(),
+        Row("bare Flask-SQLAlchemy", {}, kit=False),
+        Row("on, outside a window", on),
+        Row("statistics", on, window(None)),
         Row("comments", {**OFF, "DBKIT_SQL_COMMENTS": "route"}, requested),
     ]
     if find_spec("prometheus_client"):
         found.append(Row("Prometheus", OFF, after=prometheus_collector))
-    if find_spec("queryspy"):
-        found.append(Row("queryspy", OFF, spied))
     if find_spec("opentelemetry.instrumentation") and find_spec("opentelemetry.sdk"):
         found.append(Row("OpenTelemetry, ours", {**OFF, "DBKIT_OTEL": True}, provided))
         found.append(Row("OpenTelemetry's instrumentation", OFF, instrumented))
+    return found
+
+
+def finding() -> list[Row]:
+    """Return the ways to find N+1: from the first on the process listens to the ORM."""
+    found = [*baseline(), Row("statistics and N+1", {"DBKIT_OTEL": False}, window(5))]
+    if find_spec("queryspy"):
+        found.append(Row("queryspy", OFF, spied))
     return found
 
 
@@ -176,17 +189,21 @@ def requested(_engine: sa.Engine) -> Iterator[None]:
 def main() -> None:
     """Print a row for each way of looking at statements."""
     logging.disable()
-    ways = rows()
+    for ways in (counting(), finding()):
+        measure(ways)
+    if len(sys.argv) > 1:
+        measure_server(sys.argv[1])
+
+
+def measure(ways: list[Row]) -> None:
+    """Print a table of rows that take turns."""
     with tempfile.TemporaryDirectory() as folder:
         for row in ways:
             row.set_up(folder)
-        # Whoever looks for N+1 first turns the ORM's listeners on, for every application.
-        for late in (False, True):
-            for _ in range(ROUNDS):
-                for row in (each for each in ways if ("N+1" in each.name) is late):
-                    row.run()
-    off = next(row for row in ways if row.name == "off").best
-    recording = next(row for row in ways if "recording" in row.name).best
+        for _ in range(ROUNDS):
+            for row in ways:
+                row.run()
+    off, recording = (row.best for row in ways[:2])
     unit = [there - without for there, without in zip(recording, off, strict=True)]
     head = f"{'µs':>8} {'more':>7} {'x':>6}"
     print(f"{'':32} {'Core':^23} {'ORM':^23} {'scope':^23}")
@@ -198,8 +215,7 @@ def main() -> None:
             if best != float("inf")
         ]
         print(f"{row.name:32}", *cells)
-    if len(sys.argv) > 1:
-        measure_server(sys.argv[1])
+    print()
 
 
 def measure_server(url: str) -> None:
@@ -222,7 +238,6 @@ def measure_server(url: str) -> None:
                 took = (time.perf_counter() - begun) / 60 * 1e6
                 best[comments] = min(best[comments], took)
                 prepared[comments] = connection.exec_driver_sql(kept).scalar() or 0
-    print()
     for comments, took in best.items():
         more = (took / best[None] - 1) * 100
         print(

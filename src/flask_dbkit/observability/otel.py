@@ -36,6 +36,8 @@ _NAME = "flask_dbkit"
 _DURATION = "db.client.operation.duration"
 _BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10)
 _LONGEST = 4000
+_PATIENCE = 1000  # statements without a provider; after these only one in so many asks again
+_SELDOM = 100
 _MOST = 1024
 
 
@@ -51,6 +53,7 @@ class _Tracing(Watcher):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._asked = 0
         self._tracer: Tracer | None = None
         self._duration: Histogram | None = None
         self._by_text: dict[tuple[str, bool], tuple[str, dict[str, Any]]] = {}
@@ -66,7 +69,9 @@ class _Tracing(Watcher):
             self._tell(execution, error)
 
     def _is_wanted(self) -> bool:
-        # Somebody who has set a provider has imported it.
+        self._asked += 1
+        if self._asked > _PATIENCE and self._asked % _SELDOM:
+            return False
         if not is_provided() or _is_instrumented(self._engine):
             return False
         from opentelemetry import metrics, trace  # noqa: PLC0415

@@ -47,7 +47,9 @@ class PoolWatch:
     def __init__(self, engine: Engine, bind: str, overflow: int | None) -> None:
         self.bind = bind
         self._engine, self._overflow = engine, overflow
-        self._lock = threading.Lock()
+        # The garbage collector may give a connection back while this thread has the lock.
+        self._lock = threading.RLock()
+        self._told = 0, 0
         self._open: set[int] = set()
         self._used: set[int] = set()
         self.changed: list[Change] = []
@@ -73,7 +75,7 @@ class PoolWatch:
     @property
     def idle(self) -> int:
         """Connections that are open and in the pool."""
-        return len(self._open - self._used)
+        return len(self._open) - len(self._used)  # what is used is open
 
     @property
     def limit(self) -> int | None:
@@ -85,30 +87,31 @@ class PoolWatch:
         return size + self._overflow if size > 0 else None
 
     def _opened(self, _dbapi: object, record: Any) -> None:
-        self._move(lambda: self._open.add(id(record)))
+        with self._lock:
+            self._open.add(id(record))
+            self._tell()
 
     def _taken(self, _dbapi: object, record: Any, _proxy: object) -> None:
-        def move() -> None:
+        with self._lock:
             self._open.add(id(record))  # it may have been opened before anybody counted
             self._used.add(id(record))
-
-        self._move(move)
+            self._tell()
 
     def _given(self, _dbapi: object, record: Any) -> None:
-        self._move(lambda: self._used.discard(id(record)))
+        with self._lock:
+            self._used.discard(id(record))
+            self._tell()
 
     def _gone(self, _dbapi: object, record: Any, *_error: object) -> None:
-        def move() -> None:
+        with self._lock:
             self._open.discard(id(record))
             self._used.discard(id(record))
+            self._tell()
 
-        self._move(move)
-
-    def _move(self, move: Callable[[], None]) -> None:
-        with self._lock:
-            before = self.used, self.idle
-            move()
-            used, idle = self.used - before[0], self.idle - before[1]
+    def _tell(self) -> None:
+        """Tell what has changed since it was told last, which may have been a moment ago."""
+        used, idle = self.used - self._told[0], self.idle - self._told[1]
+        self._told = self.used, self.idle
         for changed in self.changed:
             if used:
                 changed(USED, used)
@@ -135,7 +138,8 @@ class PoolWatch:
 
     def forget(self) -> None:
         """Begin anew in a child, whose parent has the connections."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._told = 0, 0
         self._open.clear()
         self._used.clear()
 

@@ -78,6 +78,7 @@ class Meters:
             ["route"],
             **given,
         )
+        self.live: list[Gauge] = []
         _living.add(self)
 
     def count_request(
@@ -91,7 +92,8 @@ class Meters:
     def forget_connections(self) -> None:
         """Begin anew in a child; where processes have files, each begins with an empty one."""
         if not _is_multiprocess():
-            self.pool_connections.clear()
+            for gauge in self.live:
+                gauge.set(0)
 
 
 _living: WeakSet[Meters] = WeakSet()
@@ -154,8 +156,15 @@ def watch_engine(meters: Meters, engine: Engine, pool: PoolWatch) -> None:
         if problem is not None:
             meters.errors.labels(problem.code).inc()
 
+    # Looked up once: it costs more than to count.
+    gauges = {state: meters.pool_connections.labels(pool.bind, state) for state in (USED, IDLE)}
+    meters.live.extend(gauges.values())
+
     def changed(state: str, by: int) -> None:
-        meters.pool_connections.labels(pool.bind, state).inc(by)
+        gauges[state].inc(by)
+        if state == IDLE:
+            return
+        # With the first connection: a process that has none has no pool.
         if (limit := pool.limit) is not None:
             meters.pool_limit.labels(pool.bind).set(limit)
 
