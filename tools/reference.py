@@ -19,7 +19,7 @@ from sqlalchemy import make_url
 
 import flask_dbkit
 from flask_dbkit import exceptions
-from flask_dbkit.config import SETTINGS, Config
+from flask_dbkit.config import Config
 from flask_dbkit.databases import EngineContext, database_of, support_for
 from flask_dbkit.databases.sqlite.pragmas import DEFAULT_PRAGMAS, PRAGMAS
 from flask_dbkit.doctor.checks import Registry
@@ -27,6 +27,7 @@ from flask_dbkit.errors.codes import PROBLEMS
 from flask_dbkit.features import FEATURES, complete_group
 from flask_dbkit.health import CODES
 from flask_dbkit.migrations.lint import RULES
+from flask_dbkit.settings import Setting, settings_in
 
 _PAGES = (
     "application",
@@ -75,13 +76,49 @@ _SQLITE_CODES: dict[object, str] = {
 }
 
 
+# The heading of each room's settings, and the how-to page on them.
+_ROOMS = {
+    "engines": ("Databases and connections", "set-up.md"),
+    "transactions": ("Transactions", "transactions.md"),
+    "lists": ("Lists", "lists.md"),
+    "peer_loading": ("Lazy attributes", "peer-loading.md"),
+    "errors": ("Errors", "errors.md"),
+    "observability": ("Statements and connections", "queries.md"),
+    "migrations": ("Migrations", "migrations.md"),
+    "health": ("Health", "health.md"),
+    "backups": ("Backups", "backups.md"),
+    "doctor": ("The doctor", "before-you-ship.md"),
+}
+
+
+def settings_by_room() -> dict[str, list[Setting]]:
+    """Return the settings of each room, in the order of the features."""
+    found: dict[str, list[Setting]] = {}
+    for feature in FEATURES:
+        if feature.settings is not None:
+            room = feature.settings.__module__.removeprefix("flask_dbkit.")
+            found.setdefault(room.removesuffix(".settings"), []).extend(
+                settings_in(feature.settings)
+            )
+    return found
+
+
 def settings() -> str:
-    """Describe every ``DBKIT_*`` key."""
-    return "\n".join(
-        f"## `{setting.key}`\n\n{setting.meaning}\n\n"
-        f"Takes {_literal(setting.type)}. Default: `{setting.default!r}`.\n"
-        for setting in SETTINGS
-    )
+    """Describe every ``DBKIT_*`` key, by rooms, with a table of all in front."""
+    rooms = settings_by_room()
+    table = ["| about | settings |", "|---|---|"]
+    described = []
+    for room, of_room in rooms.items():
+        title, page = _ROOMS[room]
+        keys = [f"[`{each.key}`](#{each.key.lower()})" for each in of_room]
+        table.append(f"| [{title}](../how-to/{page}) | {', '.join(keys)} |")
+        described.append(f"## {title}\n")
+        described += [
+            f"### `{each.key}`\n\n{each.meaning}\n\n"
+            f"Takes {_literal(each.type)}. Default: `{each.default!r}`.\n"
+            for each in of_room
+        ]
+    return "\n".join([*table, "", *described])
 
 
 def default_pragmas() -> str:

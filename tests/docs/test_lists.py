@@ -57,13 +57,14 @@ def _text(*paths: Path) -> str:
 
 
 def test_the_settings_page_holds_every_setting_with_its_default() -> None:
-    """The reference of the settings is the table of the code."""
+    """The reference of the settings is the table of the code, by rooms."""
     page = reference.settings()
     for setting in SETTINGS:
-        (entry,) = re.findall(rf"(?ms)^## `{setting.key}`\n(.*?)(?=^## |\Z)", page)
+        (entry,) = re.findall(rf"(?ms)^### `{setting.key}`\n(.*?)(?=^##|\Z)", page)
         assert f"`{setting.default!r}`" in entry
         assert setting.meaning in entry
-    assert page.count("\n## ") + 1 == len(SETTINGS)
+        assert f"(#{setting.key.lower()})" in page
+    assert page.count("\n### ") == len(SETTINGS)
 
 
 def test_every_setting_is_explained_on_a_task_page() -> None:

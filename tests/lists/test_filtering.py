@@ -548,3 +548,26 @@ def test_the_documented_texts_are_those_that_are_taken(type_: Any) -> None:
             assert not _fits(converter.schema, text), (type_, text)
         else:
             assert _fits(converter.schema, text), (type_, text)
+
+
+def test_a_function_reads_the_values_of_an_enum_and_numbers_as_people_write_them() -> None:
+    """What a form sends is not always what a column is called; a mistake is a 400 all the same."""
+
+    def decimal(text: str) -> Decimal:
+        try:
+            return Decimal(text.replace(",", "."))
+        except ArithmeticError as error:
+            raise ValueError(text) from error
+
+    allowlist = FilterAllowlist(
+        {
+            "mood": Filter(Sample.mood, type=lambda text: Mood(text)),
+            "score": Filter(Book.score, ops="gte", type=decimal),
+        }
+    )
+    value = next(iter(Mood)).value
+    conditions = allowlist.parse([("mood", value), ("score__gte", "2,5")])
+    assert [each.value for each in conditions] == [Mood(value), Decimal("2.5")]
+    with pytest.raises(QueryError) as caught:
+        allowlist.parse([("mood", "nobody's"), ("score__gte", "2;5")])
+    assert [each["code"] for each in caught.value.errors] == ["query.bad_value"] * 2
