@@ -22,16 +22,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from flask import Flask, Response, current_app, g, request
-from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dbkit import (
-    DBKit,
     OwnershipError,
     ReadOnlyViolation,
     Rollback,
     current_transaction,
-    declarative_base,
     in_transaction,
     job,
     on_rollback,
@@ -43,27 +39,7 @@ from flask_dbkit import application as state
 from flask_dbkit.application import application_of
 from flask_dbkit.transactions.options import ScopeDefaults
 from tests.support.databases import Database
-
-Base: Any = declarative_base()
-
-
-class Item(Base):
-    __tablename__ = "item"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(sa.String(40), unique=True)
-
-
-def prepare(app: Flask) -> SQLAlchemy:
-    db = SQLAlchemy(model_class=Base)
-    DBKit(app, db=db)
-    with app.app_context():
-        Base.metadata.create_all(db.engine)
-    return db
-
-
-def names(app: Flask) -> list[str]:
-    with app.app_context(), app.extensions["sqlalchemy"].engine.connect() as connection:
-        return sorted(connection.scalars(sa.select(Item.name)))
+from tests.support.items import Item, names, prepare
 
 
 @pytest.fixture(autouse=True)

@@ -20,13 +20,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask, Response, abort, g, make_response, redirect, request, stream_with_context
 from flask.views import MethodView, View
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dbkit import (
-    DBKit,
     OwnershipError,
     Retry,
     Rollback,
@@ -34,7 +31,6 @@ from flask_dbkit import (
     after_end,
     before_commit,
     current_transaction,
-    declarative_base,
     in_transaction,
     non_transactional,
     on_commit,
@@ -45,14 +41,7 @@ from flask_dbkit import (
 )
 from flask_dbkit.application import application_of
 from flask_dbkit.transactions.options import ScopeDefaults
-
-Base: Any = declarative_base()
-
-
-class Item(Base):
-    __tablename__ = "item"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(sa.String(40), unique=True)
+from tests.support.items import Item, prepare
 
 
 class Site:
@@ -60,12 +49,9 @@ class Site:
 
     def __init__(self, app: Flask) -> None:
         self.app = app
-        self.db = SQLAlchemy(model_class=Base)
-        DBKit(app, db=self.db)
-        with app.app_context():
-            Base.metadata.create_all(self.db.engine)
-            with transaction():
-                self.add("user")
+        self.db = prepare(app)
+        with app.app_context(), transaction():
+            self.add("user")
         self.client = app.test_client()
 
     def add(self, name: str) -> None:

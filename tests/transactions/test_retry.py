@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ from flask_dbkit import (
     transaction,
 )
 from tests.support.databases import Database
+from tests.support.threads import side_by_side
 
 Base: Any = declarative_base()
 
@@ -148,7 +150,6 @@ def test_a_deadlock_victim_is_replayed_and_both_succeed(
     """A deadlock costs time, never work."""
     both_hold_one = threading.Barrier(2, timeout=15)
     calls: list[str] = []
-    errors: list[BaseException] = []
 
     def move(first: str, second: str) -> None:
         calls.append(first)
@@ -162,25 +163,17 @@ def test_a_deadlock_victim_is_replayed_and_both_succeed(
         )
 
     def go(first: str, second: str) -> None:
-        try:
-            with world.app.app_context():
-                if way == "run":
-                    run(move, first, second)
-                elif way == "decorator":
-                    transaction(retry=3)(move)(first, second)
-                else:
-                    for attempt in attempts():
-                        with attempt:
-                            move(first, second)
-        except BaseException as error:
-            errors.append(error)
+        with world.app.app_context():
+            if way == "run":
+                run(move, first, second)
+            elif way == "decorator":
+                transaction(retry=3)(move)(first, second)
+            else:
+                for attempt in attempts():
+                    with attempt:
+                        move(first, second)
 
-    threads = [threading.Thread(target=go, args=pair) for pair in (("a", "b"), ("b", "a"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not errors
+    assert side_by_side(partial(go, "a", "b"), partial(go, "b", "a")) == []
     assert len(calls) == 3
     assert world.balances() == [2, 2]
 
@@ -349,7 +342,6 @@ def test_a_deadlock_hidden_behind_a_lost_savepoint_is_replayed(
     """The server drops the savepoint with the transaction, and 1305 is what escapes."""
     both_hold_one = threading.Barrier(2, timeout=15)
     calls: list[str] = []
-    errors: list[BaseException] = []
 
     def move(first: str, second: str) -> None:
         calls.append(first)
@@ -365,18 +357,10 @@ def test_a_deadlock_hidden_behind_a_lost_savepoint_is_replayed(
         )
 
     def go(first: str, second: str) -> None:
-        try:
-            with world.app.app_context():
-                run(move, first, second)
-        except BaseException as error:
-            errors.append(error)
+        with world.app.app_context():
+            run(move, first, second)
 
-    threads = [threading.Thread(target=go, args=pair) for pair in (("a", "b"), ("b", "a"))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert not errors
+    assert side_by_side(partial(go, "a", "b"), partial(go, "b", "a")) == []
     assert len(calls) == 3
     assert world.balances() == [2, 2]
 
