@@ -39,7 +39,8 @@ def test_an_interrupted_dump_ends_its_program(
 ) -> None:
     """Ctrl-C: nothing is left in the folder, and nothing goes on writing."""
     script = (
-        'case "$1" in --version) exec "$REAL" "$@";; esac; echo $$ > "$NOTES/pid"; exec sleep 60'
+        'case "$1" in --version|--help) exec "$REAL" "$@";; esac;'
+        ' echo $$ > "$NOTES/pid"; exec sleep 60'
     )
     notes = fake_program(PROGRAMS[database.name], script)
 

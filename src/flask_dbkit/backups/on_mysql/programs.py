@@ -15,6 +15,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from ..exceptions import BackupError
 from ..tools import Program, find_program
 
 __all__ = ["dump_options", "dump_program", "for_client", "knows", "load_program"]
@@ -59,9 +60,15 @@ def knows(program: Program, option: str) -> bool:
 
 @cache
 def _help(program: Program) -> str:
-    done = subprocess.run(  # noqa: S603 - found by us
-        [program.path, "--help"], capture_output=True, text=True, check=False, timeout=30
-    )
+    try:
+        done = subprocess.run(  # noqa: S603 - found by us
+            [program.path, "--help"], capture_output=True, text=True, check=False, timeout=30
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BackupError(
+            f"{program.path} --help failed: {error}. Install the program again.",
+            code="tool.missing",
+        ) from error
     return done.stdout
 
 
