@@ -152,14 +152,16 @@ def test_in_production_no_page_tells_its_queries(app: Flask) -> None:
     assert "in the database" not in app.test_client().get("/").text
 
 
-def test_a_page_shows_one_query_for_each_row_and_the_fix(client: FlaskClient) -> None:
+def test_a_page_shows_one_query_for_each_row_and_two_cures(client: FlaskClient) -> None:
     page = client.get("/behind/n-plus-one").text
     assert "<b>11 queries</b>" in page
     assert "10 times the same statement" in page
     assert "undefer()" in page
-    fixed = client.get("/behind/n-plus-one?fixed=1").text
-    assert "<b>1 query</b>" in fixed
-    assert "No statement was repeated" in fixed
+    for cure, queries in {"option": "1 query", "peers": "2 queries"}.items():
+        cured = client.get(f"/behind/n-plus-one?cure={cure}").text
+        assert f"<b>{queries}</b>" in cured
+        assert "No statement was repeated" in cured
+        assert re.findall("<li><bdi>.*", cured) == re.findall("<li><bdi>.*", page)
 
 
 def test_the_description_names_the_parameters(client: FlaskClient) -> None:
