@@ -26,17 +26,18 @@ __all__ = ["MariaDBError", "MariaDBServer", "has_programs", "share_tls_context"]
 _INSTALLER = "mariadb-install-db"
 _SERVER = "mariadbd"
 
-# As Debian's, but nothing has to survive a power cut, so nothing waits for the disk.
+# As Debian's, but nothing has to survive a power cut, so nothing waits for the disk. A version
+# that does not know a "loose" option goes without it.
 _OPTIONS = (
     "--character-set-server=utf8mb4",
     "--collation-server=utf8mb4_general_ci",
     "--innodb-log-file-size=16M",
-    "--innodb-flush-method=nosync",
+    "--loose-innodb-flush-method=nosync",
     "--innodb-flush-log-at-trx-commit=0",
-    "--innodb-doublewrite=0",
+    "--loose-innodb-doublewrite=0",
     "--innodb-buffer-pool-size=64M",
-    "--innodb-fast-shutdown=2",
-    "--sync-frm=0",
+    "--loose-innodb-fast-shutdown=2",
+    "--loose-sync-frm=0",
     "--skip-log-bin",
     "--skip-performance-schema",
     "--max-connections=300",
