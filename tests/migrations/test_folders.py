@@ -196,7 +196,7 @@ def test_adopting_shows_the_difference_and_keeps_the_old_file(
     assert refused.exit_code == 1
     assert "+run_env(context)" in refused.output
     assert (project.path / "env.py").read_text() == old
-    project.ok("adopt", "--yes")
+    assert "not in the new env.py" not in project.ok("adopt", "--yes")
     assert (project.path / "env.py.before-dbkit").read_text() == old
     assert "nothing to do" in project.ok("adopt", "--yes")
     assert not (project.path / "env.py.before-dbkit-2").exists()
@@ -421,7 +421,7 @@ def test_several_databases_that_fall_behind_are_named_before_a_revision_is_writt
 def test_adopting_keeps_what_the_old_file_leaves_out(
     make_project: MakeProject, database: Database
 ) -> None:
-    """An include_object of the application goes on being asked, with all that it needs."""
+    """An include_object goes on being asked, with all that it needs; what is left out is named."""
     project = make_project(database.url, base=models(), init=False)
     Migrate(project.app, project.db, directory=str(project.path))
     with project.app.app_context():
@@ -431,12 +431,16 @@ def test_adopting_keeps_what_the_old_file_leaves_out(
         "import re\nFOREIGN = re.compile('geo_')\n\n\n"
         "def ours(item, name, type_, reflected, compare_to):\n"
         "    return FOREIGN.match(name or '') is None\n\n\n"
+        "def say_what_is_new(context, revision, directives):\n    pass\n\n\n"
         "def run_migrations_offline():"
     )
     old = env.read_text().replace("def run_migrations_offline():", rule)
-    env.write_text(old.replace("context.configure(", "context.configure(include_object=ours, "))
+    options = "context.configure(include_object=ours, compare_type=False, "
+    env.write_text(old.replace("context.configure(", options))
     project.execute("CREATE TABLE geo_place (id INTEGER)")
-    assert "Your include_object is kept" in project.ok("adopt", "--yes")
+    told = project.ok("adopt", "--yes")
+    assert "Your include_object is kept" in told
+    assert "not in the new env.py: say_what_is_new(), compare_type=. Give" in told
     assert "run_env(context, include_object=ours)" in env.read_text()
     project.ok("new", "-m", "first")
     project.ok("upgrade", "--no-backup")

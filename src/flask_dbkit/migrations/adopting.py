@@ -14,12 +14,23 @@ from .binds import suffix_of
 from .folder import Folder
 from .template_files import template_text
 
-__all__ = ["Replacement", "adopt", "kept_rules", "plan_adoption"]
+__all__ = ["Replacement", "adopt", "kept_rules", "left_behind", "plan_adoption"]
 
 _RULES = ("include_object", "include_name")
 _SUFFIX = ".before-dbkit"
 # In every script.py.mako of Flask-Migrate and of Alembic, and in those made from them by hand.
 _STOCK_MARKS = ("${upgrades if upgrades else", "bind_names = []")
+
+
+# What env.py has that Flask-Migrate writes: run_env() does that itself.
+_STOCK_FUNCTIONS = frozenset(
+    "get_engine get_engine_url get_metadata do_run_migrations"
+    " run_migrations_offline run_migrations_online".split()
+)
+_STOCK_OPTIONS = frozenset(
+    "connection url output_buffer target_metadata literal_binds upgrade_token"
+    " downgrade_token".split()
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,34 @@ def kept_rules(planned: list[Replacement]) -> list[str]:
         for name in _RULES
         if f"{name}=" in each.after
     ]
+
+
+def left_behind(planned: list[Replacement]) -> list[str]:
+    """Return what is somebody's own in an old ``env.py``, and not in the new one.
+
+    Functions, and options of ``context.configure()``, as they are to be called in a sentence.
+    """
+    found = []
+    for each in planned:
+        if each.path.name != "env.py":
+            continue
+        tree, kept = ast.parse(each.before), ast.parse(each.after)
+        functions = {name for node in kept.body for name in _names(node)} | _STOCK_FUNCTIONS
+        found += [
+            f"{node.name}()"
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef) and node.name not in functions
+        ]
+        options = {
+            keyword.arg: None
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "configure"
+            for keyword in node.keywords
+            if keyword.arg is not None
+        }
+        taken = {*_STOCK_OPTIONS, *kept_rules(planned)}
+        found += [f"{name}=" for name in options if name not in taken]
+    return found
 
 
 def _without_replicas(folder: Folder) -> Iterator[Replacement]:

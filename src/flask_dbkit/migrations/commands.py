@@ -374,7 +374,7 @@ def adopt(yes: bool, directory: str | None) -> None:
     Shows the difference first, and keeps a copy of each old file.
     """
     from .adopting import adopt as replace
-    from .adopting import kept_rules, plan_adoption
+    from .adopting import kept_rules, left_behind, plan_adoption
 
     with _failures():
         planned = plan_adoption(_folder(directory))
@@ -385,6 +385,11 @@ def adopt(yes: bool, directory: str | None) -> None:
         click.echo(replacement.diff())
     for name in kept_rules(planned):
         click.echo(f"Your {name} is kept: it is asked first.")
+    if left := left_behind(planned):
+        click.echo(
+            f"Of your own and not in the new env.py: {', '.join(left)}. Give what you still need to"
+            " run_env(context, …)."
+        )
     if not yes:
         click.confirm("Write this?", abort=True)
     with _failures():
