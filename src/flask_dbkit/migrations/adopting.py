@@ -24,12 +24,25 @@ _STOCK_MARKS = ("${upgrades if upgrades else", "bind_names = []")
 
 # What env.py has that Flask-Migrate writes: run_env() does that itself.
 _STOCK_FUNCTIONS = frozenset(
-    "get_engine get_engine_url get_metadata do_run_migrations"
-    " run_migrations_offline run_migrations_online".split()
+    [
+        "get_engine",
+        "get_engine_url",
+        "get_metadata",
+        "do_run_migrations",
+        "run_migrations_offline",
+        "run_migrations_online",
+    ]
 )
 _STOCK_OPTIONS = frozenset(
-    "connection url output_buffer target_metadata literal_binds upgrade_token"
-    " downgrade_token".split()
+    [
+        "connection",
+        "url",
+        "output_buffer",
+        "target_metadata",
+        "literal_binds",
+        "upgrade_token",
+        "downgrade_token",
+    ]
 )
 
 
