@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 from flask_dbkit import DBKit, after_end, transaction
-from flask_dbkit.databases import command_engine, deadlines
+from flask_dbkit.databases import command_engine, deadlines, forking
 from tests.support.databases import Database
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
@@ -237,6 +238,34 @@ def guarded(database: Database) -> Iterator[Engine]:
     deadlines.guard_silence(engine, TIMEOUT_S)
     yield engine
     engine.dispose()
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # of the test's own
+def test_no_clock_is_alive_at_a_fork_and_what_is_under_way_is_still_cut_off(
+    guarded: Engine, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child has no copy of a thread, and Python warns of those it leaves behind."""
+    alive: list[int] = []
+    monkeypatch.setattr(forking, "_before", [*forking._before, lambda: alive.append(watchers())])
+    sleep = "pg_sleep" if database.name == "postgresql" else "SLEEP"
+
+    def ask() -> None:
+        with guarded.connect() as connection:
+            connection.execute(text(f"SELECT {sleep}(5)"))
+
+    before = watchers()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        while watchers() == before:
+            time.sleep(0.01)
+        child = os.fork()
+        if child == 0:
+            os._exit(watchers())
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert alive == [before]
+        with pytest.raises(OperationalError, match="silent for"):
+            asked.result(10)
 
 
 @pytest.mark.backends("postgresql", "mariadb")

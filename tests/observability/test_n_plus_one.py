@@ -391,6 +391,14 @@ def batches_of_late_columns(shop: Shop) -> None:
 
 
 @innocent
+def what_is_read_of_every_table(shop: Shop) -> None:
+    """SQLAlchemy asks the catalog table by table, and for the types of a column one by one."""
+    tables = sa.inspect(shop.db.session.connection()).get_table_names() * COUNT
+    for name in tables:
+        sa.inspect(shop.db.session.connection()).get_columns(name)
+
+
+@innocent
 def on_purpose(shop: Shop) -> None:
     with allow_n_plus_one("the export is chunked"):
         for user in users(shop):

@@ -8,7 +8,7 @@ if the server has sent nothing for as long, the socket under the driver is shut 
 ends at once with an ordinary error of a lost connection, which says what has happened.
 
 One thread of the process looks after all calls. It is started by the first call that has a
-limit; without a statement timeout there is none.
+limit; without a statement timeout there is none, and none while the process forks.
 
 Reference:
     https://man7.org/linux/man-pages/man2/shutdown.2.html
@@ -30,7 +30,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 
 from .errors import OWN_WORDS
 from .execution import Execution, Order, Watcher, watch
-from .forking import after_fork_in_child
+from .forking import after_fork_in_child, after_fork_in_parent, before_fork
 from .scopes import INTERNAL
 from .sockets import OpenSocket, socket_of
 from .statements import READ, WRITE
@@ -49,6 +49,7 @@ GRACE_S = 5.0
 _PING_S = 3.0  # to a server that is about to be replaced by a connect, which takes 5 s itself
 _LOOK_S = 0.5  # between two looks at the calls
 _REST_AFTER = 20  # looks without a call
+_PATIENCE_S = 1.0  # for a thread that is shutting a socket
 
 _GUARD = "_dbkit_silence"
 """Attribute of a dialect object whose engine is looked after."""
@@ -86,6 +87,7 @@ class _Clock:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
+        self._stop = threading.Event()
         self._resting = False
 
     def begin(self, found: OpenSocket, limit_s: float) -> _Call:
@@ -112,9 +114,23 @@ class _Clock:
                     thread.start()
                     self._thread = thread
 
+    def stop(self) -> None:
+        """End the thread: the process is about to fork, and a child has no copy of it."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_PATIENCE_S)
+
+    def go_on(self) -> None:
+        """Look after what is under way once more."""
+        self._stop.clear()
+        self._thread = None
+        if self._calls:
+            self._start()
+
     def _run(self) -> None:
         quiet = 0
-        while True:
+        while not self._stop.is_set():
             self._cut_off()
             quiet = 0 if self._calls else quiet + 1
             if quiet > _REST_AFTER:
@@ -124,7 +140,7 @@ class _Clock:
                 self._resting, quiet = False, 0
                 self._wake.clear()
             else:
-                time.sleep(_LOOK_S)
+                self._stop.wait(_LOOK_S)
 
     def _cut_off(self) -> None:
         now = time.monotonic()
@@ -147,6 +163,8 @@ def _forget() -> object:
     return inherited
 
 
+before_fork(lambda: _clock.stop())  # noqa: PLW0108 - the one there is then
+after_fork_in_parent(lambda: _clock.go_on())  # noqa: PLW0108
 after_fork_in_child(_forget)
 
 

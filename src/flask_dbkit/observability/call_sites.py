@@ -12,6 +12,8 @@ import sys
 import sysconfig
 from types import FrameType
 
+from sqlalchemy.engine import reflection
+
 __all__ = ["Place", "place_of_call"]
 
 Place = tuple[str, int]
@@ -26,7 +28,9 @@ _LIBRARIES = tuple(
         if name in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
-_OTHER, _OWN, _OF_LISTS = range(3)
+_CATALOG = reflection.__file__
+"""Asks for every table, index and type by itself, whoever asked for the schema."""
+_OTHER, _OWN, _OF_LISTS, _OF_CATALOG = range(4)
 _known: dict[str, int] = {}
 """Whose code a file is."""
 
@@ -34,7 +38,8 @@ _known: dict[str, int] = {}
 def place_of_call() -> tuple[Place | None, Place | None]:
     """Return the line of the application, and what tells it from other occurrences.
 
-    The second is ``None`` for what the library repeats on purpose: the batches of ``iterate()``.
+    The second is ``None`` for what a library repeats on purpose: the batches of ``iterate()``, and
+    what SQLAlchemy reads from the catalog.
     """
     frame: FrameType | None = sys._getframe(2)  # noqa: SLF001 - documented; nothing else is as fast
     repeated, known = False, _known
@@ -48,7 +53,7 @@ def place_of_call() -> tuple[Place | None, Place | None]:
             if whose == _OWN:
                 place = (filename, frame.f_lineno)
                 return place, None if repeated else place
-            if frame.f_code.co_flags & inspect.CO_GENERATOR:
+            if whose == _OF_CATALOG or frame.f_code.co_flags & inspect.CO_GENERATOR:
                 repeated = True
         frame = frame.f_back
     return None, None
@@ -58,6 +63,8 @@ def _look(filename: str) -> int:
     if filename.startswith("<"):
         # A template of a string is the application's; frozen modules and generated code are not.
         return _OWN if filename in ("<template>", "<stdin>") else _OTHER
+    if filename == _CATALOG:
+        return _OF_CATALOG
     if filename.startswith(_LISTS):
         return _OF_LISTS
     return _OTHER if filename.startswith((_HERE, *_LIBRARIES)) else _OWN
