@@ -299,6 +299,17 @@ def health_checks_of_its_own(app: Flask) -> None:
     assert ran == ["one", "2 notes", "2 notes"]
 
 
+def many_rows_updated_at_once(app: Flask) -> None:
+    """SQLAlchemy compares the number of rows that the driver tells."""
+    with app.app_context():
+        db.session.add_all(Note(text=str(number)) for number in range(3))
+        db.session.commit()
+        for note in db.session.scalars(select(Note)):
+            note.text += "!"
+        db.session.commit()
+        assert count() == 4
+
+
 def disposed_engines(app: Flask) -> None:
     with app.app_context():
         app.test_client().post("/one")
@@ -307,6 +318,7 @@ def disposed_engines(app: Flask) -> None:
 
 
 WAYS: list[Callable[[Flask], None]] = [
+    many_rows_updated_at_once,
     health_checks_of_its_own,
     two_requests,
     rollback_in_a_view,

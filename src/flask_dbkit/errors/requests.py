@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blinker import Namespace
 from flask import (
@@ -195,7 +195,7 @@ class _Answers:
         if problem is None or self._is_for_developer(problem):
             return self._app.make_response(plain(*given))
         self._report(problem, error)
-        finalize: Callable[..., Response] = self._app.finalize_request
+        finalize = cast("Callable[..., Response]", self._app.finalize_request)
         return finalize(*context, self._answer(problem, error), from_error_handler=True)
 
     def _guard_body(self, response: Response) -> Response:

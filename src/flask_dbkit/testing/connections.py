@@ -152,15 +152,19 @@ class TestCursor(_Stand):
         """Send a statement."""
         with self._world.lock:
             if self._world.before(self._transaction, statement):
-                self._real.execute(statement, *args, **kwargs)
+                return self._answer(self._real.execute(statement, *args, **kwargs))
         return self
 
     def executemany(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
         """Send a statement with many parameters."""
         with self._world.lock:
             if self._world.before(self._transaction, statement):
-                self._real.executemany(statement, *args, **kwargs)
+                return self._answer(self._real.executemany(statement, *args, **kwargs))
         return self
+
+    def _answer(self, returned: Any) -> Any:
+        # The cursor itself, or with PyMySQL the number of rows, which SQLAlchemy reads.
+        return self if returned is self._real or returned is None else returned
 
     def executescript(self, script: str) -> Any:
         """Send statements one by one: the driver of SQLite would commit first."""
