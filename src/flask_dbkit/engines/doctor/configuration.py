@@ -220,7 +220,7 @@ def weak_key(given: Examination) -> Iterator[Found]:
     "A version that the library is not tested with",
     tags=("config",),
     cause="What the library promises was tried on other versions.",
-    fix="Install a version in the range, or a newer Flask-DBKit.",
+    fix="Take a version in the range, or a newer Flask-DBKit.",
 )
 def untested_version(given: Examination) -> Iterator[Found]:
     """Compare the installed versions, those of the drivers in use too, with the tested ranges."""
