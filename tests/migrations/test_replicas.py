@@ -100,7 +100,8 @@ def test_without_the_setting_a_table_of_another_bind_is_not_dropped(
     path = next(project.path.glob("versions/*.py"))
     path.write_text(
         written.replace(
-            "def upgrade_replica():", "def upgrade_replica():\n    op.drop_table('shelf')"
+            "def upgrade_replica() -> None:",
+            "def upgrade_replica() -> None:\n    op.drop_table('shelf')",
         )
     )
     linted = project.run("lint")
