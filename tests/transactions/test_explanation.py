@@ -159,7 +159,10 @@ SHOWN: dict[str, tuple[str, ...] | str] = {
         "test_no_block_joins_a_scope_that_a_suspended_generator_holds",
         "test_in_no_form_does_a_block_join_the_scope_of_a_suspended_generator",
     ),
-    "A scope that was never left": ("test_a_scope_that_was_never_left_is_over_with_its_context",),
+    "A scope that was never left": (
+        "test_a_scope_that_was_never_left_is_over_with_its_context",
+        "test_a_context_begins_without_the_session_of_a_dead_thread_whose_id_it_has",
+    ),
     "**What came before is kept, or named.**": LEADS_ON,
     "A session that has only read is begun anew": (
         "test_a_session_that_has_only_read_is_begun_again",

@@ -397,6 +397,39 @@ def test_a_scope_that_was_never_left_is_over_with_its_context(
     assert ledger.saved() == [1]
 
 
+@pytest.mark.parametrize("scope", [True, False])
+def test_a_context_begins_without_the_session_of_a_dead_thread_whose_id_it_has(
+    ledger: Ledger, scope: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sessions are found by the id of a context; one that was never popped leaves its own."""
+    left: list[Any] = []
+
+    def die() -> None:
+        context = ledger.app.app_context()
+        context.push()
+        left.append(id(context))
+        if scope:
+            left.append(transaction())
+            left[-1].__enter__()
+        ledger.insert(1)
+
+    thread = threading.Thread(target=die)
+    thread.start()
+    thread.join()
+    sessions = ledger.db.session.registry.registry
+    context = ledger.app.app_context()
+    sessions[id(context)] = session = sessions.pop(left[0])
+    with context:
+        assert ledger.session is not session
+        assert not in_transaction()
+        block(lambda: ledger.insert(2))
+        kept = ledger.session
+        with context:  # the same one, once more
+            assert ledger.session is kept
+    assert caplog.text.count("never left") == scope
+    assert ledger.saved() == [2]
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Flask's own
 def test_an_abandoned_stream_leaves_the_thread_usable(ledger: Ledger) -> None:
     """A server drops the body; Flask's stream leaves its context, with its scope, in the thread."""

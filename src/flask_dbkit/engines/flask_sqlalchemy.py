@@ -22,7 +22,7 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy.session import Session as ChoosingSession
 from flask_sqlalchemy.track_modifications import before_models_committed, models_committed
 from sqlalchemy.engine import URL, Connection, Engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 
 from ..application import current_app_object
 from ..exceptions import ConfigError
@@ -37,6 +37,7 @@ __all__ = [
     "forget_sessions",
     "given_options",
     "initialise",
+    "is_one_for_each_context",
     "is_used",
     "merge_options",
     "plan_binds",
@@ -223,6 +224,16 @@ def tracks_for_nobody(app: Flask) -> bool:
 def is_used(db: SQLAlchemy) -> bool:
     """Tell whether any application was initialised with this object."""
     return bool(db._app_engines)
+
+
+def is_one_for_each_context(sessions: scoped_session[Any]) -> bool:
+    """Tell whether each application context has a session, and not, say, each thread.
+
+    Flask-SQLAlchemy finds it by the ``id()`` of the context, unless ``session_options`` say
+    otherwise.
+    """
+    chosen_by = getattr(sessions.registry, "scopefunc", None)
+    return getattr(chosen_by, "__module__", None) == ChoosingSession.__module__
 
 
 def chooses_by_model(get_bind: Callable[..., Any]) -> bool:

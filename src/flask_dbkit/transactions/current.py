@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, get_overloads, overload
 
+from flask import Flask
+from flask.globals import app_ctx
 from sqlalchemy.orm import Session
 
 from ..application import current_application
@@ -55,6 +57,8 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_BEGUN = "_dbkit_begun"
+"""Attribute of an application context that was pushed."""
 _SAVEPOINT = ScopeOptions(savepoint=True, inherits=True)
 
 
@@ -421,6 +425,23 @@ def abandon_at_the_start() -> None:
     unit = _open_unit()
     if unit is not None and unit.blocks and not is_around(unit.blocks[0]):
         abandon(unit, "the beginning of another request")
+
+
+def begin_without_session(_app: Flask) -> None:
+    """End the session of an earlier context that was never popped, and whose ``id()`` is used anew.
+
+    Sessions are found by it. A thread that pushes a context and dies leaves its session behind.
+    """
+    context: Any = app_ctx._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001
+    if getattr(context, _BEGUN, False):
+        return  # it was pushed once more
+    setattr(context, _BEGUN, True)
+    sessions = current_application().db.session
+    if sessions.registry.has():
+        unit = _open_unit()
+        if unit is not None:
+            abandon(unit, "the beginning of another application context")
+        sessions.remove()
 
 
 def _open_unit() -> UnitOfWork | None:

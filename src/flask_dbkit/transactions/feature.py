@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from flask import appcontext_pushed
 from sqlalchemy.pool import StaticPool
 
 from ..databases.sqlite.settings import SQLiteSettings
+from ..engines.flask_sqlalchemy import is_one_for_each_context
 from ..feature import Bind, Feature, Setup
 from .connections import asked_begin
-from .current import abandon_at_the_end, abandon_at_the_start
+from .current import abandon_at_the_end, abandon_at_the_start, begin_without_session
 from .engine_guards import guard_engine
 from .jobs import JobBlocks
 from .options import ScopeDefaults
@@ -46,6 +48,8 @@ def _install(setup: Setup) -> None:
     # Called before Flask-SQLAlchemy's own, which was there before and removes the session.
     setup.app.teardown_appcontext(abandon_at_the_end)
     setup.app.before_request_funcs.setdefault(None, []).insert(0, abandon_at_the_start)
+    if is_one_for_each_context(setup.db.session):
+        appcontext_pushed.connect(begin_without_session, setup.app)
     if settings.tx_per_request:
         run_views_in_scopes(setup.app, settings.tx_rollback_status)
 
