@@ -223,7 +223,7 @@ def test_every_setting_works_from_the_environment(
     default = setting.default  # type: ignore[attr-defined]
     text, expected = ENVIRONMENT.get(key, (json.dumps(default), default))
     monkeypatch.setenv(f"FLASK_{key}", text)
-    app = Flask(__name__)
+    app = Flask("test_config")
     app.config.from_prefixed_env()
     config = Config.from_mapping(app.config)
     assert getattr(config, setting.attribute) == expected  # type: ignore[attr-defined]
@@ -234,7 +234,7 @@ def test_one_pragma_works_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
     """Flask's double underscore reaches into the dict."""
     monkeypatch.setenv("FLASK_DBKIT_SQLITE_PRAGMAS__synchronous", "FULL")
     monkeypatch.setenv("FLASK_DBKIT_SQLITE_PRAGMAS__CACHE_SIZE", "-2000")
-    app = Flask(__name__)
+    app = Flask("test_config")
     app.config.from_prefixed_env()
     pragmas = Config.from_mapping(app.config).sqlite_pragmas
     assert pragmas == {"synchronous": "FULL", "cache_size": -2000}
@@ -242,7 +242,7 @@ def test_one_pragma_works_from_the_environment(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_bad_configuration_registers_nothing() -> None:
     """The application is as it was, so that it can be put right and tried again."""
-    app = Flask(__name__)
+    app = Flask("test_config")
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
     app.config["DBKIT_SQLITE_BEGIN"] = "now"
     with pytest.raises(ConfigError):

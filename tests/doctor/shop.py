@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import itertools
 import sys
@@ -74,6 +75,7 @@ def views(app):
     # views
 """
 
+_made: list[Any] = []
 _numbers = itertools.count()
 
 
@@ -120,6 +122,16 @@ def source_with(code: dict[str, str]) -> str:
     return text
 
 
+def close_shops() -> None:
+    """Forget the lists and models of the shops that were made: some can never be configured."""
+    while _made:
+        module = _made.pop()
+        del sys.modules[module.__name__]
+        vars(module).clear()
+        del module
+    gc.collect()
+
+
 def make_shop(folder: Path, defect: Defect | None = None, **config: Any) -> tuple[Flask, DBKit]:
     """Write the shop into a folder, import it, and initialise it."""
     name = f"shop_{next(_numbers)}"
@@ -138,6 +150,7 @@ def make_shop(folder: Path, defect: Defect | None = None, **config: Any) -> tupl
     app.config.update(config)
     app.config.update(defect.config if defect else {})
     module.views(app)
+    _made.append(module)
     module.dbkit.init_app(app)
     if defect is not None and defect.after is not None:
         defect.after(app)

@@ -13,7 +13,7 @@ from flask import Flask, has_app_context, has_request_context, request
 
 from ..application import application_of, current_application
 from ..errors.details import REQUEST_ID_KEY
-from ..support.calls import explained_methods
+from ..support.calls import explained, explained_methods
 from ..transactions.current import current_transaction
 from . import windows
 from .metering import Metering
@@ -195,6 +195,7 @@ def request_id() -> str | None:
     return request.environ.get(REQUEST_ID_KEY) if has_request_context() else None
 
 
+@explained()
 def prometheus_collector(app: Flask) -> Any:
     """Return the metrics of one application, for a registry of prometheus-client of your own.
 
