@@ -19,6 +19,7 @@ from flask import Flask, render_template_string, request
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import (
     JSON,
+    Engine,
     ForeignKey,
     String,
     Text,
@@ -60,6 +61,7 @@ from flask_dbkit import (
 from flask_dbkit.lists.current import declared_listings
 from flask_dbkit.models import BaseMixin
 from flask_dbkit.pagination import Keyset, Links, Signer
+from flask_dbkit.testing import isolated
 from tests.lists import catalog
 
 
@@ -95,11 +97,37 @@ FILTER = FilterAllowlist(
 NOTES = Listing(select(Note).join(Note.owner), sort=SORT, filter=FILTER, per_page=10)
 
 
+@pytest.fixture(scope="module")
+def filled(shared_engine: Engine) -> Engine:
+    """45 notes of two owners."""
+    with Session(shared_engine) as session:
+        Base.metadata.create_all(session.connection())
+        session.add_all([Owner(id=1, name="Ann"), Owner(id=2, name="Bob")])
+        session.flush()
+        session.add_all(
+            Note(
+                id=n,
+                title=f"note {n % 7}",
+                rank=None if n % 5 == 0 else n,
+                about={"n": n},
+                secret="hidden",
+                body="long",
+                owner_id=1 + n % 2,
+            )
+            for n in range(1, 46)
+        )
+        session.commit()
+    return shared_engine
+
+
 @pytest.fixture
-def app(make_app: Callable[..., Flask]) -> Iterator[Flask]:
-    """An application with 45 notes of two owners."""
+def app(filled: Engine) -> Iterator[Flask]:
+    """An application with 45 notes of two owners; what a test writes is undone."""
     db = SQLAlchemy(model_class=Base)
-    app = make_app(SECRET_KEY="the key of the tests")
+    app = Flask("dbkit_test_app")
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=filled.url, TESTING=True, SECRET_KEY="the key of the tests"
+    )
     DBKit(app, db=db)
 
     @app.get("/notes")
@@ -115,23 +143,7 @@ def app(make_app: Callable[..., Flask]) -> Iterator[Flask]:
         narrowed = NOTES.statement.where(Note.owner_id == owner)
         return NOTES.paginate_keyset(narrowed, bind=owner).to_response()
 
-    with app.app_context():
-        db.create_all()
-        db.session.add_all([Owner(id=1, name="Ann"), Owner(id=2, name="Bob")])
-        db.session.flush()
-        db.session.add_all(
-            Note(
-                id=n,
-                title=f"note {n % 7}",
-                rank=None if n % 5 == 0 else n,
-                about={"n": n},
-                secret="hidden",
-                body="long",
-                owner_id=1 + n % 2,
-            )
-            for n in range(1, 46)
-        )
-        db.session.commit()
+    with app.app_context(), isolated(app):
         yield app
 
 
