@@ -6,6 +6,9 @@ A test sends one request that writes a row in a scope. First the request alone, 
 ``isolated(app)``, which is what the plugin puts around a test; then whole runs of pytest with and
 without the plugin, whose difference is divided by the tests. The goal is 2 ms a test. Times are
 medians; those of the processor do not count what other programs of the machine take.
+
+Then the databases of the processes of a run, which are copies of a first one with 50 tables: the
+goal is 300 ms for each, on the clock, for a server does the work. MariaDB has no means to copy.
 """
 
 from __future__ import annotations
@@ -27,10 +30,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from flask_dbkit import DBKit, declarative_base, transaction
 from flask_dbkit.testing import isolated
+from flask_dbkit.testing.places import drop_databases, make_database, parse_place
+from flask_dbkit.testing.runs import Shared
 
 ROUNDS = 300
 TESTS = 400
 GOAL_MS = 2.0
+COPIES = 7
+COPY_GOAL_MS = 300.0
+TABLES = 50
 
 Base = declarative_base()
 db = SQLAlchemy(model_class=Base)
@@ -122,6 +130,52 @@ def measure(url: str) -> None:
         db.engine.dispose()
 
 
+def fill(url: str) -> None:
+    """Make tables with an index and rows."""
+    metadata = sa.MetaData()
+    tables = [
+        sa.Table(
+            f"table_{number}",
+            metadata,
+            sa.Column("id", sa.Integer, primary_key=True),
+            sa.Column("text", sa.String(20), index=True),
+        )
+        for number in range(TABLES)
+    ]
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        for table in tables:
+            connection.execute(table.insert(), [{"text": f"row {n}"} for n in range(100)])
+    engine.dispose()
+
+
+def measure_copies(url: str, folder: Path) -> None:
+    """Print how long the database of one more process of a run takes."""
+    place = parse_place(url)
+    name = place.get_backend_name()
+    if name in ("mysql", "mariadb"):
+        print(f"{name:11} has no copies: each process makes its tables")
+        return
+    folder.mkdir()
+    if name == "sqlite":  # in the folder of the run, as the plugin has it
+        place = place.set(database=str(folder / "dbkit.db"))
+    shared = Shared(str(folder), "copies")
+    took = []
+    try:
+        make_database(place, shared, "0", fill, lambda _url: None)
+        for number in range(1, COPIES + 1):
+            begun = time.perf_counter()
+            make_database(place, shared, str(number), fill, lambda _url: None)
+            took.append((time.perf_counter() - begun) * 1000)
+    finally:
+        drop_databases(url, shared)
+    print(
+        f"{name:11} copy of {TABLES} tables {median(took):6.1f} ms, at most {max(took):.1f} ms"
+        f"  {'ok' if median(took) <= COPY_GOAL_MS else 'OVER THE GOAL'}"
+    )
+
+
 def run_s(folder: Path, *, with_plugin: bool) -> float:
     """Return the processor time of one run of pytest."""
     shutil.copy(__file__, folder)  # not this folder on the path: one file here is called requests
@@ -139,10 +193,11 @@ def run_s(folder: Path, *, with_plugin: bool) -> float:
 
 
 def main() -> None:
-    """Measure, and print a line for each database and one for pytest."""
+    """Measure, and print two lines for each database and one for pytest."""
     with tempfile.TemporaryDirectory() as place:
-        for url in sys.argv[1:] or [f"sqlite:///{place}/test.db"]:
+        for number, url in enumerate(sys.argv[1:] or [f"sqlite:///{place}/test.db"]):
             measure(url)
+            measure_copies(url, Path(place, f"copies-{number}"))
         runs: dict[bool, list[float]] = {True: [], False: []}
         for with_plugin in (True, False, True, False):
             folder = Path(tempfile.mkdtemp(dir=place))
