@@ -34,11 +34,23 @@ def check() -> None:
 
     from flask_dbkit import transaction
 
+    # start bottom-up
+    def correct_name(customer: Customer) -> None:
+        with transaction():
+            customer.name = customer.name.strip()
+
+    def take_order(customer: Customer) -> None:
+        correct_name(customer)
+        db.session.commit()  # as before; it is the next one to get a scope
+
+    # end bottom-up
     app = create_app()
     with app.app_context():
         db.create_all()
         with transaction():
-            db.session.add(Customer(name="Ada"))
+            db.session.add(Customer(name="Ada "))
+        assert db.session.scalar(select(Customer.name)) == "Ada "
+        take_order(db.session.scalars(select(Customer)).one())
         assert db.session.scalar(select(Customer.name)) == "Ada"
         # start violations
         for violation in db.session.execute(text("PRAGMA foreign_key_check")):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 
 import pytest
+from flask import Flask
 from sqlalchemy import make_url
 
-from flask_dbkit import ConfigError
-from flask_dbkit.engines.urls import parse_database_url
+from flask_dbkit import ConfigError, DBKit
+from flask_dbkit.engines.urls import drivers_not_taken, parse_database_url
 
 KEY = "SQLALCHEMY_DATABASE_URI"
 
@@ -47,6 +49,37 @@ def test_psycopg2_is_taken_when_psycopg_3_is_not_there(monkeypatch: pytest.Monke
     """Whatever of the two is installed."""
     hide(monkeypatch, "psycopg")
     assert parse_database_url("postgres://h/d", key=KEY).drivername == "postgresql+psycopg2"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://h/d", ["psycopg is used, and psycopg2 is installed too"]),
+        ("postgres://h/d", ["psycopg is used, and psycopg2 is installed too"]),
+        ("postgresql+psycopg://h/d", []),
+        ("sqlite://", []),
+    ],
+)
+def test_a_driver_that_was_chosen_among_several_is_told(
+    url: str, said: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An extra that is installed for something else may change the driver at a deployment."""
+    app = Flask("shop")
+    app.config["SQLALCHEMY_DATABASE_URI"] = url
+    with caplog.at_level(logging.INFO, "flask_dbkit"):
+        DBKit(app)
+    told = [each.getMessage() for each in caplog.records if "driver" in each.getMessage()]
+    assert len(told) == len(said)
+    for line, words in zip(told, said, strict=True):
+        assert line.startswith(f"{KEY} names no driver: {words}.")
+        assert line.endswith("write postgresql+psycopg://… or postgresql+psycopg2://…")
+
+
+def test_a_driver_is_told_of_only_where_there_is_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the one that was wanted first, but could not be imported."""
+    assert drivers_not_taken("postgresql://h/d", key=KEY) == ("psycopg2",)
+    hide(monkeypatch, "psycopg")
+    assert drivers_not_taken("postgresql://h/d", key=KEY) == ()
 
 
 def test_mysqlclient_is_taken_when_pymysql_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

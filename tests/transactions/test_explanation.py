@@ -1,26 +1,23 @@
-"""Each sentence of the page that explains what a scope promises, and the tests that show it.
-
-A sentence is named by how it begins. One that is new, or was changed at its beginning, fails here
-until somebody says what shows it; so does a test that was renamed.
-"""
+"""Each sentence of the page that explains what a scope promises, and the tests that show it."""
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
+from tests.support.sentences import (
+    LEADS_ON,
+    ROOT,
+    Shown,
+    gone,
+    without_one_entry,
+    without_sentence,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "explanation" / "transactions.md"
 
-LEADS_ON = "It says what is shown below it."
 OF_OTHERS = "It is about a library that is no part of these tests, and was run or read once."
 MEASURED = "A figure: benchmarks/transactions.py measures it anew."
 REASON = "It says why, and promises nothing."
 
-SHOWN: dict[str, tuple[str, ...] | str] = {
+SHOWN: Shown = {
     # The promise
     "A block never ends normally unless": (
         "test_what_is_saved_is_the_work_of_blocks_that_ended_normally",
@@ -263,45 +260,12 @@ SHOWN: dict[str, tuple[str, ...] | str] = {
 }
 
 
-_END = re.compile(r'(?<=[.?!])\s+(?=["A-Z*`])|(?<=[.!]\*)\s+|(?<=\.\*\*)\s+')
-
-
-def sentences() -> Iterator[str]:
-    """Yield the sentences of the page, and the rows of its tables."""
-    for block in re.split(r"\n\s*\n", PAGE.read_text(encoding="utf-8")):
-        lines = [line.strip() for line in block.strip().splitlines()]
-        if lines[0].startswith("#"):
-            continue
-        if lines[0].startswith("|"):
-            yield from lines[2:]
-            continue
-        for item in re.split(r"(?:^|\n)- ", "\n".join(lines)):
-            text = " ".join(item.removeprefix(">").split())
-            for sentence in _END.split(text):
-                if sentence:
-                    yield sentence
-
-
-@cache
-def functions() -> set[str]:
-    """Return the names of all test functions."""
-    return {
-        node.name
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-    }
-
-
 def test_every_sentence_of_the_explanation_is_shown_by_a_test() -> None:
     """The headline promise is true to the letter, or the page does not say it."""
-    said = list(sentences())
-    beginnings = {sentence: [one for one in SHOWN if sentence.startswith(one)] for sentence in said}
-    assert [sentence for sentence, found in beginnings.items() if len(found) != 1] == []
-    assert [one for one in SHOWN if not any(sentence.startswith(one) for sentence in said)] == []
+    assert without_one_entry(PAGE, SHOWN) == []
+    assert without_sentence(PAGE, SHOWN) == []
 
 
 def test_what_shows_a_sentence_is_there() -> None:
     """A test that is renamed takes its sentence along."""
-    named = {name for shown in SHOWN.values() if not isinstance(shown, str) for name in shown}
-    assert named - functions() == set()
+    assert gone(SHOWN) == set()

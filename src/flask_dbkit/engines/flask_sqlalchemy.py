@@ -12,6 +12,7 @@ References:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from ..application import current_app_object
 from ..exceptions import ConfigError
-from .urls import parse_database_url
+from .urls import drivers_not_taken, parse_database_url
 
 __all__ = [
     "BindPlan",
@@ -43,6 +44,8 @@ __all__ = [
     "plan_binds",
     "tracks_for_nobody",
 ]
+
+logger = logging.getLogger("flask_dbkit")
 
 _ENGINES = "_dbkit_engines"
 """Attribute of a session: its application, and that one's engines."""
@@ -134,6 +137,13 @@ def _plan(key: str | None, given: Mapping[str, Any], where: str) -> BindPlan:
         allowed = "a database URL, or a dict of engine options with a 'url'"
         raise ConfigError(f"{where} has no 'url'. Give {allowed}.", key=where, allowed=allowed)
     url = parse_database_url(given["url"], key=where)
+    for other in drivers_not_taken(given["url"], key=where):
+        backend, _, taken = url.drivername.partition("+")
+        logger.info(
+            "%s names no driver: %s is used, and %s is installed too. To stay with one of them"
+            " write %s+%s://… or %s+%s://…",
+            *(where, taken, other, backend, taken, backend, other),
+        )
     return BindPlan(key, url, {name: value for name, value in given.items() if name != "url"})
 
 

@@ -8,6 +8,7 @@ URL, because a URL may hold a password.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -15,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ..exceptions import ConfigError, closest
 
-__all__ = ["parse_database_url", "without_secrets"]
+__all__ = ["drivers_not_taken", "parse_database_url", "without_secrets"]
 
 _DRIVERS: dict[str, tuple[tuple[str, str], ...]] = {
     # backend -> (driver name, module it imports), the preferred one first
@@ -61,6 +62,21 @@ def parse_database_url(value: object, *, key: str) -> URL:
         url = url.set(drivername=f"{backend}+{_choose_driver(backend)}")
     _check_driver(url, key)
     return url
+
+
+def drivers_not_taken(value: object, *, key: str) -> tuple[str, ...]:
+    """Return the further installed drivers that a URL without one could have meant.
+
+    Args:
+        value: As for :func:`parse_database_url`, which tells the one that was taken.
+        key: Where it was found, for the error.
+    """
+    if "+" in _parse(value, key).drivername:
+        return ()
+    backend, _, taken = parse_database_url(value, key=key).drivername.partition("+")
+    known = dict(_DRIVERS.get(backend, ()))
+    later = list(known)[list(known).index(taken) + 1 :] if taken in known else []
+    return tuple(name for name in later if find_spec(known[name]) is not None)
 
 
 def _parse(value: object, key: str) -> URL:
