@@ -7,10 +7,13 @@ import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
 from flask_dbkit.errors.redaction import Redact, redact_exception, redact_text
 from tests.errors.faults import FAULTS, MAIL, SECRET, Site
@@ -170,6 +173,46 @@ def test_loggers_of_others_have_no_filter(new_site: NewSite) -> None:
     for name in ("dbkit_faults", "dbkit_faults.views", "sqlalchemy", "flask_dbkit.errors"):
         filters = logging.getLogger(name).filters
         assert len([f for f in filters if isinstance(f, Redact)]) == 1, name
+
+
+@SQLITE
+def test_an_application_of_the_same_name_without_the_library_keeps_its_log(
+    new_site: NewSite, watched: Callable[..., Lines]
+) -> None:
+    """Loggers are shared by name; whose record it is tells the current application."""
+    site = new_site()
+    provoke(site, "unique")  # every filter is there now
+    lines = watched("dbkit_faults")
+    bare, other = Flask(site.app.name), Flask("other")
+    db = SQLAlchemy()
+    bare.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    db.init_app(bare)
+
+    @bare.route("/")
+    def view() -> str:
+        db.session.execute(sa.text("SELECT :mail FROM nowhere"), {"mail": MAIL})
+        return ""
+
+    assert bare.test_client().get("/").status_code == 500
+    assert "[SQL: SELECT ? FROM nowhere]" in lines.text()
+    assert MAIL in lines.text()
+    assert "db.session.execute(" in lines.text()  # the lines of source
+    lines.lines.clear()
+    quoted = f"DETAIL:  Key (email)=({MAIL}) already exists."
+    # What is this application's own stays redacted: in its context, in none, and in that of an
+    # application which has other loggers.
+    for context in (site.app.app_context(), nullcontext(), other.app_context()):
+        with context:
+            site.app.logger.error("Not saved.\n%s", quoted)
+    assert len(lines.lines) == 3
+    assert MAIL not in lines.text()
+    with bare.app_context():
+        bare.logger.error("Not saved.\n%s", quoted)
+        site.app.logger.error("Not saved: %s", provoke(site, "unique"))
+        for engine in db.engines.values():
+            engine.dispose()
+    assert quoted in lines.lines[-2]
+    assert MAIL not in lines.lines[-1]
 
 
 @SQLITE

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import click
-from flask import Flask, has_request_context
+import logging
 
+import click
+from flask import Flask, has_app_context, has_request_context
+
+from ..application import current_app_object
 from ..cli import dbkit_group
 from ..databases.errors import OWN_WORDS, install_value_errors
 from ..feature import Bind, Feature, Setup
@@ -39,6 +42,7 @@ def _install(setup: Setup) -> None:
             [bind.engine for bind in setup.binds],
             detailed=shows_details,
             left_alone=_is_for_operator,
+            of_others=_is_of_another,
         )
 
 
@@ -54,6 +58,21 @@ def _is_for_operator(error: BaseException) -> bool:
     while context is not None and context.command is not dbkit_group:
         context = context.parent
     return context is not None
+
+
+def _is_of_another(record: logging.LogRecord) -> bool:
+    """Tell whether the current application shares a logger with this one, and redacts nothing.
+
+    A process may hold an application of the same name that has no ``DBKit``. What it logs is its
+    own matter; an error of an engine of ours is harmless wherever it is logged.
+    """
+    if not has_app_context():
+        return False
+    app = current_app_object()
+    found = app.extensions.get("dbkit")
+    if found is not None and found.settings(ErrorSettings).error_redact_logs:
+        return False
+    return any(f"{record.name}.".startswith(f"{name}.") for name in _loggers(app))
 
 
 def _loggers(app: Flask) -> list[str]:

@@ -46,19 +46,30 @@ def _never() -> bool:
     return False
 
 
+def _of_nobody_else(_record: logging.LogRecord) -> bool:
+    return False
+
+
 class Redact(logging.Filter):
     """Takes values, SQL and hosts out of the records of one logger. Drops no record.
 
     Args:
         detailed: Whether SQL without literals, and lines of source, may be shown now.
+        of_others: Whether a record is that of another application, which shares the logger.
     """
 
-    def __init__(self, detailed: Callable[[], bool] = _never) -> None:
+    def __init__(
+        self,
+        detailed: Callable[[], bool] = _never,
+        of_others: Callable[[logging.LogRecord], bool] = _of_nobody_else,
+    ) -> None:
         super().__init__()
-        self._detailed = detailed
+        self._detailed, self._of_others = detailed, of_others
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Replace what a record carries of a database error."""
+        if self._of_others(record):
+            return True
         error = record.exc_info[1] if record.exc_info else None
         extra = {key: value for key, value in record.__dict__.items() if key not in _USUAL}
         carried = [error, *_exceptions_in([record.msg, record.args, extra])]
@@ -90,6 +101,7 @@ def install_redaction(
     *,
     detailed: Callable[[], bool] = _never,
     left_alone: Callable[[BaseException], bool] = lambda _error: False,
+    of_others: Callable[[logging.LogRecord], bool] = _of_nobody_else,
 ) -> None:
     """Make the errors of some engines harmless, and filter some loggers and those below them.
 
@@ -102,21 +114,23 @@ def install_redaction(
         engines: The application's.
         detailed: Whether SQL without literals, and lines of source, may be shown now.
         left_alone: Whether an error goes to an operator's terminal and nowhere else.
+        of_others: Whether a record is that of another application, which shares a logger.
     """
     wanted = tuple(dict.fromkeys(names))
-    _filter_loggers(wanted, detailed)
+    make = functools.partial(Redact, detailed, of_others)
+    _filter_loggers(wanted, make)
     for engine in engines:
         make_errors_harmless(engine, detailed, left_alone)
-        event.listen(engine, "handle_error", lambda _: _filter_loggers(wanted, detailed))
+        event.listen(engine, "handle_error", lambda _: _filter_loggers(wanted, make))
 
 
-def _filter_loggers(names: tuple[str, ...], detailed: Callable[[], bool]) -> None:
+def _filter_loggers(names: tuple[str, ...], make: Callable[[], Redact]) -> None:
     below = tuple(f"{name}." for name in names)
     existing = [name for name in list(logging.root.manager.loggerDict) if name.startswith(below)]
     for name in (*names, *existing):
         logger = logging.getLogger(name)
         if not any(isinstance(each, Redact) for each in logger.filters):
-            logger.addFilter(Redact(detailed))
+            logger.addFilter(make())
 
 
 def redact_exception(error: BaseException) -> BaseException:
