@@ -288,31 +288,57 @@ def test_rows_that_point_nowhere_are_told_and_kept(shop: Shop) -> None:
     assert "1 rows break a foreign key" in result.stderr
 
 
-@pytest.mark.backends("sqlite-file")
-def test_a_terminal_shows_a_progress_bar_and_a_pipe_does_not(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is drawn to standard error, so the last line of the output stays the id."""
+def on_terminal(shop: Shop, *arguments: str) -> tuple[str, str]:
+    """Run a command with a terminal for its errors; return its output, and what was drawn."""
     controlling, terminal = pty.openpty()
-    monkeypatch.setenv("TERM", "xterm")
     reading, writing = os.pipe()
 
-    def back_up() -> None:
+    def run() -> None:
         for descriptor, number in ((writing, 1), (terminal, 2)):
             os.dup2(descriptor, number)
         sys.stdout, sys.stderr = open(1, "w"), open(2, "w")  # noqa: SIM115
         with suppress(SystemExit):
             shop.app.cli.main(
-                ["dbkit", "backup", "create"], obj=ScriptInfo(create_app=lambda: shop.app)
+                ["dbkit", "backup", *arguments], obj=ScriptInfo(create_app=lambda: shop.app)
             )
+        sys.stderr.write("over")  # reading from a terminal that nobody wrote to would wait
+        sys.stdout.flush()
+        sys.stderr.flush()
 
-    assert succeeded(fork(back_up))
+    assert succeeded(fork(run))
     os.close(writing)
     with os.fdopen(reading) as said:
-        assert ID.fullmatch(said.read().splitlines()[-1])
-    os.close(terminal)
+        output = said.read()
     drawn = os.read(controlling, 100_000).decode()
+    os.close(terminal)
     os.close(controlling)
+    return output, drawn.removesuffix("over")
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_terminal_shows_a_progress_bar_and_a_pipe_does_not(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is drawn to standard error, so the last line of the output stays the id."""
+    monkeypatch.setenv("TERM", "xterm")
+    output, drawn = on_terminal(shop, "create")
+    made = output.splitlines()[-1]
+    assert ID.fullmatch(made)
     assert "Backing up default" in drawn
     assert "100%" in drawn
+    output, drawn = on_terminal(shop, "verify", made)
+    assert "is good" in output
+    assert re.search(rf"Verifying {made} .* 66%.*100%", drawn, re.DOTALL)
+    into = f"sqlite:///{tmp_path / 'restored.db'}"
+    output, drawn = on_terminal(shop, "restore", made, "--into", into)
+    assert "was restored" in output
+    assert re.search(rf"Restoring {made} .* 66%.*100%", drawn, re.DOTALL)
+    shop.engine.dispose()
+    output, drawn = on_terminal(shop, "restore", made, "--in-place", "--yes")
+    assert "What is there now was saved" in output
+    assert re.search(rf"Restoring {made} .* 66%.*\n.*100%", drawn, re.DOTALL)
+    output, drawn = on_terminal(shop, "verify", made, "--json")
+    assert json.loads(output)["ok"] is True
+    assert drawn == ""
     assert shop.run("create").stderr == ""
+    assert shop.run("verify", made).stderr == ""

@@ -250,6 +250,10 @@ def test_a_sqlite_file_is_backed_up_before_it_is_changed(project: Project, tmp_p
     project.write("pass")
     assert "backed up" not in project.ok("upgrade", "--no-backup")
     assert "backed up" in project.ok("downgrade")
+    result = run(args=["dbkit", "migrate", "upgrade", "--json"])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)  # alone there
+    assert "backed up as" in result.stderr
 
 
 @pytest.mark.backends("sqlite-file")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import click
 from flask.cli import AppGroup
 
 from ..cli.group import FAILED, dbkit_group
-from ..cli.printing import as_json_option, print_json, print_table
+from ..cli.printing import as_json_option, print_json, print_table, progress_bar
 from ..exceptions import ConfigError
 from . import current as backups
 from .exceptions import BackupError
@@ -76,10 +75,11 @@ def create(
     made: list[Manifest] = []
     failed = False
     for name in backups.primary_names() if every else [bind or "default"]:
-        with _reporting() as outcome, _progress_bar(f"Backing up {name}") as progress:
-            manifest = backups.create_backup(
-                name, to=to, verify=verify, compact=compact, jobs=jobs, progress=progress
-            )
+        with _reporting() as outcome:
+            with progress_bar(f"Backing up {name}", as_json=as_json) as bar:
+                manifest = backups.create_backup(
+                    name, to=to, verify=verify, compact=compact, jobs=jobs, progress=bar.show
+                )
             made.append(manifest)
             _warn(manifest)
         failed = failed or outcome.failed
@@ -120,7 +120,8 @@ def verify(context: click.Context, *, backup_id: str, at: str | None, as_json: b
     The live database is not touched. Exits with 1 when anything is wrong.
     """
     with _reporting() as outcome:
-        result = backups.verify_backup(backup_id, at=at)
+        with progress_bar(f"Verifying {backup_id}", as_json=as_json) as bar:
+            result = backups.verify_backup(backup_id, at=at, progress=bar.show)
         if as_json:
             print_json(result.as_dict())
         else:
@@ -175,19 +176,23 @@ def restore(
         )
     lines: list[str] = []
     with _reporting() as outcome:
+        with progress_bar(f"Restoring {backup_id}", as_json=as_json) as bar:
+            if in_place:
+                restored = backups.restore_backup_in_place(
+                    backup_id,
+                    force=force,
+                    at=at,
+                    jobs=jobs,
+                    tell=bar.beside(partial(click.echo, err=as_json)),
+                    progress=bar.show,
+                )
+            else:
+                restored = backups.restore_backup(
+                    backup_id, into=into, at=at, jobs=jobs, owner=not no_owner, progress=bar.show
+                )
         if in_place:
-            restored = backups.restore_backup_in_place(
-                backup_id,
-                force=force,
-                at=at,
-                jobs=jobs,
-                tell=partial(click.echo, err=True) if as_json else click.echo,
-            )
             said = [f"{restored.manifest.database} is as it was in {backup_id}."]
         else:
-            restored = backups.restore_backup(
-                backup_id, into=into, at=at, jobs=jobs, owner=not no_owner
-            )
             lines = backups.switch_lines(restored)
             said = [
                 f"{backup_id} was restored. To switch to it, configure:",
@@ -238,21 +243,6 @@ def _reporting() -> Iterator[_Outcome]:
     except (BackupError, ConfigError) as error:
         click.echo(f"Error: {error}", err=True)
         outcome.failed = True
-
-
-@contextmanager
-def _progress_bar(label: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Yield what draws a bar on a terminal; nothing is drawn into a file or a pipe."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
-
-        def show(done: int, total: int | None) -> None:
-            bar.length = max(total or done, 1)
-            bar.update(done - bar.pos)
-
-        yield show
 
 
 def _warn(manifest: Manifest) -> None:

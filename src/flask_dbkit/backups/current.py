@@ -118,12 +118,15 @@ def list_backups(*, at: str | None = None) -> list[Listed]:
     return list_all(_store(at))
 
 
-def verify_backup(backup_id: str, *, at: str | None = None) -> Verification:
+def verify_backup(
+    backup_id: str, *, at: str | None = None, progress: Progress | None = None
+) -> Verification:
     """Restore a backup into a scratch database, compare it, and throw the scratch away.
 
     Args:
         backup_id: Names the backup.
         at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
+        progress: Called with the bytes that are done, and all of them.
 
     Returns:
         What is wrong; ``.ok`` is true when nothing is.
@@ -134,7 +137,13 @@ def verify_backup(backup_id: str, *, at: str | None = None) -> Verification:
     .. versionadded:: 0.1
     """
     store = _store(at)
-    return verify_stored(store, backup_id, _scratch_place(store, backup_id), packing=_packing())
+    return verify_stored(
+        store,
+        backup_id,
+        _scratch_place(store, backup_id),
+        packing=_packing(),
+        progress=progress or ignore_progress,
+    )
 
 
 def restore_backup(
@@ -144,6 +153,7 @@ def restore_backup(
     at: str | None = None,
     jobs: int = 1,
     owner: bool = True,
+    progress: Progress | None = None,
 ) -> Restored:
     """Restore a backup into a new database. The live one is not touched.
 
@@ -155,6 +165,7 @@ def restore_backup(
         at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
         jobs: On PostgreSQL, with how many connections.
         owner: On PostgreSQL, whether to restore owners and privileges too.
+        progress: Called with the bytes that are done, and all of them.
 
     Raises:
         BackupError: The backup is damaged, or the target is not empty.
@@ -172,6 +183,7 @@ def restore_backup(
             packing=_packing(),
             jobs=jobs,
             owner=owner,
+            progress=progress or ignore_progress,
         )
     finally:
         if target is not None:
@@ -185,6 +197,7 @@ def restore_backup_in_place(
     at: str | None = None,
     jobs: int = 1,
     tell: Callable[[str], None] = lambda _text: None,
+    progress: Progress | None = None,
 ) -> Restored:
     """Put a backup in the place of the live database, after a backup of what is there now.
 
@@ -194,6 +207,7 @@ def restore_backup_in_place(
         at: A folder or URL to look at instead of ``DBKIT_BACKUP_DIR``.
         jobs: On PostgreSQL, with how many connections.
         tell: Called with a line about each thing that is done.
+        progress: Called with the bytes that are done, and all of them.
 
     Raises:
         BackupError: The backup is damaged, or others are connected. Nothing was changed.
@@ -210,7 +224,14 @@ def restore_backup_in_place(
             code="target.missing",
         )
     return restore_in_place(
-        store, backup_id, database, force=force, packing=_packing(), jobs=jobs, tell=tell
+        store,
+        backup_id,
+        database,
+        force=force,
+        packing=_packing(),
+        jobs=jobs,
+        tell=tell,
+        progress=progress or ignore_progress,
     )
 
 

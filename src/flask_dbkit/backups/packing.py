@@ -10,12 +10,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib
+import io
 import shutil
 import subprocess
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -60,7 +61,36 @@ def pack(plain: Path, packed: Path, *, compression: str, command: Sequence[str] 
         shutil.copyfileobj(source, compressed, _CHUNK)
 
 
-def unpack(packed: Path, plain: Path, manifest: Manifest, *, command: Sequence[str] = ()) -> None:
+def _nobody(_done: int) -> None:
+    """Watch nothing."""
+
+
+class _Watched(io.RawIOBase):
+    """A file that tells how many bytes of it were read."""
+
+    def __init__(self, file: Any, watch: Callable[[int], object]) -> None:
+        self._file, self._watch, self._done = file, watch, 0
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what fits, and tell."""
+        count: int = self._file.readinto(buffer)
+        self._done += count
+        self._watch(self._done)
+        return count
+
+
+def unpack(
+    packed: Path,
+    plain: Path,
+    manifest: Manifest,
+    *,
+    command: Sequence[str] = (),
+    watch: Callable[[int], object] = _nobody,
+) -> None:
     """Undo :func:`pack`.
 
     Args:
@@ -68,6 +98,8 @@ def unpack(packed: Path, plain: Path, manifest: Manifest, *, command: Sequence[s
         plain: What to write.
         manifest: Tells what was done to the data.
         command: The reverse of the filter; empty for none.
+        watch: Called with the bytes of ``packed`` that are read; not with a filter, which reads
+            them itself.
 
     Raises:
         BackupError: There is no reverse command, it failed, or the data are damaged.
@@ -82,7 +114,7 @@ def unpack(packed: Path, plain: Path, manifest: Manifest, *, command: Sequence[s
     with (
         packed.open("rb") as source,
         plain.open("xb") as target,
-        _out_of(reverse, source) if reverse else _as_is(source) as content,
+        _out_of(reverse, source) if reverse else _Watched(source, watch) as content,
     ):
         try:
             with _decompressor(manifest.compression, content) as decompressed:
@@ -95,8 +127,13 @@ def unpack(packed: Path, plain: Path, manifest: Manifest, *, command: Sequence[s
             ) from error
 
 
-def check_data(path: Path, manifest: Manifest) -> None:
+def check_data(path: Path, manifest: Manifest, *, watch: Callable[[int], object] = _nobody) -> None:
     """Compare a data file with its manifest.
+
+    Args:
+        path: The file.
+        manifest: Of the backup.
+        watch: Called with the bytes that are read.
 
     Raises:
         BackupError: It is another file than the one that was written. The code is ``file.size``
@@ -109,7 +146,7 @@ def check_data(path: Path, manifest: Manifest) -> None:
             " the file was cut, or is another one. Use another backup.",
             code="file.size",
         )
-    if sha256_of(path) != manifest.sha256:
+    if sha256_of(path, watch=watch) != manifest.sha256:
         raise BackupError(
             f"The data of {manifest.id} are not what was written: their SHA-256 differs from the"
             " manifest's. Use another backup.",
@@ -117,10 +154,10 @@ def check_data(path: Path, manifest: Manifest) -> None:
         )
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: Path, *, watch: Callable[[int], object] = _nobody) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(_Watched(file, watch), "sha256").hexdigest()
 
 
 @contextmanager
@@ -141,7 +178,7 @@ def _compressor(compression: str, sink: IO[bytes]) -> Iterator[Any]:
 
 
 @contextmanager
-def _decompressor(compression: str, source: IO[bytes]) -> Iterator[Any]:
+def _decompressor(compression: str, source: IO[bytes] | _Watched) -> Iterator[Any]:
     if compression == "gzip":
         with gzip.GzipFile(fileobj=source, mode="rb") as plain:
             yield plain

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
-from .creating import Packing, create
-from .database import Database
+from .creating import Packing, create, ignore_progress
+from .database import Database, Progress
 from .exceptions import BackupError
 from .manifest import Manifest
 from .store import Store
@@ -49,6 +49,7 @@ def restore(
     packing: Packing | None = None,
     jobs: int = 1,
     owner: bool = True,
+    progress: Progress = ignore_progress,
 ) -> Restored:
     """Restore a backup into a new database. The live one is not touched.
 
@@ -61,6 +62,7 @@ def restore(
         packing: The reverse of the filter, if the backup went through one.
         jobs: On PostgreSQL, with how many connections.
         owner: On PostgreSQL, whether to restore owners and privileges too.
+        progress: Called with the bytes that are done, and all of them.
 
     Raises:
         BackupError: The backup is damaged, of another kind of database, or the target is not
@@ -70,7 +72,7 @@ def restore(
     """
     manifest = store.read_manifest(backup_id)
     _check_kind(manifest, into or database)
-    with unpacked(store, manifest, packing) as plain:
+    with unpacked(store, manifest, packing, progress) as plain:
         if into is not None:
             target = into.as_target()
         else:
@@ -96,6 +98,7 @@ def restore_in_place(
     packing: Packing | None = None,
     jobs: int = 1,
     tell: Callable[[str], None] = lambda _text: None,
+    progress: Progress = ignore_progress,
 ) -> Restored:
     """Put a backup in the place of the live database, after a backup of what is there now.
 
@@ -112,6 +115,7 @@ def restore_in_place(
         packing: As in :func:`restore`, and for the safety backup.
         jobs: As in :func:`restore`.
         tell: Called with a line about each thing that is done.
+        progress: As in :func:`restore`.
 
     Raises:
         BackupError: The backup is damaged or of another kind of database, or others are
@@ -121,7 +125,7 @@ def restore_in_place(
     """
     manifest = store.read_manifest(backup_id)
     _check_kind(manifest, database)
-    with unpacked(store, manifest, packing) as plain:
+    with unpacked(store, manifest, packing, progress) as plain:
         others = [] if force else database.other_connections()
         if others:
             raise BackupError(

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .creating import Packing
-from .database import Contents, Database
+from .creating import Packing, ignore_progress
+from .database import Contents, Database, Progress
 from .exceptions import BackupError
 from .manifest import Manifest
 from .packing import check_data, unpack
@@ -69,6 +69,7 @@ def verify(
     database: Database,
     *,
     packing: Packing | None = None,
+    progress: Progress = ignore_progress,
 ) -> Verification:
     """Restore a backup into a scratch database, compare, and throw the scratch away.
 
@@ -82,6 +83,7 @@ def verify(
         database: Where to make the scratch database: on the same server. Its data are neither
             read nor written.
         packing: The reverse of the filter, if the backup went through one.
+        progress: As in :func:`unpacked`.
 
     Raises:
         BackupError: There is no backup of this name, or no scratch database can be made. What
@@ -93,7 +95,7 @@ def verify(
     findings: list[Finding] = []
     try:
         manifest = store.read_manifest(backup_id)
-        with unpacked(store, manifest, packing) as plain:
+        with unpacked(store, manifest, packing, progress) as plain:
             findings += _compare(manifest, _restored(database, plain, manifest))
     except BackupError as error:
         if not error.code.startswith(("manifest.", "file.", "restore.")):
@@ -107,14 +109,36 @@ def verify(
 
 
 @contextmanager
-def unpacked(store: Store, manifest: Manifest, packing: Packing | None) -> Iterator[Path]:
-    """Yield the plain copy of a backup, after its file was compared with the manifest."""
+def unpacked(
+    store: Store,
+    manifest: Manifest,
+    packing: Packing | None,
+    progress: Progress = ignore_progress,
+) -> Iterator[Path]:
+    """Yield the plain copy of a backup, after its file was compared with the manifest.
+
+    Args:
+        store: Where the backup is.
+        manifest: Of the backup.
+        packing: The reverse of the filter, if the backup went through one.
+        progress: Told the bytes of its file three times over: read to be compared, read to be
+            unpacked, and done with, when the caller is.
+    """
+    size = manifest.size_bytes
     with explaining_os_errors(store.location), store.workspace() as directory:
         data = store.fetch(manifest, directory)
-        check_data(data, manifest)
+        check_data(data, manifest, watch=lambda done: progress(done, 3 * size))
         plain = directory / "plain"
-        unpack(data, plain, manifest, command=(packing or Packing()).reverse)
+        unpack(
+            data,
+            plain,
+            manifest,
+            command=(packing or Packing()).reverse,
+            watch=lambda done: progress(size + done, 3 * size),
+        )
+        progress(2 * size, 3 * size)
         yield plain
+        progress(3 * size, 3 * size)
 
 
 def _restored(database: Database, plain: Path, manifest: Manifest) -> Contents:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
-__all__ = ["as_json_option", "as_table", "coloured", "print_json", "print_table"]
+__all__ = [
+    "ProgressBar",
+    "as_json_option",
+    "as_table",
+    "coloured",
+    "print_json",
+    "print_table",
+    "progress_bar",
+]
 
 _GAP = "  "
 _COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
@@ -51,3 +61,47 @@ def coloured(status: str) -> str:
     if os.environ.get("NO_COLOR"):
         return status
     return click.style(status, fg=_COLOURS.get(status))
+
+
+class ProgressBar:
+    """What is drawn of long work, on a terminal; without one nothing is.
+
+    Args:
+        bar: Click's, or ``None``.
+    """
+
+    def __init__(self, bar: Any = None) -> None:
+        self._bar = bar
+
+    def show(self, done: int, total: int | None) -> None:
+        """Draw how much is done, of how much if that is known."""
+        if self._bar is not None:
+            self._bar.length = max(total or done, 1)
+            self._bar.update(done - self._bar.pos)
+
+    def beside(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """Return what tells a line without writing into the one of the bar."""
+
+        def told(text: str) -> None:
+            if self._bar is not None:
+                click.echo(err=True)
+            tell(text)
+
+        return told
+
+
+@contextmanager
+def progress_bar(label: str, *, as_json: bool = False) -> Iterator[ProgressBar]:
+    """Yield what draws a bar on a terminal; nothing is drawn into a file or a pipe.
+
+    It goes to standard error: the output is the result.
+
+    Args:
+        label: What is done.
+        as_json: Whether a program reads the output. Then nothing is drawn.
+    """
+    if as_json or not sys.stderr.isatty():
+        yield ProgressBar()
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+        yield ProgressBar(bar)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..backups.current import create_backup
 from ..backups.exceptions import BackupError
 from ..cli.group import FAILED, dbkit_group
-from ..cli.printing import as_json_option, print_json, print_table
+from ..cli.printing import as_json_option, print_json, print_table, progress_bar
 from ..databases import DATABASES, database_of
 from .exceptions import MigrationError
 
@@ -172,7 +172,7 @@ def upgrade(
             folder=folder,
             limits=_limits(**limits),
             report=_report(as_json),
-            back_up=_backing_up(backup),
+            back_up=_backing_up(backup, as_json=as_json),
         )
     if as_json:
         print_json(done)
@@ -435,7 +435,9 @@ def _failures() -> Iterator[None]:
         raise click.ClickException(" ".join(str(original).split())) from error
 
 
-def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | None:
+def _backing_up(
+    wanted: bool | None, *, as_json: bool = False
+) -> Callable[[str | None, Engine], None] | None:
     """Return what backs up a database before it is changed."""
     if wanted is False:
         return None
@@ -450,13 +452,14 @@ def _backing_up(wanted: bool | None) -> Callable[[str | None, Engine], None] | N
             return
         name = bind_title(key)
         try:
-            manifest = create_backup(name)
+            with progress_bar(f"Backing up {name}", as_json=as_json) as bar:
+                manifest = create_backup(name, progress=bar.show)
         except BackupError as error:
             raise MigrationError(
                 f"The database {name!r} could not be backed up, so nothing was changed: {error}"
                 " Use --no-backup to go on without."
             ) from error
-        click.echo(f"{name}: backed up as {manifest.id}")
+        _report(as_json)(f"{name}: backed up as {manifest.id}")
 
     return back_up
 
