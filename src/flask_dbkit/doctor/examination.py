@@ -118,6 +118,10 @@ class Examination:
         """The databases that are servers."""
         return (bind for bind in self.binds if bind.is_server)
 
+    def binds_of(self, database: Database) -> Iterator[ExaminedBind]:
+        """Return the databases of one kind."""
+        return (bind for bind in self.binds if bind.database is database)
+
     def metadata(self, bind: ExaminedBind) -> MetaData:
         """Return the tables of one database."""
         return self.db.metadatas.get(bind.key) or MetaData()

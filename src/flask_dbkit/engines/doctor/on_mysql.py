@@ -1,4 +1,4 @@
-"""DK09x: what MariaDB and MySQL tell of themselves."""
+"""DK11x: what MariaDB and MySQL tell of themselves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from sqlalchemy import text
 
 from ...databases import MYSQL
 from ...doctor.checks import check
-from ...doctor.examination import Examination, ExaminedBind
+from ...doctor.examination import Examination
 from ...doctor.findings import Found
 
 __all__: list[str] = []
-
-
-def _binds(given: Examination) -> Iterator[ExaminedBind]:
-    return (bind for bind in given.binds if bind.database is MYSQL)
 
 
 @check(
@@ -31,7 +27,7 @@ def _binds(given: Examination) -> Iterator[ExaminedBind]:
 )
 def other_engines(given: Examination) -> Iterator[Found]:
     """Ask for the engine of each table of the models."""
-    for bind in _binds(given):
+    for bind in given.binds_of(MYSQL):
         known = {table.name for table in given.metadata(bind).tables.values()}
         with given.connect(bind) as connection:
             rows = connection.execute(
@@ -60,7 +56,7 @@ def other_engines(given: Examination) -> Iterator[Found]:
 )
 def short_wait_timeout(given: Examination) -> Iterator[Found]:
     """Compare pool_recycle with the server's wait_timeout."""
-    for bind in _binds(given):
+    for bind in given.binds_of(MYSQL):
         recycle_s = bind.options.get("pool_recycle", 7200)
         with given.connect(bind) as connection:
             wait_s = int(connection.scalar(text("SELECT @@GLOBAL.wait_timeout")) or 0)
@@ -83,7 +79,7 @@ def short_wait_timeout(given: Examination) -> Iterator[Found]:
 )
 def all_privileges(given: Examination) -> Iterator[Found]:
     """Ask for the privileges of the account that reach every database."""
-    for bind in _binds(given):
+    for bind in given.binds_of(MYSQL):
         with given.connect(bind) as connection:
             rows = [str(row[0]) for row in connection.execute(text("SHOW GRANTS"))]
         if any(" ON *.* " in row and ("ALL PRIVILEGES" in row or "SUPER" in row) for row in rows):

@@ -1,4 +1,4 @@
-"""DK09x: what PostgreSQL tells of itself.
+"""DK09x and DK11x: what PostgreSQL tells of itself.
 
 References:
     https://www.postgresql.org/docs/current/monitoring-stats.html
@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from ...databases import POSTGRESQL
 from ...doctor.checks import check
-from ...doctor.examination import Examination, ExaminedBind
+from ...doctor.examination import Examination
 from ...doctor.findings import Found
 
 __all__: list[str] = []
@@ -23,10 +23,6 @@ _WRAPAROUND = 1_500_000_000  # of two thousand millions
 _LOW_HITS = 0.99
 _ENOUGH_READS = 1_000_000
 _LARGEST_SHARE = 0.7
-
-
-def _binds(given: Examination) -> Iterator[ExaminedBind]:
-    return (bind for bind in given.binds if bind.database is POSTGRESQL)
 
 
 @check(
@@ -42,7 +38,7 @@ def _binds(given: Examination) -> Iterator[ExaminedBind]:
 )
 def superuser(given: Examination) -> Iterator[Found]:
     """Ask who we are."""
-    for bind in _binds(given):
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             row = connection.execute(
                 text("SELECT rolname, rolsuper FROM pg_roles WHERE rolname = current_user")
@@ -65,7 +61,7 @@ def superuser(given: Examination) -> Iterator[Found]:
 )
 def wraparound(given: Examination) -> Iterator[Found]:
     """Ask for the age of the oldest transaction."""
-    for bind in _binds(given):
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             age = connection.scalar(
                 text("SELECT age(datfrozenxid) FROM pg_database WHERE datname = current_database()")
@@ -86,7 +82,7 @@ def wraparound(given: Examination) -> Iterator[Found]:
 )
 def invalid_indexes(given: Examination) -> Iterator[Found]:
     """Ask the catalog."""
-    for bind in _binds(given):
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             rows = connection.execute(
                 text(
@@ -111,7 +107,7 @@ def invalid_indexes(given: Examination) -> Iterator[Found]:
 )
 def idle_in_transaction(given: Examination) -> Iterator[Found]:
     """Ask for sessions of this database that do nothing inside a transaction."""
-    for bind in _binds(given):
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             rows = connection.execute(
                 text(
@@ -144,7 +140,7 @@ def idle_in_transaction(given: Examination) -> Iterator[Found]:
 )
 def cache_misses(given: Examination) -> Iterator[Found]:
     """Compare hits and reads since the statistics began."""
-    for bind in _binds(given):
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             row = connection.execute(
                 text(
@@ -172,7 +168,7 @@ def cache_misses(given: Examination) -> Iterator[Found]:
 )
 def used_up_sequences(given: Examination) -> Iterator[Found]:
     """Compare each sequence with the type of its column."""
-    for bind in _binds(given):
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             rows = connection.execute(text(_SEQUENCES)).all()
         for row in rows:

@@ -36,8 +36,8 @@ _KEY = "DBKIT_SQLITE_PRAGMAS"
 
 def _files(given: Examination) -> Iterator[tuple[ExaminedBind, Mapping[str, PragmaValue]]]:
     """Yield each SQLite database with the pragmas its connections get."""
-    for bind in given.binds:
-        if bind.database is SQLITE and bind.engine.dialect.driver == "pysqlite":
+    for bind in given.binds_of(SQLITE):
+        if bind.engine.dialect.driver == "pysqlite":
             yield bind, effective_pragmas(bind.url, bind.context)
 
 

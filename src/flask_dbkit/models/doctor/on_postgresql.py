@@ -28,9 +28,7 @@ __all__: list[str] = []
 )
 def enumerations(given: Examination) -> Iterator[Found]:
     """Compare the values of each Enum column with the type of its name."""
-    for bind in given.binds:
-        if bind.database is not POSTGRESQL:
-            continue
+    for bind in given.binds_of(POSTGRESQL):
         with given.connect(bind) as connection:
             rows = connection.execute(
                 text(
