@@ -28,6 +28,7 @@ from flask_dbkit import (
     record_queries,
     transaction,
 )
+from flask_dbkit.observability import orm_loads
 from tests.observability.shop import COUNT, Shop
 
 SQLITE = pytest.mark.backends("sqlite-file")
@@ -477,6 +478,19 @@ def test_a_fix_works_when_it_is_pasted(shop: Shop, model: str) -> None:
         assert stats.queries == 2
         assert stats.repeats == ()
         assert stats.peer_batches == (1 if "peerload" in option else 0)
+
+
+@SQLITE
+@pytest.mark.parametrize("left", [None, object()])
+def test_where_sqlalchemy_says_less_a_loop_is_found_all_the_same(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, left: object
+) -> None:
+    """Its inner names may go: then the fix is told in general words."""
+    monkeypatch.setattr(orm_loads, "_compile_options", lambda _execution: left)
+    (found,) = repeats_of(shop, lazy_collection)
+    assert found.count >= COUNT
+    assert found.relationship is None
+    assert found.fix.startswith("Ask once before the loop")
 
 
 @SQLITE

@@ -9,10 +9,9 @@ from weakref import ref
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.session import ORMExecuteState
 
 from ..databases.execution import Execution, Order, Watcher, watch
-from .windows import Hint, opened_windows, when_looking
+from .windows import opened_windows, when_looking
 
 __all__ = ["StatisticsWatcher", "install", "watch_sessions"]
 
@@ -71,7 +70,7 @@ def watch_checkouts(engine: Engine) -> None:
 
 
 def watch_sessions(sessions: Any) -> None:
-    """Note what the ORM says of its statements, as soon as anybody looks for repeats.
+    """Note when a session is flushed, as soon as anybody looks for repeats.
 
     Args:
         sessions: What ``event.listen`` takes: ``db.session``.
@@ -89,14 +88,6 @@ def watch_sessions(sessions: Any) -> None:
 def _listen(sessions: Any) -> None:
     numbers = iter(range(1, 1 << 62))
 
-    @event.listens_for(sessions, "do_orm_execute")
-    def do_orm_execute(state: ORMExecuteState) -> None:
-        windows = opened_windows()
-        if windows and any(each.threshold is not None for each in windows):
-            hint = _hint(state)
-            for window in windows:
-                window.hint = hint
-
     @event.listens_for(sessions, "before_flush")
     def before_flush(*_arguments: object) -> None:
         number = next(numbers)
@@ -112,32 +103,3 @@ def _listen(sessions: Any) -> None:
     def after_soft_rollback(_session: Session, _transaction: object) -> None:
         for window in opened_windows():
             window.flush = 0
-
-
-def _hint(state: ORMExecuteState) -> Hint | None:
-    if state.is_column_load:
-        mapper = state.bind_mapper
-        name = mapper.class_.__name__ if mapper is not None else "the object"
-        return Hint(
-            True,
-            None,
-            f"Columns of {name} were loaded one object at a time: ask for them with the objects"
-            " (undefer(), populate_existing()), load them for all of them at the first touch"
-            " (peerload()), or leave them unexpired (expire_on_commit=False).",
-        )
-    if not state.is_relationship_load:
-        return None
-    if state.lazy_loaded_from is None:
-        return Hint(False, None, None)  # a chunk of an eager load
-    path: Any = state.loader_strategy_path
-    steps: tuple[Any, ...] = tuple(getattr(path, "path", path) or ())
-    relation: Any = next((each for each in reversed(steps) if hasattr(each, "direction")), None)
-    if relation is None:
-        return Hint(True, None, None)
-    name = f"{relation.parent.class_.__name__}.{relation.key}"
-    return Hint(
-        True,
-        name,
-        f"Load it with the objects, .options(selectinload({name})), or at the first touch for all"
-        f" of them, .options(peerload({name})).",
-    )

@@ -22,6 +22,7 @@ from ..databases.statements import READ, WRITE
 from ..errors.words import mask_literals
 from ..support.calls import explained_methods
 from .call_sites import Place, place_of_call
+from .orm_loads import Load, is_chunk, load_of
 
 __all__ = [
     "QueryStats",
@@ -144,29 +145,15 @@ class _Kept(NamedTuple):
 class _Seen:
     """One text of a window: how often, and from where since it was seen twice."""
 
-    __slots__ = ("count", "first_is_free", "flush", "hint", "in_flush", "places")
+    __slots__ = ("count", "first_is_free", "flush", "in_flush", "load", "places")
 
-    def __init__(self, hint: Hint | None) -> None:
+    def __init__(self, load: Load | None) -> None:
         self.count = 1
-        self.hint = hint
+        self.load = load
         self.places: dict[object, int] | None = None
         self.first_is_free = True
         self.flush = 0
         self.in_flush = 0
-
-
-class Hint(NamedTuple):
-    """What the ORM says of the statement that comes next.
-
-    Attributes:
-        counts: It may be one of many; chunks of an eager load are not.
-        relationship: What is loaded, such as ``User.posts``.
-        fix: What to write instead.
-    """
-
-    counts: bool
-    relationship: str | None
-    fix: str | None
 
 
 @explained_methods()
@@ -240,7 +227,6 @@ class Window:
         "allowed",
         "finished",
         "flush",
-        "hint",
         "judged",
         "keep",
         "kind",
@@ -253,7 +239,6 @@ class Window:
         if threshold is not None and not _looking:
             _look_from_now_on()
         self.stats = QueryStats(self)
-        self.hint: Hint | None = None
         self.flush = 0
         self.allowed = 0
         self.finished = self.judged = False
@@ -271,13 +256,12 @@ class Window:
         if kind is WRITE:
             stats.writes += 1
             if self.threshold is not None:
-                place = self._look(execution, None)
+                place = self._look(execution)
         elif kind is READ:
-            hint, self.hint = self.hint, None
             if PEER_BATCH in execution.context.execution_options:
                 stats.peer_batches += 1
             elif self.threshold is not None:
-                place = self._look(execution, hint)
+                place = self._look(execution)
         slowest = stats._slowest  # noqa: SLF001
         if self.keep:
             if place is None:
@@ -290,13 +274,13 @@ class Window:
         elif slowest is None or time_s > slowest.time_s:
             stats._slowest = _Kept(sql, time_s, rows, place, bind)  # noqa: SLF001
 
-    def _look(self, execution: Execution, hint: Hint | None) -> Place | None:
+    def _look(self, execution: Execution) -> Place | None:
         sql = execution.statement
-        if self.allowed or execution.many or (hint is not None and not hint.counts):
+        if self.allowed or execution.many or is_chunk(execution):
             return None
         seen = self._seen.get(sql)
         if seen is None:
-            seen = self._seen[sql] = _Seen(hint)
+            seen = self._seen[sql] = _Seen(load_of(execution))
             seen.flush, seen.in_flush = self.flush, 1
             return None
         seen.count += 1
@@ -333,15 +317,14 @@ class Window:
         if self.threshold is None:
             return
         found = [
-            (count, sql, key, seen.hint)
+            (count, sql, key, seen.load)
             for sql, seen in self._seen.items()
             for key, count in (seen.places or {}).items()
             if count >= self.threshold
         ]
-        for count, sql, key, hint in sorted(found, key=lambda each: -each[0]):
+        for count, sql, key, load in sorted(found, key=lambda each: -each[0]):
             place: Any = key
-            relationship = hint.relationship if hint is not None else None
-            fix = hint.fix if hint is not None and hint.fix else _fix(sql)
+            relationship, fix = load or (None, _fix(sql))
             yield Repeat(count, mask_literals(sql), f"{place[0]}:{place[1]}", relationship, fix)
 
 
