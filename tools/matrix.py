@@ -11,13 +11,17 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from suite import Outcome, forget_coverage, report_coverage, run_pytest
 from venvs import DEFAULT, DEFAULT_LINE, ROOT, SQLALCHEMY_LINES, SetupError, ensure, say
 
 _OLDEST = (3, 11)
+
+# A machine that does several things at once makes a test of two processes late now and then. So
+# few failures are looked at once more, each alone; the table names them in any case.
+_MOST_AGAIN = 3
 _HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # What does not depend on the Python or the SQLAlchemy line runs once.
@@ -130,7 +134,7 @@ def run(combination: Combination, arguments: list[str]) -> Outcome:
         )
     except SetupError as error:
         print(error, file=sys.stderr)
-        return Outcome(exit_code=1, not_run=(f"not run: {str(error).splitlines()[0]}",))
+        return Outcome(exit_code=1, remarks=(f"not run: {str(error).splitlines()[0]}",))
     if combination.lazy:
         arguments = [*_LAZY, *(arguments or _LAZY_TESTS)]
     if not combination.is_default:
@@ -138,7 +142,26 @@ def run(combination: Combination, arguments: list[str]) -> Outcome:
     if combination.version != _HERE:
         arguments = [*_OTHER_PYTHONS, *arguments]
     # Measuring takes a quarter of the time, and the default combination runs every test.
-    return run_pytest(python, arguments, coverage=combination.is_default)
+    outcome = run_pytest(python, arguments, coverage=combination.is_default)
+    if 0 < len(outcome.failures) == outcome.failed <= _MOST_AGAIN:
+        return _run_again(python, outcome, ["--lazy", "peers"] if combination.lazy else [])
+    return outcome
+
+
+def _run_again(python: Path, outcome: Outcome, arguments: list[str]) -> Outcome:
+    """Run alone what failed beside the others, and let the table say what became of it."""
+    say(f"Once more, alone: {', '.join(outcome.failures)}")
+    again = run_pytest(python, [*arguments, "-n", "0", *outcome.failures], coverage=False)
+    duration_s = outcome.duration_s + again.duration_s
+    if again.exit_code != 0 or again.passed != outcome.failed:
+        return replace(outcome, duration_s=duration_s)
+    found = tuple(f"passed only when run again, alone: {each}" for each in outcome.failures)
+    return Outcome(
+        exit_code=0,
+        passed=outcome.passed + again.passed,
+        remarks=(*outcome.remarks, *found),
+        duration_s=duration_s,
+    )
 
 
 def print_table(outcomes: dict[Combination, Outcome]) -> None:
@@ -152,7 +175,7 @@ def print_table(outcomes: dict[Combination, Outcome]) -> None:
             f"{'ok' if outcome.exit_code == 0 else f'exit {outcome.exit_code}'}"
             f"{combination.remark}"
         )
-        for line in outcome.not_run:
+        for line in (*outcome.remarks, *(f"failed: {each}" for each in outcome.failures)):
             print(f"        {line}")
 
 

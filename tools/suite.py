@@ -23,6 +23,7 @@ COVERAGE = ROOT / ".coverage-data" / "coverage"
 
 _NOT_RUN = re.compile(r"not run: .*")
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?)\b")
+_FAILED = re.compile(r"(?:FAILED|ERROR) (tests/.+?)(?: - .*)?")
 
 
 @dataclass
@@ -32,8 +33,9 @@ class Outcome:
     exit_code: int
     passed: int = 0
     failed: int = 0
-    not_run: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     duration_s: float = 0.0
+    failures: tuple[str, ...] = ()
 
 
 def cores() -> int:
@@ -85,8 +87,9 @@ def run_pytest(python: Path, arguments: list[str], *, coverage: bool = True) -> 
         exit_code=exit_code,
         passed=counts.get("passed", 0),
         failed=counts.get("failed", 0) + counts.get("error", 0),
-        not_run=tuple(match.group() for line in lines if (match := _NOT_RUN.search(line))),
+        remarks=tuple(match.group() for line in lines if (match := _NOT_RUN.search(line))),
         duration_s=time.monotonic() - begin,
+        failures=tuple(match[1] for line in lines if (match := _FAILED.fullmatch(line))),
     )
 
 

@@ -93,3 +93,35 @@ def test_the_counts_are_those_of_pytest(
     monkeypatch.setattr(suite, "COVERAGE", tmp_path / "data" / "coverage")
     outcome = suite.run_pytest(fake, [])
     assert (outcome.passed, outcome.failed, outcome.exit_code) == (passed, failed, 0)
+
+
+@pytest.mark.parametrize(("fails", "passed", "failed"), [(1, 9, 0), (2, 8, 1)])
+def test_what_fails_beside_the_others_is_run_once_more_alone(
+    matrix: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fails: int,
+    passed: int,
+    failed: int,
+) -> None:
+    """The table names it in any case, and it is a failure if it fails again."""
+    fake = tmp_path / "python"
+    fake.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n'
+        f"if [ $(wc -l < {tmp_path}/calls) -le {fails} ]; then\n"
+        "  echo 'FAILED tests/a.py::test_b[x y] - AssertionError: c'\n"
+        "  echo '== 1 failed, 8 passed in 2.00s =='; exit 1\nfi\n"
+        "echo '1 passed in 0.10s'\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(matrix, "ensure", lambda *_, **__: fake)
+    one = matrix.plan({HERE: sys.executable})[1]
+    outcome = matrix.run(one, ["-k", "b"])
+    assert (outcome.passed, outcome.failed, outcome.exit_code) == (passed, failed, int(failed > 0))
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert first.endswith("-k b")
+    assert second.endswith("-n 0 tests/a.py::test_b[x y]")
+    matrix.print_table({one: outcome})
+    word = "failed" if failed else "passed only when run again, alone"
+    assert f"{word}: tests/a.py::test_b[x y]" in capsys.readouterr().out
