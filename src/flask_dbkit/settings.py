@@ -313,11 +313,16 @@ def command(key: str, meaning: str) -> Any:
     return setting(key, allowed, None, meaning, parse)
 
 
-def path(key: str, default: str, meaning: str) -> Any:
-    """Make the field of a setting that is a path, as text or as ``os.PathLike``."""
-    allowed = "a path"
+def path(key: str, default: str, meaning: str, *, nullable: bool = False) -> Any:
+    """Make the field of a setting that is a path, as text or as ``os.PathLike``.
 
-    def parse(key: str, value: object) -> str:
+    ``None`` is taken too with ``nullable``.
+    """
+    allowed = "a path" + (", or None" if nullable else "")
+
+    def parse(key: str, value: object) -> str | None:
+        if value is None and nullable:
+            return None
         if isinstance(value, (str, os.PathLike)):
             text = os.fspath(value)
             if isinstance(text, str) and text.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from flask import Flask
 
 from flask_dbkit.application import application_of
 from flask_dbkit.observability.noticed import NoticedWork
-from flask_dbkit.observability.windows import Repeat
+from flask_dbkit.observability.windows import Repeat, Window
 from tests.doctor.shop import Defect, found_by, make_shop, source_with
 
 SERVER = "postgresql+psycopg://shop:x@db.example.org/shop"
@@ -70,12 +71,13 @@ def catch_all(app: Flask) -> None:
 def repeat(app: Flask) -> None:
     noticed = application_of(app).part(NoticedWork)
     found = Repeat(9, "SELECT 1", "views.py:7", "Author.books", "Load them.")
-    noticed.repeats["views.py:7"] = (found, "/")
+    noticed.note(Window("request", keep=False, threshold=5).stats, [found], "/")
 
 
 def write_often(app: Flask) -> None:
     noticed = application_of(app).part(NoticedWork)
-    noticed.writes, noticed._since = 10_000, noticed._since - 100
+    minute = int(time.time() // 60)
+    noticed._fresh.writes.update({minute - ago: 4000 for ago in range(5)})
 
 
 STATIC = [
@@ -210,7 +212,7 @@ STATIC = [
         },
     ),
     Defect("DK064", "views.py:7", after=repeat),
-    Defect("DK077", "a second write", after=write_often),
+    Defect("DK077", "a second wrote", after=write_often),
     Defect("DK063", "Author.books", {"DBKIT_N_PLUS_ONE": "off"}),
     # Who asks, and what is told
     Defect("DK070", "/app/livez", after=ask_when_alive),

@@ -40,7 +40,9 @@ def make_shop(url: str, **config: Any) -> Shop:
         user = relationship("User", back_populates="posts")
 
     app = Flask("dbkit_shop")
-    app.config.update(SQLALCHEMY_DATABASE_URI=url, DBKIT_HEALTH_PREFIX=None)
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=url, DBKIT_HEALTH_PREFIX=None, DBKIT_NOTICED_FILE=None
+    )
     app.config.update(config)
     db = SQLAlchemy(model_class=base)
     DBKit(app, db=db)

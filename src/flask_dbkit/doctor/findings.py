@@ -13,6 +13,7 @@ LEVELS = ("info", "warning", "error")
 
 _LINE = re.compile(r"(?<![^:\s])(?P<file>[^:\s]+\.\w+):(?P<line>\d+)")
 _NUMBER = re.compile(r"\d+")
+_AGE = re.compile(r", (?:just now|\d+ (?:minute|hour|day)s? ago)")
 
 
 def rank(level: str) -> int:
@@ -81,7 +82,8 @@ class Finding:
     def key(self) -> str:
         """What stays the same when lines move and figures change: for baselines."""
         about = _LINE.sub(lambda match: match["file"], self.object or "")
-        return f"{self.id}|{about}|{_NUMBER.sub('#', self.message)}"
+        said = _NUMBER.sub("#", _AGE.sub("", self.message))
+        return f"{self.id}|{about}|{said}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

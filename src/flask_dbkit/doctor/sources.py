@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Source", "Sources", "dotted", "last_name"]
+__all__ = ["Source", "Sources", "dotted", "last_name", "shown"]
 
 _LEFT_OUT = frozenset(
     {
@@ -245,10 +245,11 @@ def _read(path: Path) -> Source | None:
             tree = ast.parse(text, str(path))
     except (OSError, SyntaxError, ValueError):
         return None  # it cannot be imported either
-    return Source(path, _shown(path), text, tree)
+    return Source(path, shown(path), text, tree)
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
+    """Return a path as people write it: from the current folder on, if it is below."""
     try:
         return path.resolve().relative_to(Path.cwd()).as_posix()
     except ValueError:

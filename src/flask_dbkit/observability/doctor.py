@@ -1,21 +1,26 @@
-"""DK063, DK064, DK075, DK076 and DK078: what is seen of statements, and by whom."""
+"""DK063, DK064, DK075 to DK078: what is seen of statements, and by whom."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from ..doctor.checks import check
 from ..doctor.examination import Examination
 from ..doctor.findings import Found
+from ..doctor.sources import shown
+from ..support.words import ago
 from .noticed import NoticedWork
+from .noticed_file import BUSY
 from .settings import ObservabilitySettings
 
 __all__: list[str] = []
 
-_OFTEN_PER_S = 50  # of one process
-_LONG_S = 60
+_OFTEN = 5  # minutes of the last days; one may have been an import
 _LOGGERS = ("flask_dbkit", "flask_dbkit.slow", "flask_dbkit.errors", "flask_dbkit.health")
 
 
@@ -47,20 +52,29 @@ def no_detector(given: Examination) -> Iterator[Found]:
     "DK064",
     "The same statement again and again",
     tags=("loading",),
-    cause="A request of this process sent one statement for each row of another: it is slow, and"
-    " the slower the more rows there are.",
+    cause="One statement for each row of another: it is slow, and the slower the more rows there"
+    " are. It was seen in debug mode, in tests, or where DBKIT_N_PLUS_ONE says so.",
     fix="Load what is needed ahead, as the message says.",
     link="https://docs.sqlalchemy.org/en/20/orm/queryguide/relationships.html",
 )
 def repeats(given: Examination) -> Iterator[Found]:
-    """Tell what was found in the requests that this process has answered."""
-    for place, (repeat, route) in given.part(NoticedWork).repeats.items():
+    """Tell what was found by any process of the last days, in files that are still the same."""
+    for place, seen in given.part(NoticedWork).known().repeats.items():
+        file, _, line = place.rpartition(":")
+        if _changed_since(file, seen.at):
+            continue
         yield Found(
-            f"{repeat.relationship or 'A statement'} was asked for {repeat.count} times in"
-            f" {route or 'a request'}",
-            object=place,
-            fix=repeat.fix,
+            f"{seen.relationship or 'A statement'} was asked for {seen.count} times in"
+            f" {seen.route or 'a request'}, {ago(time.time() - seen.at)}",
+            object=f"{shown(Path(file))}:{line}",
+            fix=seen.fix,
         )
+
+
+def _changed_since(file: str, at: float) -> bool:
+    with suppress(OSError, ValueError):  # a template of a string has no file
+        return Path(file).stat().st_mtime > at
+    return False
 
 
 @check(
@@ -74,14 +88,20 @@ def repeats(given: Examination) -> Iterator[Found]:
     link="https://www.sqlite.org/whentouse.html",
 )
 def written_often(given: Examination) -> Iterator[Found]:
-    """Compare what the requests of this process wrote with the time."""
-    noticed: NoticedWork = given.part(NoticedWork)
-    rate = noticed.writes / max(noticed.for_s, 1)
-    if rate < _OFTEN_PER_S or not noticed.for_s >= _LONG_S:
+    """Count the minutes in which all processes together wrote a lot."""
+    known = given.part(NoticedWork).known().writes
+    busy = [minute for minute, writes in known.items() if writes >= BUSY]
+    if len(busy) < _OFTEN:
         return
+    busiest = max(busy, key=lambda minute: known[minute])
     for bind in given.binds:
         if bind.database.has_one_writer:
-            yield Found(f"{rate:.0f} statements a second write, to {bind.name} too", bind.name)
+            yield Found(
+                f"In {len(busy)} minutes more than {BUSY // 60} statements a second wrote, to"
+                f" {bind.name} too; {known[busiest] // 60} a second in the busiest,"
+                f" {ago(time.time() - busiest * 60)}",
+                bind.name,
+            )
 
 
 @check(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
+from ..databases import database_of
 from ..databases.execution import watch
 from ..feature import Bind, Feature, Setup
 from ..transactions.jobs import JobBlocks
 from .comments import CommentWatcher
 from .metering import Metering, has_otel, has_prometheus, missing_extra
 from .noticed import NoticedWork
+from .noticed_file import NoticedFile
 from .requests import WorkWindows, log_facts, request_comment
 from .settings import ObservabilitySettings
 from .slow import SlowLog
@@ -45,12 +48,21 @@ def _install(setup: Setup) -> None:
     metering = Metering((bind.engine, bind.name, _overflow(bind)) for bind in setup.binds)
     setup.application.add(metering)
     windows.told.append(metering.count_request)
-    noticed = NoticedWork()
+    noticed = _noticed(setup)
     setup.application.add(noticed)
-    windows.told.append(noticed.note)
+    windows.ended.append(noticed.note)
     if settings.prometheus:
         metering.join_default_registry()
     _tell_opentelemetry(setup, metering)
+
+
+def _noticed(setup: Setup) -> NoticedWork:
+    app, name = setup.app, setup.settings(ObservabilitySettings).noticed_file
+    file = None
+    if name is not None:
+        file = NoticedFile(Path(app.instance_path, name), makes_folder=lambda: app.debug)
+    one_writer = any(database_of(bind.engine).has_one_writer for bind in setup.binds)
+    return NoticedWork(file, counts_writes=one_writer)
 
 
 def _watch(bind: Bind, setup: Setup, slow: SlowLog) -> None:

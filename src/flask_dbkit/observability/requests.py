@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Told = Callable[[QueryStats, "tuple[Repeat, ...]", "str | None"], None]
-"""Called at the end of a request, with what was counted, what was found, and its route."""
+"""Called at an end, with what was counted, what was found, and the route or name of the work."""
 
 _WINDOW_KEY = "flask_dbkit.window"
 _COMMENT_KEYS = ("flask_dbkit.sql_comment", "flask_dbkit.sql_comment_doubled")
@@ -108,11 +108,13 @@ class WorkWindows:
 
     Attributes:
         told: Called at the end of each request.
+        ended: Called at the end of each request, job and command.
     """
 
     def __init__(self, app: Flask, settings: ObservabilitySettings) -> None:
         self._app, self._settings = app, settings
         self.told: list[Told] = []
+        self.ended: list[Told] = []
 
     def install(self) -> None:
         """Follow each request, and each command, from its beginning to its end."""
@@ -133,7 +135,7 @@ class WorkWindows:
         """Open a window for a job."""
         with opened(self._window("job")) as window:
             yield
-        log_repeats(window.stats.repeats, "a job")
+        self._other_work_ended(window, "a job")
 
     def _pushed(self, _app: Flask, **_others: object) -> None:
         """Open a window for the command in which this context is the first, until its end."""
@@ -146,11 +148,16 @@ class WorkWindows:
             enter(window)
             context.call_on_close(partial(self._command_ended, window, context))
 
-    @staticmethod
-    def _command_ended(window: Window, context: click.Context) -> None:
+    def _command_ended(self, window: Window, context: click.Context) -> None:
         leave(window)
         name = " ".join(filter(None, (context.info_name, context.invoked_subcommand)))
-        log_repeats(window.stats.repeats, f"the command {name}")
+        self._other_work_ended(window, f"the command {name}")
+
+    def _other_work_ended(self, window: Window, name: str) -> None:
+        repeats = window.stats.repeats
+        for ended in self.ended:
+            ended(window.stats, repeats, name)
+        log_repeats(repeats, name)
 
     def _begin(self, _app: Flask, **_others: object) -> None:
         environ = request.environ
@@ -205,7 +212,7 @@ class WorkWindows:
         window.judged = True
         mode = mode_of(self._app, self._settings)
         repeats = window.stats.repeats if mode != "off" else ()
-        for told in self.told:
+        for told in (*self.told, *self.ended):
             told(window.stats, repeats, route)
         if repeats:
             if mode == "raise" and may_raise:

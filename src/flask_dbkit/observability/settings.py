@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..settings import Settings, flag, integer, seconds, switch, text, word
+from ..settings import Settings, flag, integer, path, seconds, switch, text, word
 
 __all__ = ["ObservabilitySettings"]
 
@@ -29,6 +29,13 @@ class ObservabilitySettings(Settings):
         "So many times the same statement from the same place are a finding.",
         low=2,
         high=10_000,
+    )
+    noticed_file: str | None = path(
+        "DBKIT_NOTICED_FILE",
+        "dbkit-noticed.json",
+        "Where what was noticed of statements is kept for flask dbkit doctor, in the instance"
+        " folder if the path is relative; None keeps it in the process.",
+        nullable=True,
     )
     slow_ms: int | None = integer(
         "DBKIT_SLOW_MS",

@@ -83,7 +83,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         return file.read()
 
 
-def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
+def write_file(path: Path, data: bytes, *, mode: int | None = None, lasting: bool = True) -> None:
     """Write a file as a whole: a new one takes the place of what is there.
 
     A link is replaced, and what it points to stays as it is.
@@ -92,6 +92,7 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
         path: Of the file.
         data: What it will hold.
         mode: What it gets; without it that of the file it replaces, or what a new one gets.
+        lasting: Whether to wait until it is on the disk.
 
     Raises:
         UnsafeFile: A folder is in its place.
@@ -101,7 +102,8 @@ def write_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
         with _new_file(temporary, 0o666 if mode is None else mode) as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
             before = _mode_of(path) if mode is None else None
             if before is not None:
                 os.fchmod(file.fileno(), before)

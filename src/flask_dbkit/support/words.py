@@ -1,16 +1,17 @@
-"""Which word was meant."""
+"""Which word was meant, and how things are said."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["closest", "closest_key", "did_you_mean", "shorten"]
+__all__ = ["ago", "closest", "closest_key", "did_you_mean", "shorten"]
 
 _UNITS = frozenset({"MS", "MILLIS", "MILLISECONDS", "S", "SEC", "SECS", "SECOND", "SECONDS"}) | {
     *("M", "MIN", "MINUTES", "H", "HOURS", "D", "DAYS"),
     *("B", "BYTES", "KB", "MB", "GB"),
 }
+_AGES = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 _PREFIX = 2  # words that name a room: DBKIT_HEALTH is no key that lacks a word
 
 
@@ -67,3 +68,12 @@ def shorten(value: object, limit: int = 80) -> str:
     """Return ``repr(value)``, cut to ``limit`` characters."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, such as ``3 hours ago``."""
+    for length, unit in _AGES:
+        count = int(seconds // length)
+        if count >= 1:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
