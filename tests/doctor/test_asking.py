@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -178,6 +179,38 @@ def test_a_model_without_a_table_is_found(make_asked: MakeShop) -> None:
         connection.execute(sa.text("DROP TABLE book"))
     found = ask(app, dbkit)["DK050"]
     assert found.message == "Tables of the models that default does not have: book"
+
+
+@pytest.mark.backends("sqlite-file", "postgresql", "mariadb")
+def test_a_filter_without_an_index_is_worse_on_many_rows(
+    make_asked: MakeShop, database: Database
+) -> None:
+    """A column of two values, a key and an order are none of it: an index is no use, or is told."""
+    filtered = {
+        "# columns": "pages: Mapped[int]",
+        "DBKit, Listing, ": "DBKit, FilterAllowlist, Listing, ",
+        'default="title"))': (
+            'default="title"), filter=FilterAllowlist(\n'
+            "    [Book.pages, Book.is_new, Book.title, Book.author_id]))"
+        ),
+    }
+    app, dbkit = make_asked(Defect("", "", code=filtered))
+    found = ask(app, dbkit, tags=["lists"])["DK122"]
+    assert (found.level, found.object) == ("info", "book.pages")
+    rows = {
+        "sqlite-file": "INSERT INTO author (id, name) VALUES (1, 'x');"
+        "INSERT INTO book VALUES (20000, 'x', 1, '2026-01-01', 1, 7)",
+        "postgresql": "UPDATE pg_class SET reltuples = 20000 WHERE relname = 'book'",
+        "mariadb": "INSERT INTO author (id, name) VALUES (1, 'x');"
+        "INSERT INTO book SELECT seq, 'x', 1, NOW(), 1, 7 FROM seq_1_to_20000;ANALYZE TABLE book",
+    }
+    with app.app_context(), dbkit.db.engine.begin() as connection:
+        for statement in rows[database.name].split(";"):
+            connection.execute(sa.text(statement))
+    found = ask(app, dbkit, tags=["lists"])["DK122"]
+    assert found.level == "warning"
+    assert re.search(r"book.pages, of about \d{5} rows", found.message)
+    assert ask(app, dbkit, tags=["lists"], db=False)["DK122"].level == "info"
 
 
 @pytest.mark.backends("mariadb")

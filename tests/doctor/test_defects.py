@@ -284,6 +284,18 @@ STATIC = [
         "book.added",
         code={'{"title": Book.title}': '{"title": Book.title, "added": Book.added}'},
     ),
+    Defect(
+        "DK122",
+        "book.pages",
+        code={
+            **column("pages: Mapped[int]\nheavy: Mapped[bool]"),
+            'default="title"))': (
+                'default="title"), filter=FilterAllowlist(\n'
+                "    [Book.pages, Book.heavy, Book.title, Book.author_id]))"
+            ),
+            "DBKit, Listing, ": "DBKit, FilterAllowlist, Listing, ",
+        },
+    ),
     Defect("DK059", "migrations"),
     Defect("DK091", "no backup", {"DBKIT_BACKUP_MAX_AGE_S": 86_400}),
 ]

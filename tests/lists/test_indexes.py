@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import ForeignKey, Index, String, create_engine, func, select, text
+from sqlalchemy import Enum, ForeignKey, Index, String, create_engine, func, select, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from flask_dbkit import DBKit, Listing, SortAllowlist, SortKey, declarative_base
+from flask_dbkit import (
+    DBKit,
+    Filter,
+    FilterAllowlist,
+    Listing,
+    SortAllowlist,
+    SortKey,
+    declarative_base,
+)
 from flask_dbkit.models import BaseMixin
 
 
@@ -210,3 +218,162 @@ def test_an_index_serves_only_if_the_database_would_use_it(
         found = LEAVES.examine_indexes(session)[0]
         assert found.status == status
         assert (reason or "") in (found.reason or "")
+
+
+class Shelf(Base):
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(String(20), unique=True)
+    label: Mapped[str] = mapped_column(String(40))
+    width: Mapped[int]
+    room: Mapped[int]
+    open: Mapped[bool]
+    kind: Mapped[str] = mapped_column(Enum("oak", "pine", name="kind"))
+    __table_args__ = (Index("ix_room_width", "room", "width"),)
+
+
+SHELF_FILTER = FilterAllowlist(
+    {
+        "id": Shelf.id,
+        "code": Shelf.code,
+        "label": Filter(Shelf.label, ops="icontains eq startswith"),
+        "width": Filter(Shelf.width, ops="gte lt"),
+        "room": Filter(Shelf.room, ops="in"),
+        "open": Shelf.open,
+        "kind": Shelf.kind,
+        "begins": Filter(Shelf.code, ops="startswith"),
+        "size": Filter(func.length(Shelf.label), ops="gt", type=int),
+        "text": Filter(Shelf.label, ops="icontains"),
+        "any": Filter(lambda statement, value: statement, type=int),
+    }
+)
+SHELVES = Listing(
+    Shelf, sort=SortAllowlist({"id": Shelf.id}, default="id"), filter=SHELF_FILTER, name="Shelves"
+)
+IN_A_ROOM = Listing(
+    select(Shelf).where(Shelf.room == 3),
+    sort=SortAllowlist({"id": Shelf.id}, default="id"),
+    filter=FilterAllowlist({"width": Filter(Shelf.width, ops="gte")}),
+    name="In a room",
+)
+
+
+def of_filters(app: Flask, listing: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in json.loads(run(app, "--json").output):
+        if one["listing"] == listing and one["filter"]:
+            found.setdefault(one["filter"], []).append(one)
+    return found
+
+
+def test_each_filter_is_compared_with_the_live_indexes(app: Flask) -> None:
+    """What finds its rows, what is missing, and what no index would serve."""
+    database = app.extensions["sqlalchemy"].engine.dialect.name
+    found = of_filters(app, "Shelves")
+    parameters = ["id", "code", "label", "width__gte", "room__in", "open", "kind"]
+    assert list(found) == [*parameters, "begins__startswith", "size__gt"]
+    told = {name: [one["status"] for one in every] for name, every in found.items()}
+    for name in ("id", "code", "room__in"):
+        assert told[name] == ["ok"]
+    assert found["room__in"][0]["index"] == "ix_room_width"
+    assert told["width__gte"] == ["missing"]
+    assert found["size__gt"][0]["reason"] == "it is computed"
+    for name in ("open", "kind"):
+        assert "has few values" in found[name][0]["reason"]
+    if database == "postgresql":
+        assert told["label"] == ["missing", "missing"]
+        assert "text_pattern_ops" in found["label"][1]["create"]
+    else:
+        assert told["label"] == ["missing"]
+        assert told["begins__startswith"] == ["unchecked"]
+    # An index that begins with what the statement says already is as good.
+    assert [one["index"] for one in of_filters(app, "In a room")["width__gte"]] == ["ix_room_width"]
+    assert "missing    Shelves ?width__gte=…  CREATE INDEX" in run(app, "--strict").output
+    with app.extensions["sqlalchemy"].engine.begin() as connection:
+        for every in found.values():
+            for one in every:
+                if one["create"]:
+                    connection.execute(text(one["create"].rstrip(";")))
+    left = [one for every in of_filters(app, "Shelves").values() for one in every]
+    assert [one for one in left if one["status"] == "missing"] == []
+
+
+def test_a_filter_without_an_index_fails_no_build(make_app: Callable[..., Flask]) -> None:
+    """Whether one pays depends on how many rows the filter leaves."""
+    base = declarative_base()
+
+    class Book(base):  # type: ignore[misc, valid-type]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        year: Mapped[int]
+
+    app = make_app()
+    db = SQLAlchemy(model_class=base)
+    DBKit(app, db=db)
+    listing = Listing(
+        Book,
+        sort=SortAllowlist({"id": Book.id}, default="id"),
+        filter=FilterAllowlist({"year": Book.year}),
+    )
+    with app.app_context():
+        db.create_all()
+    result = run(app, "--strict")
+    assert "missing    Book ?year=…  CREATE INDEX ix_book_year ON book (year);" in result.output
+    assert result.exit_code == 0
+    del listing
+
+
+SEARCHES = [
+    ("sqlite", "CREATE INDEX x ON leaf (title COLLATE NOCASE)", ["missing"]),
+    ("sqlite", "CREATE INDEX x ON leaf (title) WHERE id > 5", ["missing"]),
+    ("postgresql", "CREATE INDEX x ON leaf USING hash (title)", ["missing", "missing"]),
+    ("postgresql", "CREATE INDEX x ON leaf (title text_pattern_ops)", ["missing"]),
+    ("postgresql", 'CREATE INDEX x ON leaf (title COLLATE "C")', ["missing"]),
+    ("postgresql", f"CREATE INDEX x ON leaf (title); {INVALID}", ["missing", "missing"]),
+    ("postgresql", "CREATE INDEX x ON leaf USING brin (title)", ["ok"]),
+    ("mariadb", "CREATE INDEX x ON leaf (title(20))", ["ok"]),
+    ("mariadb", "CREATE INDEX x ON leaf (title) IGNORED", ["missing"]),
+    ("mariadb", "CREATE FULLTEXT INDEX x ON leaf (title)", ["missing"]),
+]
+
+
+@pytest.mark.parametrize(("on", "ddl", "statuses"), SEARCHES)
+def test_an_index_finds_rows_only_if_the_database_would_use_it(
+    make_database: Any, on: str, ddl: str, statuses: list[str]
+) -> None:
+    """A hash knows no ranges, a pattern class no order, and no other collation is of use."""
+    listing = Listing(
+        Leaf,
+        sort=SortAllowlist({"id": Leaf.id}, default="id"),
+        filter=FilterAllowlist({"title": Filter(Leaf.title, ops="eq lt startswith")}),
+    )
+    database = make_database("sqlite-file" if on == "sqlite" else on)
+    with Session(create_engine(database.url)) as session:
+        Base.metadata.create_all(session.connection(), tables=[Leaf.__table__])  # type: ignore[list-item]
+        for one in ddl.split("; "):
+            session.execute(text(one))
+        session.commit()
+        assert [one.status for one in listing.examine_indexes(session) if one.filter] == statuses
+
+
+@pytest.mark.backends("sqlite-file")
+def test_models_that_do_not_fit_are_told_in_one_sentence(make_app: Callable[..., Flask]) -> None:
+    """Those of the application; a neighbour in the process may be as broken as it likes."""
+    base = declarative_base()
+
+    class Stray(base):  # type: ignore[misc, valid-type]
+        id: Mapped[int] = mapped_column(primary_key=True)
+        owner = relationship("Nobody")
+
+    listing = Listing(Stray, sort=SortAllowlist({"id": Stray.id}, default="id"))
+    broken, sound = make_app(), make_app()
+    DBKit(broken, db=SQLAlchemy(model_class=base))
+    DBKit(sound, db=SQLAlchemy(model_class=declarative_base()))
+    assert run(sound).output == "No listing is declared.\n"
+    result = run(broken)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.startswith("Error: ")
+    assert "'Nobody'" in result.output
+    assert result.output.count("\n") == 1
+    base.registry.dispose()
+    del listing, Stray
+    gc.collect()

@@ -20,7 +20,7 @@ from .exceptions import NotExamined
 from .process import ServerProcess
 from .sources import Sources
 
-__all__ = ["Examination", "ExaminedBind"]
+__all__ = ["Examination", "ExaminedBind", "configure_models"]
 
 S = TypeVar("S")
 
@@ -147,10 +147,7 @@ class Examination:
         Raises:
             NotExamined: They do not fit together.
         """
-        try:
-            self.db.Model.registry.configure(cascade=True)
-        except (SQLAlchemyError, NameError) as error:
-            raise NotExamined(" ".join(str(error).split())) from error
+        configure_models(self.db)
 
     @contextmanager
     def connect(self, bind: ExaminedBind) -> Iterator[Connection]:
@@ -200,3 +197,18 @@ class Examination:
         """Give everything back."""
         for engine in self._engines.values():
             engine.dispose()
+
+
+def configure_models(db: Any) -> None:
+    """Let the models of an application find each other.
+
+    Args:
+        db: Its Flask-SQLAlchemy object.
+
+    Raises:
+        NotExamined: They do not fit together.
+    """
+    try:
+        db.Model.registry.configure(cascade=True)
+    except (SQLAlchemyError, NameError) as error:
+        raise NotExamined(" ".join(str(error).split())) from error

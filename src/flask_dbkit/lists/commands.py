@@ -9,7 +9,9 @@ import click
 from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
 from ..cli.printing import as_json_option, print_json
-from .current import Listing, declared_listings
+from ..doctor.examination import configure_models
+from ..doctor.exceptions import NotExamined
+from .current import Listing, listings_of
 from .indexes import IndexFinding
 
 __all__ = ["indexes"]
@@ -17,10 +19,10 @@ __all__ = ["indexes"]
 
 @dbkit_group.command("indexes")
 @as_json_option
-@click.option("--strict", is_flag=True, help="Exit with 1 when an index is missing.")
+@click.option("--strict", is_flag=True, help="Exit with 1 when an order has no index.")
 @click.pass_context
 def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
-    """Find sort orders without an index. Looks at every listing of the application.
+    """Find orders and filters without an index, of every listing.
 
     Prints the CREATE INDEX that is missing. Exits with 1 when a listing cannot be planned.
     """
@@ -29,19 +31,24 @@ def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
         print_json([finding.as_dict() for finding in findings])
     else:
         click.echo("\n".join(map(_index_line, findings)) or "No listing is declared.")
-    statuses = {finding.status for finding in findings}
-    if "error" in statuses or (strict and "missing" in statuses):
+    # Whether an index for a filter pays depends on how many rows the filter leaves.
+    missing = any(one.status == "missing" and one.filter is None for one in findings)
+    if any(one.status == "error" for one in findings) or (strict and missing):
         context.exit(FAILED)
 
 
 def _own_listings() -> list[Listing[Any]]:
-    """Return the listings of this application's models: there may be others in the process."""
-    own = set(current_application().db.metadatas.values())
-    return [listing for listing in declared_listings() if listing.metadata in own]
+    db = current_application().db
+    try:
+        configure_models(db)
+    except NotExamined as error:
+        raise click.ClickException(str(error)) from error
+    return listings_of(db.metadatas.values())
 
 
 def _index_line(finding: IndexFinding) -> str:
     about = finding.index or finding.create or finding.reason or ""
     if finding.create and finding.reason:
         about = f"{finding.create}  -- {finding.reason}"
-    return f"{finding.status:<9}  {finding.listing} ?sort={finding.sort}  {about}"
+    asked = f"sort={finding.sort}" if finding.filter is None else f"{finding.filter}=…"
+    return f"{finding.status:<9}  {finding.listing} ?{asked}  {about}"

@@ -12,8 +12,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,12 +29,14 @@ from typing import (
 from weakref import WeakSet
 
 from sqlalchemy import Engine, MetaData, Select, Table, inspect
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.util import AliasedClass
 from sqlalchemy.sql.selectable import GenerativeSelect
 
 from ..support.calls import explained, explained_methods
 from .counting import Count, check_count
+from .filter_indexes import Search, examine_filter_indexes, searches_of
 from .filtering import FilterAllowlist
 from .indexes import IndexFinding, examine_indexes
 from .openapi import parameters
@@ -60,7 +62,7 @@ from .views import respond
 if TYPE_CHECKING:
     from flask import Flask
 
-__all__ = ["Listing", "declared_listings", "paginate", "paginate_keyset"]
+__all__ = ["Listing", "declared_listings", "listings_of", "paginate", "paginate_keyset"]
 
 T = TypeVar("T")
 
@@ -106,6 +108,21 @@ class _KeysetOptions(_PageOptions, total=False):
 def declared_listings() -> list[Listing[Any]]:
     """Return every listing that is still in use, by name."""
     return sorted(_declared, key=lambda listing: listing.name)
+
+
+def listings_of(metadatas: Iterable[MetaData]) -> list[Listing[Any]]:
+    """Return the listings of an application, by name: there may be others in the process.
+
+    Args:
+        metadatas: Those of its models, which fit together.
+    """
+    own = set(metadatas)
+    found = []
+    for listing in declared_listings():
+        with suppress(InvalidRequestError):  # of another application, whose models do not fit
+            if listing.metadata in own:
+                found.append(listing)
+    return found
 
 
 @explained_methods(sort="For example sort=SortAllowlist({'title': Book.title}, default='title').")
@@ -348,7 +365,7 @@ class Listing(Generic[T]):
         return inspect(entity).mapper.local_table.metadata if entity is not None else None
 
     def examine_indexes(self, session: Session | None = None) -> list[IndexFinding]:
-        """Compare the orders of the list with the indexes that are there. Only reads.
+        """Compare orders and filters of the list with the indexes that are there. Only reads.
 
         Args:
             session: In place of the application's.
@@ -358,7 +375,16 @@ class Listing(Generic[T]):
         mapper = inspect(entity).mapper if entity is not None else None
         bind = used.get_bind(mapper=mapper)
         with bind.connect() if isinstance(bind, Engine) else nullcontext(bind) as connection:
-            return list(examine_indexes(connection, self.name, self._planner, self.sort))
+            found = list(examine_indexes(connection, self.name, self._planner, self.sort))
+            if any(one.status == "error" for one in found):
+                return found
+            return found + list(
+                examine_filter_indexes(connection, self.name, self._planner, self.filter, found)
+            )
+
+    def searches(self) -> list[Search]:
+        """Return what clients may search by that an index may serve. Touches no database."""
+        return list(searches_of(self._planner, self.filter))
 
     def check_plan(self) -> None:
         """Read the statement and compare the allowlists with it. Touches no database.

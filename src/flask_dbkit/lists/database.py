@@ -15,7 +15,20 @@ from .codecs import RAW
 from .converters import declared_range
 from .statement.expressions import in_brackets, without_entity
 
-__all__ = ["Facts", "KeyForm", "ListDatabase", "LiveIndex", "plainly"]
+__all__ = [
+    "EQUAL",
+    "PREFIX",
+    "RANGE",
+    "SEARCHES",
+    "Facts",
+    "KeyForm",
+    "ListDatabase",
+    "LiveIndex",
+    "plainly",
+]
+
+EQUAL, RANGE, PREFIX = SEARCHES = ("equal", "range", "prefix")
+"""How rows are searched for by a column, as far as an index may serve it."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +81,22 @@ class LiveIndex:
         columns: Its columns, and whether each descends.
         nulls: Where NULLs come in each, if it says so.
         unfit: Why it serves no order, if it does not.
+        finds: What rows it finds by its columns in front, in :data:`SEARCHES`; ``None`` where
+            that depends on ``unfit`` alone.
     """
 
     name: str
     columns: tuple[tuple[str, bool], ...]
     nulls: tuple[str | None, ...] = ()
     unfit: str | None = None
+    finds: frozenset[str] | None = None
+
+    @property
+    def searches(self) -> frozenset[str]:
+        """What rows it finds by its columns in front."""
+        if self.finds is not None:
+            return self.finds
+        return frozenset() if self.unfit else frozenset({EQUAL, RANGE})
 
 
 class ListDatabase:
@@ -84,6 +107,7 @@ class ListDatabase:
     asks_for_types = False
     sorts_starts_of_texts = False
     refuses_nul = False
+    finds_prefixes = False
 
     def forms(
         self, expression: ColumnElement[Any], facts: Facts, dialect: Dialect
@@ -134,6 +158,15 @@ class ListDatabase:
             columns: Columns of tables.
         """
         return {}
+
+    def rows_of(self, connection: Connection, table: Table) -> int | None:
+        """Return about how many rows a table has; ``None`` if the database does not know.
+
+        Args:
+            connection: To the database.
+            table: The table.
+        """
+        return None
 
     def live_indexes(self, connection: Connection, table: Table) -> Iterator[LiveIndex]:
         """Yield the indexes of a table, the primary key left out.

@@ -8,19 +8,24 @@ from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Column, Table
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import DBAPIError
 
 from ..doctor.checks import check
-from ..doctor.examination import Examination
+from ..doctor.examination import Examination, ExaminedBind
+from ..doctor.exceptions import NotExamined
 from ..doctor.findings import Found
 from ..doctor.flow import Flow
 from ..doctor.sources import Source, last_name
-from .current import Listing, declared_listings
+from .current import Listing, listings_of
+from .database import PREFIX, ListDatabase
 from .exceptions import PlanError
+from .filter_indexes import Search
+from .probing import database_for
 
 __all__: list[str] = []
 
 _ORDERS = frozenset({"order_by", "group_by", "distinct"})
+_MANY = 10_000  # rows that nobody wants to be read for each page
 _DIRECTIONS = frozenset({"asc", "desc", "nulls_first", "nulls_last"})
 
 
@@ -95,28 +100,25 @@ def _said_of(argument: ast.expr, flow: Flow) -> str | None:
     return None
 
 
-def _own_listings(given: Examination) -> Iterator[Listing[Any]]:
+def _own_listings(given: Examination) -> list[Listing[Any]]:
     given.configure_mappers()
-    known = {given.metadata(bind) for bind in given.binds}
-    for listing in declared_listings():
-        with suppress(InvalidRequestError):  # of another application, whose models do not fit
-            if listing.metadata in known:
-                yield listing
+    return listings_of(given.metadata(bind) for bind in given.binds)
 
 
-def _first_columns(table: Table) -> set[str]:
-    """Return the columns that a key or an index begins with."""
-    found = {next(iter(table.primary_key.columns)).name} if table.primary_key.columns else set()
+def _declared_indexes(table: Table) -> Iterator[list[str | None]]:
+    """Yield the columns of each key and index of a table; ``None`` for what is computed."""
+    yield [column.name for column in table.primary_key.columns]
     for index in table.indexes:
-        first = next(iter(index.expressions), None)
-        element = getattr(first, "element", first)  # Book.title.desc()
-        if isinstance(element, Column):
-            found.add(element.name)
+        elements = (getattr(one, "element", one) for one in index.expressions)  # title.desc()
+        yield [one.name if isinstance(one, Column) else None for one in elements]
     for constraint in table.constraints:
-        columns = list(getattr(constraint, "columns", ()))
-        if columns and type(constraint).__name__ == "UniqueConstraint":
-            found.add(columns[0].name)
-    return found
+        if type(constraint).__name__ == "UniqueConstraint":
+            yield [column.name for column in getattr(constraint, "columns", ())]
+
+
+def _first_columns(table: Table) -> set[str | None]:
+    """Return the columns that a key or an index begins with."""
+    return {names[0] for names in _declared_indexes(table) if names}
 
 
 @check(
@@ -140,6 +142,62 @@ def orders_without_index(given: Examination) -> Iterator[Found]:
                     f" {column.table.fullname}.{column.name}",
                     object=f"{column.table.fullname}.{column.name}",
                 )
+
+
+@check(
+    "DK122",
+    "A filter of a list without an index",
+    level="info",
+    tags=("lists", "indexes"),
+    cause="The whole table is read, however few rows the filter leaves. A warning where the"
+    " database tells of many.",
+    fix="Add an index that begins with the column; flask dbkit indexes writes it.",
+    link="https://use-the-index-luke.com/sql/where-clause",
+)
+def filters_without_index(given: Examination) -> Iterator[Found]:
+    """Compare the filters of each declared list with the indexes of the models."""
+    told: set[str] = set()
+    for listing in _own_listings(given):
+        bind = next(one for one in given.binds if given.metadata(one) is listing.metadata)
+        for search, column in _unserved(listing, database_for(bind.engine.dialect)):
+            name = f"{column.table.fullname}.{column.name}"
+            if name in told:
+                continue
+            told.add(name)
+            rows = _rows(given, bind, column.table)
+            many = rows is not None and rows >= _MANY
+            yield Found(
+                f"{listing.name} may be filtered by {search.parameter}, and no index begins with"
+                f" {name}{f', of about {rows} rows' if many else ''}",
+                object=name,
+                level="warning" if many else None,
+            )
+
+
+def _unserved(
+    listing: Listing[Any], database: ListDatabase
+) -> Iterator[tuple[Search, Column[Any]]]:
+    """Yield the searches that an index would serve, and that no other check tells of."""
+    sorted_by = {key.element for key in listing.sort.entries.values()}
+    for search in listing.searches():
+        column = search.column
+        served = search.kinds if database.finds_prefixes else search.kinds - {PREFIX}
+        if column is None or not served or search.has_few_values:
+            continue
+        # DK040 tells of keys, and DK120 of orders.
+        if column.foreign_keys or any(column is one for one in sorted_by):
+            continue
+        if not any(search.begins(names) for names in _declared_indexes(column.table)):
+            yield search, column
+
+
+def _rows(given: Examination, bind: ExaminedBind, table: Table) -> int | None:
+    """Return about how many rows a table has, if a database may be asked and knows."""
+    if not given.with_database:
+        return None
+    with suppress(NotExamined, DBAPIError), given.connect(bind) as connection:
+        return database_for(connection.dialect).rows_of(connection, table)
+    return None
 
 
 @check(

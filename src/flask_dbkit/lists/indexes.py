@@ -23,37 +23,40 @@ from .probing import database_for
 from .sorting import SortAllowlist, SortTerm, nullable
 from .statement import ListedStatement
 
-__all__ = ["IndexFinding", "examine_indexes"]
+__all__ = ["IndexFinding", "all_indexes", "create_index", "examine_indexes"]
 
 _NAME_LIMIT = 63
 
 
 @dataclass(frozen=True)
 class IndexFinding:
-    """What is known about one order of one list.
+    """What is known about one order, or one filter, of one list.
 
     Attributes:
         listing: The name of the list.
-        sort: The order, as a client writes it.
+        sort: The order, as a client writes it; ``None`` for a filter.
         status: ``"ok"``, ``"missing"``, ``"unchecked"`` (no index could serve it, or we cannot
             tell) or ``"error"`` (the list cannot be planned).
         index: The name of the index that serves it, if one does.
         create: The statement that makes the missing one.
         reason: Why it was not checked, or why an index that looks right does not serve.
+        filter: The parameter of the filter; ``None`` for an order.
     """
 
     listing: str
-    sort: str
+    sort: str | None
     status: Literal["ok", "missing", "unchecked", "error"]
     index: str | None = None
     create: str | None = None
     reason: str | None = None
+    filter: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
         """Return it for JSON."""
         return {
             "listing": self.listing,
             "sort": self.sort,
+            "filter": self.filter,
             "status": self.status,
             "index": self.index,
             "create": self.create,
@@ -139,7 +142,7 @@ def _examine(  # noqa: PLR0911, PLR0917 - one finding is of all of them
     if table not in live:
         if not inspect(connection).has_table(table.name, schema=table.schema):
             return IndexFinding(name, label, "unchecked", reason=f"no table {table.name}")
-        live[table] = list(_live_indexes(connection, database, table))
+        live[table] = list(all_indexes(connection, database, table))
     # What comes after a unique key orders nothing any more.
     wanted = _up_to_unique(keys, table)
     serving = [index for index in live[table] if _serves(known, index, wanted)]
@@ -191,9 +194,10 @@ def _serves(
     return len(flipped) == 1
 
 
-def _live_indexes(
+def all_indexes(
     connection: Connection, database: ListDatabase, table: Table
 ) -> Iterator[LiveIndex]:
+    """Yield the indexes of a table, the primary key among them, each with all of its columns."""
     primary = [column.name for column in table.primary_key.columns]
     hidden = _hidden_key(database_of(connection), primary)
     if primary:
@@ -240,5 +244,24 @@ def _create(
                 part = part.nulls_first() if nulls == "first" else part.nulls_last()
                 words.append(f"nulls_{nulls}")
         parts.append(part)
-    name = f"ix_{table.name}_{'_'.join(words)}"[:_NAME_LIMIT]
-    return " ".join(str(CreateIndex(Index(name, *parts)).compile(connection)).split()) + ";"
+    return create_index(connection, table, words, parts)
+
+
+def create_index(
+    connection: Connection,
+    table: Table,
+    words: Sequence[str],
+    parts: Sequence[Any],
+    **options: Any,
+) -> str:
+    """Return the statement that makes an index.
+
+    Args:
+        connection: To the database.
+        table: The table it is for.
+        words: Its name is made of these.
+        parts: Its expressions, over a copy of the table.
+        **options: Of :class:`sqlalchemy.Index`.
+    """
+    index = Index(f"ix_{table.name}_{'_'.join(words)}"[:_NAME_LIMIT], *parts, **options)
+    return " ".join(str(CreateIndex(index).compile(connection)).split()) + ";"

@@ -15,7 +15,7 @@ from sqlalchemy.types import TypeEngine
 from ..databases import MYSQL
 from .codecs import RAW, implementation, is_float
 from .converters import declared_range
-from .database import Facts, KeyForm, ListDatabase, LiveIndex, plainly
+from .database import EQUAL, RANGE, Facts, KeyForm, ListDatabase, LiveIndex, plainly
 from .statement.expressions import in_brackets, without_entity
 
 __all__ = ["MySQL"]
@@ -111,6 +111,15 @@ class MySQL(ListDatabase):
             return Facts()
         return Facts("text", found.length)
 
+    def rows_of(self, connection: Connection, table: Table) -> int | None:
+        """Return what the catalog believes."""
+        rows = text(
+            "SELECT table_rows FROM information_schema.tables"
+            " WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
+        )
+        found = connection.scalar(rows, {"schema": table.schema, "table": table.name})
+        return None if found is None else int(found)
+
     def live_indexes(self, connection: Connection, table: Table) -> Iterator[LiveIndex]:
         """Yield the indexes of a table, with their directions and whether they are used.
 
@@ -130,7 +139,7 @@ class MySQL(ListDatabase):
         }
         known = set(columns)
         unused = next((sql for name, sql in named.items() if name in known), "FALSE")
-        parts = text(
+        statement = text(
             f"SELECT index_name, column_name, collation, sub_part, index_type, {unused}"  # noqa: S608 - our own words
             " FROM information_schema.statistics"
             " WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :table"
@@ -138,14 +147,13 @@ class MySQL(ListDatabase):
         )
         found: dict[str, list[Any]] = {}
         given = {"schema": table.schema, "table": table.name}
-        for name, *rest in connection.execute(parts, given).all():
+        for name, *rest in connection.execute(statement, given).all():
             found.setdefault(name, []).append(rest)
         for name, rows in found.items():
             if name == "PRIMARY" or any(column is None for column, *_ in rows):
                 continue
-            yield LiveIndex(
-                name, tuple((column, order == "D") for column, order, *_ in rows), (), _unfit(rows)
-            )
+            parts = tuple((column, order == "D") for column, order, *_ in rows)
+            yield LiveIndex(name, parts, (), _unfit(rows), _finds(rows[0]))
 
 
 def _unfit(rows: Sequence[Any]) -> str | None:
@@ -157,6 +165,15 @@ def _unfit(rows: Sequence[Any]) -> str | None:
         if prefix is not None:
             return f"it has the first {prefix} characters of {column} only"
     return None
+
+
+def _finds(first: Sequence[Any]) -> frozenset[str]:
+    # The beginning of a text is enough to find rows, and a filter tells case in a prefix, which
+    # no index does there.
+    _, _, _, method, unused = first
+    if unused or method not in ("BTREE", "HASH"):
+        return frozenset()
+    return frozenset({EQUAL} if method == "HASH" else {EQUAL, RANGE})
 
 
 def _fact(code: int, length: int | None, flags: int, charset: int | None) -> Facts:

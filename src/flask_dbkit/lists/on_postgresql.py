@@ -11,7 +11,17 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.elements import ColumnElement
 
 from .codecs import RAW, is_float, is_interval
-from .database import Facts, KeyForm, ListDatabase, LiveIndex, plainly
+from .database import (
+    EQUAL,
+    PREFIX,
+    RANGE,
+    SEARCHES,
+    Facts,
+    KeyForm,
+    ListDatabase,
+    LiveIndex,
+    plainly,
+)
 from .statement.expressions import in_brackets, without_entity
 
 __all__ = ["PostgreSQL"]
@@ -37,7 +47,10 @@ _INDEXES = text(
            k.n AS place, t.attname AS column, (i.indoption[k.n - 1] & 1) = 1 AS descending,
            (i.indoption[k.n - 1] & 2) = 2 AS nulls_first,
            i.indcollation[k.n - 1] <> t.attcollation AS collated,
-           o.opcdefault AS default_class, o.opcname AS class_name
+           o.opcdefault AS default_class, o.opcname AS class_name,
+           COALESCE(CASE l.collprovider
+               WHEN 'd' THEN (SELECT datcollate FROM pg_database WHERE datname = current_database())
+               ELSE l.collname END IN ('C', 'POSIX'), FALSE) AS by_code
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
     JOIN pg_am a ON a.oid = c.relam
@@ -45,6 +58,7 @@ _INDEXES = text(
     LEFT JOIN pg_attribute t ON t.attrelid = i.indrelid AND t.attnum = i.indkey[k.n - 1]
         AND t.attnum > 0
     JOIN pg_opclass o ON o.oid = i.indclass[k.n - 1]
+    LEFT JOIN pg_collation l ON l.oid = i.indcollation[k.n - 1]
     WHERE i.indrelid = to_regclass(:table) AND NOT i.indisprimary
     ORDER BY c.relname, k.n
     """
@@ -56,6 +70,7 @@ class PostgreSQL(ListDatabase):
 
     asks_for_types = True
     refuses_nul = True
+    finds_prefixes = True
 
     def forms(
         self, expression: ColumnElement[Any], facts: Facts, dialect: Dialect
@@ -92,6 +107,13 @@ class PostgreSQL(ListDatabase):
             return Facts("interval")
         return Facts("real") if is_float(expression.type, dialect) else Facts()
 
+    def rows_of(self, connection: Connection, table: Table) -> int | None:
+        """Return what was counted when the table was last analysed."""
+        quoted = connection.dialect.identifier_preparer.format_table(table)
+        rows = text("SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass(:table)")
+        found = connection.scalar(rows, {"table": quoted})
+        return None if found is None or found < 0 else int(found)
+
     def live_indexes(self, connection: Connection, table: Table) -> Iterator[LiveIndex]:
         """Yield the indexes of a table, with why the planner may not use one for an order.
 
@@ -109,7 +131,7 @@ class PostgreSQL(ListDatabase):
                 continue
             columns = tuple((row.column, row.descending) for row in rows)
             nulls = tuple("first" if row.nulls_first else "last" for row in rows)
-            yield LiveIndex(name, columns, nulls, _unfit(rows))
+            yield LiveIndex(name, columns, nulls, _unfit(rows), _finds(rows[0]))
 
 
 def _unfit(rows: Sequence[Any]) -> str | None:
@@ -124,3 +146,23 @@ def _unfit(rows: Sequence[Any]) -> str | None:
         if not row.default_class:
             return f"{row.column} is sorted by {row.class_name} in it"
     return None
+
+
+def _finds(first: Any) -> frozenset[str]:
+    """Return what the planner finds by the first column of an index.
+
+    References:
+        https://www.postgresql.org/docs/current/indexes-types.html
+        https://www.postgresql.org/docs/current/indexes-opclass.html
+    """
+    if not first.usable:
+        return frozenset()
+    if first.method == "hash":
+        return frozenset({EQUAL})
+    if first.method != "btree":
+        return frozenset(SEARCHES)  # by its operators, of which extensions add more
+    if first.class_name.endswith("_pattern_ops"):
+        return frozenset({EQUAL, PREFIX})
+    if first.collated:
+        return frozenset({PREFIX} if first.by_code else ())
+    return frozenset({EQUAL, RANGE, PREFIX} if first.by_code else {EQUAL, RANGE})
