@@ -17,7 +17,7 @@ from flask_dbkit import DBKit, stream, transaction
 from tests.support.databases import Database
 
 pytestmark = pytest.mark.backends("postgresql", "mariadb")
-IDLE_S = 0.2
+IDLE_S = 0.4
 
 
 class Pool:

@@ -123,7 +123,7 @@ def test_a_check_that_hangs_is_answered_at_its_deadline_and_not_started_again(
     for _ in range(3):
         began = time.monotonic()
         status, body = made.get()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 4  # it hangs for ten seconds
         assert status == 503
         assert body["checks"]["own"][0]["code"] == "check.timeout"
     assert len(started) == 1
@@ -178,7 +178,7 @@ def test_a_large_file_is_not_read_from_end_to_end(tmp_path: Path) -> None:
     assert not check.is_damaged((status.st_dev, status.st_ino))
 
 
-def _until(condition: Any, seconds: float = 5) -> None:
+def _until(condition: Any, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -187,7 +187,7 @@ def _until(condition: Any, seconds: float = 5) -> None:
 
 def test_parallel_probes_share_one_run_and_do_not_all_wait_for_it(make_kit: MakeKit) -> None:
     """Two may wait for a check that hangs; the threads of the server are for the others."""
-    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.5)
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=2)
     hang, go_on, started = threading.Event(), threading.Event(), []
 
     @made.kit.health.check("own")
@@ -211,8 +211,8 @@ def test_parallel_probes_share_one_run_and_do_not_all_wait_for_it(make_kit: Make
     for thread in threads:
         thread.join()
     assert len(started) == 2
-    assert max(times) < 1.5
-    assert len([each for each in times if each > 0.4]) <= 4
+    assert max(times) < 6
+    assert len([each for each in times if each > 1.5]) <= 4
     assert made.get()[0] == 503
     go_on.set()
 
@@ -434,7 +434,7 @@ def test_an_application_made_in_another_thread_cannot_hear_signals(make_kit: Mak
 
 def test_a_forked_child_checks_for_itself(make_kit: MakeKit) -> None:
     """A run of the parent that hangs is not the child's, nor are the answers."""
-    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.3, DBKIT_HEALTH_TTL=60)
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=1.5, DBKIT_HEALTH_TTL=60)
     go_on = threading.Event()
     parent = os.getpid()
 
@@ -517,11 +517,11 @@ def test_a_node_that_refuses_queries_fails(database: Database) -> None:
 
 def test_what_a_process_does_once_is_not_charged_to_a_check() -> None:
     """An import that takes longer than the deadline is no answer that came too late."""
-    run, ended = HealthRun(0.1), []
+    run, ended = HealthRun(0.5), []
 
     def work() -> None:
         with run.off_the_clock():
-            time.sleep(0.3)
+            time.sleep(0.8)
         ended.append(run.left_s() > 0)
         run.end()
 
@@ -530,5 +530,5 @@ def test_what_a_process_does_once_is_not_charged_to_a_check() -> None:
     assert run.wait()
     thread.join()
     assert ended == [True]
-    assert run.elapsed_ms() < 200
+    assert run.elapsed_ms() < 800
     assert not HealthRun(0.05).wait()

@@ -68,12 +68,12 @@ def test_a_lock_that_somebody_keeps_is_told_before_the_deadline(
     make_kit: MakeKit, journal: str, statement: str
 ) -> None:
     """The answer is "locked", not "too late", and it is over as soon as the lock is."""
-    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.3, DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=1, DBKIT_SQLITE_PRAGMAS={"journal_mode": journal})
     assert made.get()[0] == 200
     with _held(made.path, statement):
         began = time.monotonic()
         assert made.codes() == {"db.locked"}
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < 4  # SQLite's own timeout is five seconds
     # A question asked before may still be waiting for its answer, on a machine that is late.
     _until(lambda: made.codes() == set())
 
@@ -183,7 +183,7 @@ def _overwrite(path: Path, data: bytes) -> None:
 
 def test_probing_takes_no_lock_away_from_the_application(make_kit: MakeKit) -> None:
     """A file that is closed past SQLite costs its process every lock on it."""
-    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.2)
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=1)
     with made.app.app_context(), transaction():
         made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
         assert made.codes() == {"db.locked"}
@@ -222,7 +222,7 @@ def test_no_thorough_look_is_taken_when_it_is_switched_off(make_kit: MakeKit) ->
         assert [each.name for each in threading.enumerate() if "quick" in each.name] == []
 
 
-def _until(condition: object, seconds: float = 5) -> None:
+def _until(condition: object, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -368,7 +368,7 @@ def test_an_exhausted_pool_is_a_warning_and_no_outage(make_kit: MakeKit) -> None
         held = [made.kit.db.engine.connect() for _ in range(3)]
         began = time.monotonic()
         status, body = made.get()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 10  # the pool's timeout is thirty seconds
         (entry,) = body["checks"]["pool:default"]
         for connection in held:
             connection.close()
@@ -387,7 +387,7 @@ def test_a_database_in_memory_is_as_well_as_its_process(make_kit: MakeKit) -> No
 
 def test_a_busy_application_is_not_taken_for_a_locked_file(make_kit: MakeKit) -> None:
     """The probe takes its turn among the writers, and the writers do not fail."""
-    made = make_kit()
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=10)
     stop, errors, written = threading.Event(), [], []
 
     def write() -> None:
@@ -413,12 +413,12 @@ def test_a_busy_application_is_not_taken_for_a_locked_file(make_kit: MakeKit) ->
 
 def test_a_long_write_of_our_own_is_told_in_time(make_kit: MakeKit) -> None:
     """The probe does not stand in the queue of the writers longer than its deadline."""
-    made = make_kit(DBKIT_HEALTH_TIMEOUT=0.3)
+    made = make_kit(DBKIT_HEALTH_TIMEOUT=1)
     with made.app.app_context(), transaction():
         made.kit.db.session.execute(sa.text("INSERT INTO book DEFAULT VALUES"))
         began = time.monotonic()
         assert made.codes() == {"db.locked"}
-        assert time.monotonic() - began < 1.3
+        assert time.monotonic() - began < 4  # SQLite's own timeout is five seconds
     assert made.codes() == set()
 
 

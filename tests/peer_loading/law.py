@@ -438,14 +438,15 @@ class Walk:
             for _ in range(self.rng.randint(1, 3)):
                 for _ in range(self.rng.randint(1, 3)):
                     self.query()
+                # A load that a batch has made needless flushes nothing: so flushing is off from the
+                # first change on, or not at all.
+                session.autoflush = self.rng.random() >= 0.2
                 kinds = self.rng.choice(CHANGES)
                 for _ in range(self.rng.choice((0, 0, 1, 3))):
                     self.change(kinds)
                 # A batch that is not needed flushes nothing, as an attribute that is loaded.
                 if self.rng.random() < 0.3 or "reference" not in kinds:
                     self.record("flush", lambda: session.flush())
-                quiet = self.rng.random() < 0.2
-                session.autoflush = not quiet
                 for _ in range(self.rng.randint(3, 12)):
                     self.touch()
                     if self.rng.random() < 0.1:

@@ -473,6 +473,7 @@ FAULTS: dict[str, Callable[[Store], None]] = {
     ),
     "lost in a savepoint": test_a_connection_lost_in_a_savepoint_is_the_end_of_everything,
     "lost before COMMIT": test_a_connection_lost_just_before_commit_leaves_the_outcome_unknown,
+    "lost during COMMIT": test_a_backend_killed_during_commit_leaves_the_outcome_unknown,
     "a conflict": lambda store: test_a_serialization_failure_at_a_statement_ends_the_scope(
         store, True
     ),

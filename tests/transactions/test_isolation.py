@@ -82,7 +82,7 @@ def test_a_timeout_that_is_no_number_is_refused(value: object) -> None:
 
 def test_a_statement_that_takes_too_long_is_stopped(ledger: Ledger) -> None:
     """On every database; what was written before it is gone with the scope."""
-    with pytest.raises(DBAPIError) as caught, transaction(statement_timeout=0.2):
+    with pytest.raises(DBAPIError) as caught, transaction(statement_timeout=0.5):
         ledger.insert(1)
         ledger.db.session.execute(text(SLEEP.get(ledger.database.name, ENDLESS)))
     assert code_of(caught.value) in ("57014", "70100", 1969, 9)
@@ -91,7 +91,7 @@ def test_a_statement_that_takes_too_long_is_stopped(ledger: Ledger) -> None:
 
 def test_a_statement_timeout_can_be_contained_by_a_savepoint(ledger: Ledger) -> None:
     """The scope goes on without the slow part."""
-    with transaction(statement_timeout=0.2):
+    with transaction(statement_timeout=0.5):
         ledger.insert(1)
         with pytest.raises(DBAPIError), savepoint():
             ledger.db.session.execute(text(SLEEP.get(ledger.database.name, ENDLESS)))
