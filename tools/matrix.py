@@ -1,8 +1,8 @@
 """Run the test suite on every Python of this machine and on both SQLAlchemy lines.
 
 The Python that runs this gets both lines; every other one gets one of them, in turn, so
-that each Python and each line is met without running the full product. Once more, what reads
-objects runs where lazy attributes load for all peers (``DBKIT_LAZY="peers"``).
+that each Python and each line is met without running the full product. The last of them runs
+where lazy attributes load for all peers (``DBKIT_LAZY="peers"``).
 """
 
 from __future__ import annotations
@@ -35,12 +35,10 @@ _OTHER_PYTHONS = [
     *("--ignore", "tests/lists/test_laws.py"),
 ]
 
-# Loading for all peers is the same on every database. Its own tests say themselves what is on.
-# Those of observability look for the loops that it repairs.
-_LAZY = ["--lazy", "peers", "--backend", "sqlite-file", "--backend", "sqlite-memory"]
-_LAZY_TESTS = [
-    *("tests/upserts", "tests/models", "tests/lists", "tests/transactions"),
-    *("tests/examples/test_atlas_pages.py", "--ignore", "tests/lists/test_laws.py"),
+# What looks for the loops that peer loading repairs, and what says itself which setting is on.
+_NOT_LAZY = [
+    *("--ignore", "tests/observability", "--ignore", "tests/peer_loading"),
+    *("--ignore", "tests/test_config.py"),
 ]
 
 
@@ -56,11 +54,7 @@ class Combination:
     @property
     def is_default(self) -> bool:
         """Whether ``make test`` runs the same."""
-        return self._has_default_versions and not self.lazy
-
-    @property
-    def _has_default_versions(self) -> bool:
-        return self.version == _HERE and self.line == DEFAULT_LINE
+        return self.version == _HERE and self.line == DEFAULT_LINE and not self.lazy
 
     @property
     def remark(self) -> str:
@@ -70,7 +64,7 @@ class Combination:
     @property
     def venv(self) -> Path:
         """Where its environment is."""
-        if self._has_default_versions:
+        if self.version == _HERE and self.line == DEFAULT_LINE:
             return DEFAULT
         return ROOT / ".venvs" / f"py{self.version}-sa{self.line}"
 
@@ -119,7 +113,9 @@ def plan(pythons: dict[str, str]) -> list[Combination]:
     others = [version for version in pythons if version != _HERE]
     for number, version in enumerate(reversed(others)):  # the newest gets the newest line
         chosen.append(Combination(version, lines[number % len(lines)], pythons[version]))
-    return [*chosen, Combination(_HERE, DEFAULT_LINE, here, lazy=True)]
+    if len(others) < 2:  # no line is met with peer loading alone
+        return [*chosen, Combination(_HERE, DEFAULT_LINE, here, lazy=True)]
+    return [*chosen[:-1], replace(chosen[-1], lazy=True)]
 
 
 def run(combination: Combination, arguments: list[str]) -> Outcome:
@@ -135,16 +131,17 @@ def run(combination: Combination, arguments: list[str]) -> Outcome:
     except SetupError as error:
         print(error, file=sys.stderr)
         return Outcome(exit_code=1, remarks=(f"not run: {str(error).splitlines()[0]}",))
+    lazy = ["--lazy", "peers"] if combination.lazy else []
     if combination.lazy:
-        arguments = [*_LAZY, *(arguments or _LAZY_TESTS)]
+        arguments = [*lazy, *_NOT_LAZY, *arguments]
     if not combination.is_default:
         arguments = [*_ONCE_ONLY, *arguments]
-    if combination.version != _HERE:
+    if combination.version != _HERE or combination.lazy:
         arguments = [*_OTHER_PYTHONS, *arguments]
     # Measuring takes a quarter of the time, and the default combination runs every test.
     outcome = run_pytest(python, arguments, coverage=combination.is_default)
     if 0 < len(outcome.failures) == outcome.failed <= _MOST_AGAIN:
-        return _run_again(python, outcome, ["--lazy", "peers"] if combination.lazy else [])
+        return _run_again(python, outcome, lazy)
     return outcome
 
 

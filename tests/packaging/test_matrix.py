@@ -25,15 +25,21 @@ def matrix(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def test_this_python_meets_both_lines_and_every_other_one_of_them(matrix: ModuleType) -> None:
-    """No Python of the machine and no SQLAlchemy line is left out; at the end, peer loading."""
+    """No Python of the machine and no SQLAlchemy line is left out; the last has peer loading."""
     pythons = dict.fromkeys(["3.90", "3.91", "3.92", HERE], "python")
-    *plain, last = matrix.plan(pythons)
-    assert (last.lazy, last.is_default, last.venv) == (True, False, plain[0].venv)
-    assert not any(each.lazy for each in plain)
-    chosen = [(each.version, each.line) for each in plain]
+    planned = matrix.plan(pythons)
+    assert [each.lazy for each in planned] == [False, False, False, False, True]
+    chosen = [(each.version, each.line) for each in planned]
     assert chosen[:2] == [(HERE, "2.1"), (HERE, "2.0")]
     assert [version for version, _ in chosen[2:]] == ["3.92", "3.91", "3.90"]
     assert {line for _, line in chosen[2:]} == {"2.0", "2.1"}
+
+    *plain, last = matrix.plan({HERE: "python"})
+    assert (last.lazy, last.is_default, last.venv) == (True, False, plain[0].venv)
+    assert [(each.version, each.line, each.lazy) for each in plain] == [
+        (HERE, "2.1", False),
+        (HERE, "2.0", False),
+    ]
 
 
 def test_a_python_that_does_not_run_is_not_counted(
