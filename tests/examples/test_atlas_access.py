@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from atlas import loader
@@ -14,23 +13,18 @@ from atlas.models import Place
 from werkzeug.serving import make_server
 
 from tests.examples.small_world import MakeAtlas, make_source
+from tests.support import axe
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-# https://github.com/dequelabs/axe-core, as the package brings it.
-AXE = files("axe_playwright_python") / "axe.min.js"
 LONG = "Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch"
 LIST = "/?per_page=5&population__gte=1.000.000&sort=secret"
-# Widths and colours are two style sheets that know nothing of each other. What else axe looks
-# for stands in the markup, which is the same in both.
-LOOKS = ((1280, "light"), (390, "dark"))
-RULES_OF_A_LOOK = ["color-contrast", "scrollable-region-focusable", "target-size"]
 
 
 @pytest.fixture
 def address(make_atlas: MakeAtlas) -> Iterator[str]:
-    app = make_atlas()
+    app = make_atlas(DEBUG=True)
     with app.app_context():
         loader.load(db.session(), make_source, lambda done, total: None)
         places = db.session.scalars(db.select(Place).order_by(Place.id).limit(3)).all()
@@ -46,32 +40,19 @@ def address(make_atlas: MakeAtlas) -> Iterator[str]:
     server.server_close()
 
 
-def _findings(page: Page) -> list[str]:
-    found: Any = []
-    for number, (width, scheme) in enumerate(LOOKS):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-            found.append(f"{width}: scrolls sideways")
-        options = {"runOnly": {"type": "rule", "values": RULES_OF_A_LOOK}} if number else {}
-        for violation in page.evaluate("axe.run", options)["violations"]:
-            where = [node["target"] for node in violation["nodes"]][:3]
-            found.append(f"{width} {scheme}: {violation['help']} at {where}")
-    return list(found)
-
-
 @pytest.mark.browser
 @pytest.mark.backends("sqlite-file")
 def test_axe_finds_nothing_on_any_page(address: str, page: Page) -> None:
     """Names, contrast, headings, keyboard; and no page is wider than a phone."""
-    page.add_init_script(AXE.read_text(encoding="utf-8"))
-    findings = {}
+    axe.prepare(page)
+    found = {}
     for path in (
         "/?per_page=5", LIST, "/places/1", "/places/1/merge", "/countries",
-        "/places/404404", "/health", "/behind/source/places.index", "/behind/two-tabs/1",
+        "/places/404404", "/feed", "/behind/n-plus-one",
+        "/health", "/behind/source/places.index", "/behind/two-tabs/1",
     ):  # fmt: skip
         page.goto(address + path)
-        findings[path] = _findings(page)
+        found[path] = axe.findings(page)
     for path, field, value in (
         ("/countries/AA/edit", "iso3", "BBX"),  # another country's
         ("/places/1/edit", "population", "many"),
@@ -79,13 +60,13 @@ def test_axe_finds_nothing_on_any_page(address: str, page: Page) -> None:
         page.goto(address + path)
         page.fill(f"[name={field}]", value)
         page.click("button.button")
-        findings[path] = _findings(page)
+        found[path] = axe.findings(page)
         # Whoever listens hears what went wrong first, and the link leads to the field.
         focused = page.evaluate("document.activeElement")
         assert page.evaluate("document.activeElement.getAttribute('role')") == "alert", focused
         page.click(f"[role=alert] a[href='#{field}']")
         assert page.evaluate("document.activeElement.name") == field
-    assert {path: found for path, found in findings.items() if found} == {}
+    assert {path: each for path, each in found.items() if each} == {}
 
 
 @pytest.mark.browser
