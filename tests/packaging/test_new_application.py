@@ -89,7 +89,7 @@ def test_a_new_application_runs_at_once(
 
 def _add_a_book(page: Page, address: str) -> None:
     problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text))
+    page.on("console", lambda message: problems.append(f"{message.text} {message.location}"))
     page.goto(address)
     assert page.locator("tbody tr").count() == 10
     page.get_by_role("link", name="Title, sort ascending").click()
