@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from flask_dbkit.doctor.checks import check
 from flask_dbkit.doctor.examination import Examination
 from flask_dbkit.doctor.findings import Found
 from flask_dbkit.doctor.runner import examine
+from flask_dbkit.engines.doctor import capacity, on_postgresql, on_sqlite, servers
 from tests.doctor.shop import Defect, make_shop
 from tests.support.databases import Database
 from tests.support.proxy import Proxy
@@ -99,7 +101,7 @@ def test_a_sqlite_file_is_as_it_was(make_asked: MakeShop, database: Database) ->
 def test_a_sqlite_file_is_looked_at(
     make_asked: MakeShop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows that refer to nothing, its log, its permissions, its disk."""
+    """Rows that refer to nothing, a log that has grown, its permissions, its disk."""
     app, dbkit = make_asked()
     with app.app_context():
         path = str(dbkit.db.engine.url.database)
@@ -108,10 +110,14 @@ def test_a_sqlite_file_is_looked_at(
     raw.commit()
     raw.close()
     Path(path).chmod(0o666)
+    monkeypatch.setattr(on_sqlite, "_LARGE_LOG_BYTES", 1000)
+    reader = sqlite3.connect(path)  # as long as it is open the log stays
+    reader.execute("SELECT count(*) FROM book").fetchone()
     usage = os.statvfs_result((4096, 4096, 1000, 50, 50, 10, 10, 10, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _path: usage)
     found = ask(app, dbkit, deploy=True)
-    assert {"DK099", "DK035", "DK093"} <= set(found)
+    reader.close()
+    assert {"DK099", "DK034", "DK035", "DK093"} <= set(found)
     assert found["DK099"].object == "book"
     assert (
         found["DK099"].message == "Rows of book that refer to rows of author that are not there: 1"
@@ -223,6 +229,114 @@ def test_mariadb_tells_of_itself(make_asked: MakeShop) -> None:
     found = ask(app, dbkit, deploy=True)
     assert {"DK114", "DK116", "DK020"} <= set(found)
     assert found["DK114"].object == "book"
+
+
+ELSEWHERE = "db.example.org"
+
+
+def seen_from_elsewhere(url: str, socket: object) -> str:
+    """Return a URL with a name that is not this machine's, and the way to it."""
+    way = {"hostaddr": "127.0.0.1"} if socket is None else {"unix_socket": str(socket)}
+    made = sa.make_url(url).set(host=ELSEWHERE).update_query_dict(way)
+    return made.render_as_string(hide_password=False)
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+def test_a_server_in_a_bad_state_is_found(
+    make_asked: MakeShop, database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the clear, in another alphabet, past its end, full, without the programs to back it up."""
+    monkeypatch.setattr(capacity, "_FULL", 0)
+    monkeypatch.setattr(servers, "datetime", Later)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    server = sa.create_engine(database.url, isolation_level="AUTOCOMMIT")
+    socket = None
+    url = sa.make_url(database.url).set(database=f"{server.url.database}_l1")
+    with server.connect() as connection:
+        if database.name == "mariadb":
+            socket = connection.scalar(sa.text("SELECT @@socket"))
+            kept_in, drop = "CHARACTER SET latin1", ""
+        else:
+            kept_in, drop = "ENCODING LATIN1 LOCALE 'C' TEMPLATE template0", "WITH (FORCE)"
+        connection.execute(sa.text(f"CREATE DATABASE {url.database} {kept_in}"))
+    kept_long = {"pool_recycle": 10_000_000}
+    try:
+        app, dbkit = make_asked(
+            SQLALCHEMY_DATABASE_URI=seen_from_elsewhere(url.render_as_string(False), socket),
+            SQLALCHEMY_ENGINE_OPTIONS=kept_long,
+        )
+        found = ask(app, dbkit, deploy=True)
+        with app.app_context():
+            dbkit.db.engine.dispose()
+    finally:
+        with server.connect() as connection:
+            connection.execute(sa.text(f"DROP DATABASE {url.database} {drop}"))
+        server.dispose()
+    assert {"DK023", "DK092", "DK094", "DK095", "DK097"} <= set(found)
+    assert ("DK115" in found) == (database.name == "mariadb")
+    assert re.search(r"is kept in latin1", found["DK094"].message, re.IGNORECASE)
+    assert re.search(r", which ended on 20\d\d-\d\d-\d\d", found["DK095"].message)
+    assert found["DK097"].level == "error"
+    assert all(ELSEWHERE not in str(each) for each in found.values() if each.id != "DK092")
+
+
+@pytest.mark.backends("postgresql")
+def test_postgresql_tells_of_its_work(
+    make_asked: MakeShop, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that sits idle, numbers that run out, blocks that are not in the cache."""
+    for name, limit in (("_LONG_IDLE_MIN", 0), ("_WRAPAROUND", 0), ("_ENOUGH_READS", 0)):
+        monkeypatch.setattr(on_postgresql, name, limit)
+    monkeypatch.setattr(on_postgresql, "_LOW_HITS", 2)
+    app, dbkit = make_asked()
+    idle = sa.create_engine(database.url, connect_args={"application_name": "night job"})
+    with idle.connect() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        found = ask(app, dbkit, deploy=True)
+        assert found["DK111"].message.startswith("night job sits idle in a transaction on default")
+        assert "transactions behind a VACUUM" in found["DK098"].message
+        assert "DK112" in found
+    idle.dispose()
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+def test_an_account_of_its_own_is_no_finding(make_asked: MakeShop, database: Database) -> None:
+    """With rights on its own database only."""
+    server = sa.create_engine(database.url, isolation_level="AUTOCOMMIT")
+    name, owned = f"own_{os.getpid()}", server.url.database
+    if database.name == "mariadb":
+        make = [
+            f"CREATE USER {name}@'%' IDENTIFIED BY 'x'",
+            f"GRANT ALL ON {owned}.* TO {name}@'%'",
+        ]
+        drop = [f"DROP USER {name}@'%'"]
+    else:
+        make = [f"CREATE ROLE {name} LOGIN PASSWORD 'x'", f"ALTER DATABASE {owned} OWNER TO {name}"]
+        drop = [f"REASSIGN OWNED BY {name} TO CURRENT_USER", f"DROP ROLE {name}"]
+        make.append(f"GRANT CREATE ON SCHEMA public TO {name}")
+        drop.insert(1, f"DROP OWNED BY {name}")
+    with server.connect() as connection:
+        for statement in make:
+            connection.execute(sa.text(statement))
+        try:
+            url = server.url.set(username=name, password="x").render_as_string(hide_password=False)
+            app, dbkit = make_asked(SQLALCHEMY_DATABASE_URI=url)
+            found = ask(app, dbkit, deploy=True)
+            with app.app_context():
+                dbkit.db.engine.dispose()
+        finally:
+            for statement in drop:
+                connection.execute(sa.text(statement))
+    server.dispose()
+    assert not {"DK096", "DK116"} & set(found)
+
+
+class Later(datetime):
+    """A clock that is fifty years ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Later:
+        return cls(2076, 1, 1, tzinfo=tz)
 
 
 @pytest.mark.backends("postgresql", "mariadb")

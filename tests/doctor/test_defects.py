@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
+from flask import Blueprint, Flask
 
 from flask_dbkit.application import application_of
+from flask_dbkit.databases.sqlite import connecting
+from flask_dbkit.engines.doctor import configuration, on_sqlite
 from flask_dbkit.observability.noticed import NoticedWork
 from flask_dbkit.observability.windows import Repeat, Window
 from tests.doctor.shop import Defect, found_by, make_shop, source_with
@@ -80,6 +82,11 @@ def write_often(app: Flask) -> None:
     noticed._fresh.writes.update({minute - ago: 4000 for ago in range(5)})
 
 
+def show_toolbar(app: Flask) -> None:
+    app.config["DEBUG_TB_ENABLED"] = True
+    app.register_blueprint(Blueprint("debugtoolbar", "debug_toolbar"))
+
+
 STATIC = [
     # How it is configured
     Defect("DK001", "DEBUG", {"DEBUG": True}),
@@ -124,6 +131,12 @@ STATIC = [
     Defect("DK032", "50 ms", {"DBKIT_SQLITE_BUSY_TIMEOUT_MS": 50}),
     Defect("DK033", "default", {"DBKIT_SQLITE_PRAGMAS": {"synchronous": "off"}}),
     Defect("DK036", "memory", {"SQLALCHEMY_DATABASE_URI": "sqlite://"}),
+    Defect(
+        "DK037",
+        "source files",
+        code=view('app.config["SQLALCHEMY_DATABASE_URI"] = f"sqlite:///{app.root_path}/shop.db"'),
+    ),
+    Defect("DK038", "40 requests", {"DBKIT_WORKERS": 40}),
     # Models
     Defect("DK066", "Nobody", code={'Mapped[list["Book"]]': 'Mapped[list["Nobody"]]'}),
     Defect(
@@ -167,6 +180,18 @@ STATIC = [
         "no naming",
         code={
             "Base = declarative_base()": "class Base(sa.orm.DeclarativeBase): pass",
+        },
+    ),
+    Defect(
+        "DK065",
+        "same pair",
+        code={
+            **column('signed_by = relationship("Author", secondary="pairs", passive_deletes=True)'),
+            "# module": (
+                'sa.Table("pairs", db.metadata, sa.Column("id", sa.Integer, primary_key=True),\n'
+                '    sa.Column("left_id", ForeignKey(Book.id), index=True),\n'
+                '    sa.Column("right_id", ForeignKey(Author.id), index=True))'
+            ),
         },
     ),
     Defect("DK046", "book.sold", code=column("sold = mapped_column(sa.Boolean, default=False)")),
@@ -221,6 +246,7 @@ STATIC = [
     Defect("DK072", "SQLAlchemyError", after=catch_all),
     Defect("DK073", "/internal/healthz", after=protect),
     Defect("DK074", "REDACT", {"DBKIT_ERROR_REDACT_LOGS": False}),
+    Defect("DK075", "DEBUG_TB", after=show_toolbar),
     Defect("DK076", "disabled", after=disable_logger),
     Defect("DK078", "SLOW", {"DBKIT_SLOW_MS": None}),
     # Code
@@ -294,6 +320,14 @@ STATIC = [
                 "    [Book.pages, Book.heavy, Book.title, Book.author_id]))"
             ),
             "DBKit, Listing, ": "DBKit, FilterAllowlist, Listing, ",
+        },
+    ),
+    Defect(
+        "DK121",
+        "Shelf",
+        code={
+            "# module": 'SHELF = Listing(Book, name="Shelf",\n'
+            '    sort=SortAllowlist({"name": Author.name}, default="name"))'
         },
     ),
     Defect("DK059", "migrations"),
@@ -373,3 +407,52 @@ def test_each_fault_of_code_and_configuration_is_found(
         ]
     assert missed == []
     assert besides == []
+
+
+def test_what_is_found_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions, drivers and the file system: compared with other tables than those of today."""
+    app, dbkit = make_shop(tmp_path)
+    monkeypatch.setattr(configuration, "_TESTED", {"flask": ((9,), (10,))})
+    monkeypatch.setattr(on_sqlite, "_OLDEST", (99,))
+    here = connecting.file_system(str(tmp_path))
+    monkeypatch.setattr(connecting, "_NETWORK_TYPES", (here,))
+    with app.app_context():
+        found = {each.id: each.message for each in dbkit.doctor.run(db=False)}
+    assert found.keys() == {"DK005", "DK008", "DK039"}
+    assert f"default is on {here}: " in found["DK005"]
+    assert found["DK008"].endswith("tested is from 9, below 10")
+    assert found["DK039"].startswith("SQLite is 3.")
+    monkeypatch.setattr(on_sqlite, "_LAYERS", (here,))
+    with app.app_context():
+        assert "DK037" in {each.id for each in dbkit.doctor.run(db=False, deploy=True)}
+    monkeypatch.setattr(configuration, "_DISCOURAGED", {"pymysql": "mysqldb"})
+    app, dbkit = make_shop(tmp_path, SQLALCHEMY_DATABASE_URI=MARIADB)
+    with app.app_context():
+        (old,) = [each for each in dbkit.doctor.run(db=False) if each.id == "DK006"]
+    assert old.fix == "Write mysql+mysqldb:// in the URL, and install mysqldb."
+
+
+@pytest.mark.parametrize(
+    ("defect", "said"),
+    [
+        (Defect("DK018", "default", code=view("db.init_app(app)")), "ran before DBKit's init_app"),
+        (
+            Defect(
+                "DK056",
+                "Lost",
+                code={
+                    "# module": "class Lost(declarative_base()):\n"
+                    "    id: Mapped[int] = mapped_column(primary_key=True)"
+                },
+            ),
+            "belongs to no database",
+        ),
+    ],
+    ids=lambda one: getattr(one, "id", ""),
+)
+def test_what_was_warned_of_at_start_is_found(tmp_path: Path, defect: Defect, said: str) -> None:
+    """The warning is seen by nobody who looks at a deployment."""
+    with pytest.warns(RuntimeWarning, match=said):
+        app, dbkit = make_shop(tmp_path, defect)
+    with app.app_context():
+        assert found_by(dbkit.doctor.run(db=False), defect)
