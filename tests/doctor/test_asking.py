@@ -195,14 +195,23 @@ def test_a_filter_without_an_index_is_worse_on_many_rows(
     filtered = {
         "# columns": "pages: Mapped[int]",
         "DBKit, Listing, ": "DBKit, FilterAllowlist, Listing, ",
-        'default="title"))': (
-            'default="title"), filter=FilterAllowlist(\n'
-            "    [Book.pages, Book.is_new, Book.title, Book.author_id]))"
+        '"title": Book.title}, default="title"))': (
+            '"title": Book.title, "added": Book.added}, default="title"),\n'
+            "    filter=FilterAllowlist(\n"
+            "        [Book.pages, Book.is_new, Book.title, Book.author_id, Book.added]))"
         ),
     }
     app, dbkit = make_asked(Defect("", "", code=filtered))
-    found = ask(app, dbkit, tags=["lists"])["DK122"]
+    with app.app_context():
+        every = dbkit.doctor.run(tags=["lists"])
+    assert [(each.id, each.object) for each in every] == [
+        ("DK120", "book.added"),
+        ("DK122", "book.pages"),
+    ]
+    found = every[1]
     assert (found.level, found.object) == ("info", "book.pages")
+    assert str(found.place).startswith(f"{found.file}:")
+    assert str(found.file).endswith(f"{app.name}.py")
     rows = {
         "sqlite-file": "INSERT INTO author (id, name) VALUES (1, 'x');"
         "INSERT INTO book VALUES (20000, 'x', 1, '2026-01-01', 1, 7)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -352,6 +353,19 @@ def test_an_index_finds_rows_only_if_the_database_would_use_it(
             session.execute(text(one))
         session.commit()
         assert [one.status for one in listing.examine_indexes(session) if one.filter] == statuses
+
+
+@pytest.mark.backends("sqlite-file")
+def test_a_database_that_does_not_answer_is_told_in_one_line(
+    make_app: Callable[..., Flask],
+) -> None:
+    """As by the other commands."""
+    app = make_app(SQLALCHEMY_DATABASE_URI="mysql+pymysql://nobody@127.0.0.1:1/poems")
+    DBKit(app, db=SQLAlchemy(model_class=Base))
+    result = run(app)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert re.fullmatch(r"Error: .*Can't connect.*\n", result.output)
 
 
 @pytest.mark.backends("sqlite-file")

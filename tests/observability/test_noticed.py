@@ -89,7 +89,12 @@ def test_the_doctor_in_a_shell_tells_what_the_server_process_found(
     file.write_text(json.dumps(hours))
     assert found() == []  # the file was made after it
     os.utime(tmp_path / "shop.py", (0, 0))
-    assert [each["message"].rpartition(", ")[2] for each in found()] == ["3 hours ago"]
+    for name in ("tests/views.py:7", "test_shop.py:7", "\x1b[31m.py:7"):
+        hours["repeats"][f"{tmp_path}/{name}"] = each
+    each["route"] += "\x1b[31m"
+    file.write_text(json.dumps(hours))
+    (told,) = found()
+    assert told["message"].endswith("in /titles/<name>[31m, 3 hours ago")
     assert found(FLASK_DBKIT_NOTICED_FILE="null") == []
     file.unlink()
     off = {"FLASK_DBKIT_NOTICED_FILE": "null"}

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import MetaData, Table
+from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
@@ -140,6 +140,25 @@ class Examination:
         known = {table for _, table in self.tables()}
         found = [one for one in self.db.Model.registry.mappers if one.local_table in known]
         return sorted(found, key=lambda one: one.class_.__name__)
+
+    def about(self, table: Table, column: Column[Any] | None = None) -> dict[str, Any]:
+        """Return the object of a finding, and the place where the model is written.
+
+        Args:
+            table: What it is about.
+            column: Of the table, if it is about one.
+        """
+        mapper = next((one for one in self.mappers if one.local_table is table), None)
+        name = table.fullname if column is None else f"{table.fullname}.{column.name}"
+        place = None
+        if mapper is not None:
+            key = (
+                mapper.get_property_by_column(column).key
+                if column is not None and column in mapper.columns.values()
+                else None
+            )
+            place = self.sources.place_of(mapper.class_, key)
+        return {"object": name, "place": place}
 
     def configure_mappers(self) -> None:
         """Let the models find each other.

@@ -13,14 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Source", "Sources", "dotted", "last_name", "shown"]
+__all__ = ["Source", "Sources", "dotted", "is_of_tests", "last_name", "shown"]
 
-_LEFT_OUT = frozenset(
-    {
-        *("__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"),
-        *("tests", "test", "testing", "docs", "static", "templates", "instance"),
-    }
-)
+_TEST_FOLDERS = frozenset({"tests", "test", "testing"})
+_LEFT_OUT = _TEST_FOLDERS | {
+    *("__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"),
+    *("docs", "static", "templates", "instance"),
+}
 _TEST_FILES = re.compile(r"(test_.*|.*_test|tests?|conftest|setup|noxfile)\.py")
 _IGNORE = re.compile(
     r"#\s*dbkit:\s*ignore\s+(?P<ids>[A-Za-z]{2,8}\d{3,4}(?:[\s,]+[A-Za-z]{2,8}\d{3,4})*)"
@@ -221,6 +220,11 @@ def _is_left_out(folder: Path) -> bool:
 
 def _counts(path: Path) -> bool:
     return not _TEST_FILES.fullmatch(path.name)
+
+
+def is_of_tests(path: Path) -> bool:
+    """Tell whether a file is one of tests, by its name and its folders below the current one."""
+    return not _counts(path) or not _TEST_FOLDERS.isdisjoint(Path(shown(path)).parts[:-1])
 
 
 def _loaded_below(file: Path) -> list[Path]:

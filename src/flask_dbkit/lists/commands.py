@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from ..application import current_application
 from ..cli.group import FAILED, dbkit_group
@@ -26,7 +27,12 @@ def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
 
     Prints the CREATE INDEX that is missing. Exits with 1 when a listing cannot be planned.
     """
-    findings = [finding for listing in _own_listings() for finding in listing.examine_indexes()]
+    try:
+        findings = [finding for listing in _own_listings() for finding in listing.examine_indexes()]
+    except NotExamined as error:
+        raise click.ClickException(str(error)) from error
+    except DBAPIError as error:
+        raise click.ClickException(" ".join(str(error.orig).split())) from error
     if as_json:
         print_json([finding.as_dict() for finding in findings])
     else:
@@ -39,10 +45,7 @@ def indexes(context: click.Context, *, as_json: bool, strict: bool) -> None:
 
 def _own_listings() -> list[Listing[Any]]:
     db = current_application().db
-    try:
-        configure_models(db)
-    except NotExamined as error:
-        raise click.ClickException(str(error)) from error
+    configure_models(db)
     return listings_of(db.metadatas.values())
 
 

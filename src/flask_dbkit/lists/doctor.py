@@ -140,7 +140,7 @@ def orders_without_index(given: Examination) -> Iterator[Found]:
                 yield Found(
                     f"{listing.name} may be sorted by {name}, and no index begins with"
                     f" {column.table.fullname}.{column.name}",
-                    object=f"{column.table.fullname}.{column.name}",
+                    **given.about(column.table, column),
                 )
 
 
@@ -169,8 +169,8 @@ def filters_without_index(given: Examination) -> Iterator[Found]:
             yield Found(
                 f"{listing.name} may be filtered by {search.parameter}, and no index begins with"
                 f" {name}{f', of about {rows} rows' if many else ''}",
-                object=name,
                 level="warning" if many else None,
+                **given.about(column.table, column),
             )
 
 
@@ -178,14 +178,14 @@ def _unserved(
     listing: Listing[Any], database: ListDatabase
 ) -> Iterator[tuple[Search, Column[Any]]]:
     """Yield the searches that an index would serve, and that no other check tells of."""
-    sorted_by = {key.element for key in listing.sort.entries.values()}
+    sorted_by = {str(key.element) for key in listing.sort.entries.values()}
     for search in listing.searches():
         column = search.column
         served = search.kinds if database.finds_prefixes else search.kinds - {PREFIX}
         if column is None or not served or search.has_few_values:
             continue
         # DK040 tells of keys, and DK120 of orders.
-        if column.foreign_keys or any(column is one for one in sorted_by):
+        if column.foreign_keys or str(column) in sorted_by:
             continue
         if not any(search.begins(names) for names in _declared_indexes(column.table)):
             yield search, column

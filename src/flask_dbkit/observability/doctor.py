@@ -12,7 +12,7 @@ from typing import Any
 from ..doctor.checks import check
 from ..doctor.examination import Examination
 from ..doctor.findings import Found
-from ..doctor.sources import shown
+from ..doctor.sources import is_of_tests, shown
 from ..support.words import ago
 from .noticed import NoticedWork
 from .noticed_file import BUSY
@@ -61,7 +61,7 @@ def repeats(given: Examination) -> Iterator[Found]:
     """Tell what was found by any process of the last days, in files that are still the same."""
     for place, seen in given.part(NoticedWork).known().repeats.items():
         file, _, line = place.rpartition(":")
-        if _changed_since(file, seen.at):
+        if is_of_tests(Path(file)) or _changed_since(file, seen.at):
             continue
         yield Found(
             f"{seen.relationship or 'A statement'} was asked for {seen.count} times in"

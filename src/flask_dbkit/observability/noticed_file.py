@@ -130,7 +130,7 @@ def _repeats_in(given: Mapping[str, Any]) -> Iterator[tuple[str, NoticedRepeat]]
             continue
         count, at = _number(each.get("count")), _number(each.get("at"))
         relationship, fix, route = (_text(each.get(name)) for name in _TEXTS)
-        if count is not None and at is not None and fix is not None:
+        if count is not None and at is not None and fix is not None and place.isprintable():
             yield place, NoticedRepeat(int(count), relationship, fix, route, at)
 
 
@@ -149,7 +149,10 @@ def _number(value: object) -> float | None:
 
 
 def _text(value: object) -> str | None:
-    return value[:_LONGEST] if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    # Another account may have written it, and it is shown in a terminal.
+    return "".join(filter(str.isprintable, value[:_LONGEST]))
 
 
 class NoticedFile:

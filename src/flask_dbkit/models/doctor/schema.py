@@ -52,21 +52,6 @@ def _own_tables(given: Examination) -> Iterator[tuple[ExaminedBind, Table]]:
             yield bind, table
 
 
-def _about(given: Examination, table: Table, column: Column[Any] | None = None) -> dict[str, Any]:
-    """Return the object of a finding, and where the model is written."""
-    mapper = next((one for one in given.mappers if one.local_table is table), None)
-    name = table.fullname if column is None else f"{table.fullname}.{column.name}"
-    place = None
-    if mapper is not None:
-        key = (
-            mapper.get_property_by_column(column).key
-            if column is not None and column in mapper.columns.values()
-            else None
-        )
-        place = given.sources.place_of(mapper.class_, key)
-    return {"object": name, "place": place}
-
-
 @check(
     "DK040",
     "A foreign key without an index",
@@ -89,7 +74,7 @@ def foreign_keys_without_index(given: Examination) -> Iterator[Found]:
                     f"{table.fullname}.{', '.join(columns)} refers to"
                     f" {constraint.referred_table.fullname} and has no index",
                     fix=_index_fix(table, columns),
-                    **_about(given, table, table.columns[columns[0]]),
+                    **given.about(table, table.columns[columns[0]]),
                 )
 
 
@@ -123,7 +108,7 @@ def superfluous_indexes(given: Examination) -> Iterator[Found]:
             if covering is not None:
                 yield Found(
                     f"The index {index.name} of {table.fullname} is covered by {covering}",
-                    **_about(given, table, table.columns[columns[0]]),
+                    **given.about(table, table.columns[columns[0]]),
                 )
 
 
@@ -170,7 +155,7 @@ def mismatched_types(given: Examination) -> Iterator[Found]:
                     yield Found(
                         f"{table.fullname}.{column.name} is {own};"
                         f" {other.table.fullname}.{other.name} is {theirs}",
-                        **_about(given, table, column),
+                        **given.about(table, column),
                     )
 
 
@@ -230,7 +215,7 @@ def no_primary_key(given: Examination) -> Iterator[Found]:
     """Look at every table, those between two others too."""
     for _, table in _own_tables(given):
         if not table.primary_key.columns and not table.info.get("is_view"):
-            yield Found(f"{table.fullname} has no primary key", **_about(given, table))
+            yield Found(f"{table.fullname} has no primary key", **given.about(table))
 
 
 @check(
@@ -264,7 +249,7 @@ def unnamed_constraints(given: Examination) -> Iterator[Found]:
             for table, constraint in unnamed:
                 yield Found(
                     f"{_described(constraint)} of {table.fullname} has no name",
-                    **_about(given, table),
+                    **given.about(table),
                 )
 
 
@@ -303,7 +288,7 @@ def nullable_flags(given: Examination) -> Iterator[Found]:
                 and not _is_meant(given, column)
             ):
                 yield Found(
-                    f"{table.fullname}.{column.name} may be NULL", **_about(given, table, column)
+                    f"{table.fullname}.{column.name} may be NULL", **given.about(table, column)
                 )
 
 
@@ -340,7 +325,7 @@ def naive_times(given: Examination) -> Iterator[Found]:
             yield Found(
                 f"{table.fullname} has times without a zone: {', '.join(names)}",
                 object=table.fullname,
-                place=_about(given, table, table.columns[names[0]])["place"],
+                place=given.about(table, table.columns[names[0]])["place"],
             )
 
 
@@ -363,7 +348,7 @@ def impossible_types(given: Examination) -> Iterator[Found]:
             except CompileError as error:
                 yield Found(
                     f"{table.fullname}.{column.name}: {error.args[0]}",
-                    **_about(given, table, column),
+                    **given.about(table, column),
                 )
 
 
@@ -386,5 +371,5 @@ def frozen_defaults(given: Examination) -> Iterator[Found]:
                 if isinstance(value, (dt.date, dt.time, uuid.UUID)):
                     yield Found(
                         f"{kind} of {table.fullname}.{column.name} is {value}, for every row",
-                        **_about(given, table, column),
+                        **given.about(table, column),
                     )
