@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -26,15 +26,15 @@ from sqlalchemy.sql.selectable import ScalarSelect
 
 from .statement import ListedStatement
 
-__all__ = ["as_json", "encoder_of"]
+__all__ = ["EncodeAll", "all_as_json", "encoder_of"]
 
 Encode = Callable[[Any], Any]
+EncodeAll = Callable[[Sequence[Any]], Sequence[Any]]
+"""Turns all items of a page into what JSON has: column by column, which costs half as much."""
 
-_of_mapped: WeakKeyDictionary[type, Encode] = WeakKeyDictionary()
 
-
-def encoder_of(listed: ListedStatement) -> Encode:
-    """Return what turns an item of a list into what JSON has.
+def encoder_of(listed: ListedStatement) -> EncodeAll:
+    """Return what turns the items of a list into what JSON has.
 
     Args:
         listed: What is known about the statement.
@@ -43,31 +43,42 @@ def encoder_of(listed: ListedStatement) -> Encode:
     encoders = [_encoder(one["expr"]) for one in descriptions]
     if listed.scalar:
         # What is selected by itself was asked for, private or not.
-        return encoders[0] or as_json
+        return encoders[0] or all_as_json
     shown = [
         (name, place, encode)
         for place, (name, encode) in enumerate(zip(listed.names, encoders, strict=True))
         if encode is not None
     ]
-    return lambda row: {name: encode(row[place]) for name, place, encode in shown}
+    names = tuple(name for name, _, _ in shown)
+
+    def encode_rows(rows: Sequence[Any]) -> Sequence[Any]:
+        columns = [encode([row[place] for row in rows]) for _, place, encode in shown]
+        return _records(names, columns) if shown else [{} for _ in rows]
+
+    return encode_rows
 
 
-def _encoder(expression: Any) -> Encode | None:
-    """Return how one element of a row is encoded; ``None`` if it is not shown."""
+def _encoder(expression: Any) -> EncodeAll | None:
+    """Return how one element of the rows is encoded; ``None`` if it is not shown."""
     if isinstance(expression, Bundle):
         return _bundle_encoder(expression)
     element = getattr(expression, "__clause_element__", None)
-    return None if _shows_private(expression if element is None else element()) else as_json
+    return None if _shows_private(expression if element is None else element()) else all_as_json
 
 
-def _bundle_encoder(bundle: Bundle[Any]) -> Encode:
+def _bundle_encoder(bundle: Bundle[Any]) -> EncodeAll:
     encoders = [_encoder(one) for one in bundle.exprs]
 
     def encode(row: Any) -> dict[str, Any]:
         triples = zip(row._fields, row, encoders, strict=True)
-        return {name: one(value) for name, value, one in triples if one is not None}
+        return {name: one([value])[0] for name, value, one in triples if one is not None}
 
-    return encode
+    return lambda rows: [encode(row) for row in rows]
+
+
+def _records(names: Sequence[str], columns: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
+    """Put columns together: one dict a row."""
+    return [dict(zip(names, row)) for row in zip(*columns)]  # noqa: B905 - as many; strict costs
 
 
 def _shows_private(column: Any) -> bool:
@@ -92,45 +103,69 @@ def _is_private(column: Any) -> bool:
     return isinstance(about, Mapping) and bool(about.get("private"))
 
 
-def _mapped_encoder(mapper: Mapper[Any]) -> Encode:
-    names = tuple(
-        attribute.key
-        for attribute in mapper.column_attrs
-        if not attribute.deferred and not any(map(_shows_private, attribute.columns))
-    )
-    # In one step; but of one name it would return the value, and of none nothing.
-    values_of = itemgetter(*names) if len(names) > 1 else lambda has: [has[name] for name in names]
+class _Mapped:
+    """What is shown of the objects of one mapped class."""
 
-    def encode(value: Any) -> dict[str, Any]:
+    def __init__(self, mapper: Mapper[Any]) -> None:
+        self._names = names = tuple(
+            attribute.key
+            for attribute in mapper.column_attrs
+            if not attribute.deferred and not any(map(_shows_private, attribute.columns))
+        )
+        # In one step; but of one name it would return the value, and of none nothing.
+        self._values = itemgetter(*names) if len(names) > 1 else None
+
+    def one(self, value: Any) -> dict[str, Any]:
+        """Encode one object; what it has not loaded is left out."""
         loaded = value.__dict__
-        try:
-            values = values_of(loaded)
-        except KeyError:
-            return {name: as_json(loaded[name]) for name in names if name in loaded}
-        # Most values are text and numbers, and those are what they are.
-        return {
-            name: one if type(one) in _AS_IT_IS else as_json(one)
-            for name, one in zip(names, values)  # noqa: B905 - as many, and strict costs
-        }
+        return {name: as_json(loaded[name]) for name in self._names if name in loaded}
 
-    return encode
+    def several(self, objects: Sequence[Any]) -> list[dict[str, Any]]:
+        """Encode objects of the class."""
+        if self._values is not None:
+            try:
+                rows = [self._values(each.__dict__) for each in objects]
+            except KeyError:
+                pass  # one has not loaded all of it
+            else:
+                return _records(self._names, map(all_as_json, zip(*rows)))  # noqa: B905
+        return [self.one(each) for each in objects]
 
 
-def as_json(value: Any) -> Any:
-    """Turn a value, a row or a mapped object into what JSON has.
+_of_mapped: WeakKeyDictionary[type, _Mapped] = WeakKeyDictionary()
+
+
+def all_as_json(values: Sequence[Any]) -> Sequence[Any]:
+    """Turn the items of a page, or one column of them, into what JSON has.
 
     Nothing is loaded: attributes that are not there yet are left out.
 
     Args:
-        value: Anything a page can list.
+        values: Anything a page can list.
     """
-    kind = type(value)
-    known = _BY_TYPE.get(kind) or _of_mapped.get(kind)
-    return _unusual(value) if known is None else known(value)
+    kinds = set(map(type, values))
+    if kinds <= _AS_IT_IS:
+        return values
+    if len(kinds) == 1:
+        (kind,) = kinds
+        if encode := _BY_TYPE.get(kind):
+            return list(map(encode, values))
+        if mapped := _of_mapped.get(kind):
+            return mapped.several(values)
+    return [as_json(one) for one in values]
+
+
+def as_json(value: Any) -> Any:
+    """Turn a value, a row or a mapped object into what JSON has, as :func:`all_as_json` does."""
+    encode = _BY_TYPE.get(type(value), _unusual)
+    return encode(value)
 
 
 def _unusual(value: Any) -> Any:  # noqa: PLR0911 - one per type
-    """Turn a value of a subclass, a container or a class that was not seen before."""
+    """Turn a value of a subclass, a container or a mapped class."""
+    mapped = _of_mapped.get(type(value))
+    if mapped is not None:
+        return mapped.one(value)
     if isinstance(value, Row):
         return {key: as_json(one) for key, one in zip(value._fields, value, strict=True)}
     if isinstance(value, Enum):
@@ -145,8 +180,8 @@ def _unusual(value: Any) -> Any:  # noqa: PLR0911 - one per type
     state = inspect(value, raiseerr=False)
     if not isinstance(state, InstanceState):
         return value
-    encode = _of_mapped[type(value)] = _mapped_encoder(state.mapper)
-    return encode(value)
+    mapped = _of_mapped[type(value)] = _Mapped(state.mapper)
+    return mapped.one(value)
 
 
 def _itself(value: Any) -> Any:

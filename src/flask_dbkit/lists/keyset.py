@@ -14,7 +14,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from ..databases import database_of
 from .cursor import Direction, Keyset, fingerprint, tie_depth
 from .database import ListDatabase
-from .encoding import encoder_of
+from .encoding import EncodeAll, encoder_of
 from .keys import Key, Segment
 from .plans import Plans
 from .probing import database_for
@@ -134,8 +134,8 @@ class KeysetPlan:
         return tuple(key.identity for key in self.keys)
 
     @cached_property
-    def encode(self) -> Callable[[Any], Any]:
-        """What turns a row into what JSON has."""
+    def encode(self) -> EncodeAll:
+        """What turns rows into what JSON has."""
         return encoder_of(self.listed)
 
     def fetch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.elements import ColumnElement
 
 from .counting import Count, Counter
-from .encoding import encoder_of
+from .encoding import EncodeAll, encoder_of
 from .rows import Rows
 from .statement import ListedStatement, without_locks
 
@@ -61,8 +61,8 @@ class OffsetPlan:
         return Counter(self.listed, self.statement)
 
     @cached_property
-    def encode(self) -> Callable[[Any], Any]:
-        """What turns a row into what JSON has."""
+    def encode(self) -> EncodeAll:
+        """What turns rows into what JSON has."""
         return encoder_of(self.listed)
 
     def fetch(

@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus, urlencode
 
 from ..exceptions import closest
 from ..support.calls import explained_methods
-from .encoding import as_json
+from .encoding import EncodeAll, all_as_json
 from .query import Pairs
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class _Page(Generic[T]):
     has_prev: bool
     _links: Links = field(default_factory=Links, repr=False)
     _respond: Respond = field(default=answer, repr=False)
-    _encode: Item = field(default=as_json, repr=False)
+    _encode: EncodeAll = field(default=all_as_json, repr=False)
     _order: Order = field(default_factory=Order, repr=False)
 
     def __iter__(self) -> Iterator[T]:
@@ -156,9 +156,9 @@ class _Page(Generic[T]):
                 column attributes, or of the columns of a row; never relationships, deferred
                 columns or those with ``info={"dbkit": {"private": True}}``.
         """
-        render = item if item is not None else self._encode
+        shown = self._encode(self.items) if item is None else [item(one) for one in self.items]
         return {
-            "items": [render(one) for one in self.items],
+            "items": list(shown),
             "pagination": self._pagination(),
             "links": self.links,
         }
