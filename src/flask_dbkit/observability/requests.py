@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import click
 from flask import (
@@ -57,7 +57,8 @@ def log_facts() -> Mapping[str, Any]:
     """Return what a log record says of the current request."""
     if not has_request_context():
         return {"route": None, "request_id": None}
-    return {"route": _route(), "request_id": request.environ.get(REQUEST_ID_KEY)}
+    asked = _current_request()
+    return {"route": _route(asked), "request_id": asked.environ.get(REQUEST_ID_KEY)}
 
 
 def request_comment(app: Flask, *, trace: bool, doubled: bool) -> str:
@@ -72,7 +73,7 @@ def request_comment(app: Flask, *, trace: bool, doubled: bool) -> str:
     """
     if not has_request_context():
         return ""
-    asked: Request = cast("Any", request)._get_current_object()  # noqa: SLF001 - documented
+    asked = _current_request()
     key = _COMMENT_KEYS[doubled]
     said: str | None = asked.environ.get(key)
     if said is None:
@@ -95,8 +96,15 @@ def _comment(app: Flask, asked: Request, *, trace: bool) -> str:
     return comment(tuple(facts.items()))
 
 
-def _route() -> str | None:
-    return request.url_rule.rule if request.url_rule is not None else None
+def _current_request() -> Request:
+    """Return the request itself: each look through the proxy costs as much as a look at a dict."""
+    proxied: Any = request
+    found: Request = proxied._get_current_object()  # noqa: SLF001 - documented, whatever its name
+    return found
+
+
+def _route(asked: Request) -> str | None:
+    return asked.url_rule.rule if asked.url_rule is not None else None
 
 
 class WorkWindows:
@@ -160,7 +168,7 @@ class WorkWindows:
         log_repeats(repeats, name)
 
     def _begin(self, _app: Flask, **_others: object) -> None:
-        environ = request.environ
+        environ = _current_request().environ
         environ[REQUEST_ID_KEY] = self._request_id(environ)
         if not self._settings.stats:
             return
@@ -177,48 +185,49 @@ class WorkWindows:
 
     def _answered(self, response: Response) -> Response:
         header = self._settings.request_id_header
-        known = request.environ.get(REQUEST_ID_KEY)
+        asked = _current_request()
+        environ = asked.environ
+        known = environ.get(REQUEST_ID_KEY)
         if header is not None and known is not None:
             response.headers.setdefault(header, known)
-        window: Window | None = request.environ.get(_WINDOW_KEY)
+        window: Window | None = environ.get(_WINDOW_KEY)
         if window is None:
             return response
         if self._tells_timing():
             response.headers.add("Server-Timing", _timing(window))
         if response.is_streamed and not response.direct_passthrough:
-            request.environ[_STREAMED_KEY] = True
-            response.response = WindowedBody(response.response, window, self._last_look(window))
+            environ[_STREAMED_KEY] = True
+            look = self._last_look(window, asked)
+            response.response = WindowedBody(response.response, window, look)
         else:
-            self._judge(window, _route(), may_raise=response.status_code < 400)
-        if told := request.environ.get(BUDGET_KEY):
+            self._judge(window, asked, may_raise=response.status_code < 400)
+        if told := environ.get(BUDGET_KEY):
             response.headers["X-Query-Budget"] = told
         return response
 
-    def _last_look(self, window: Window) -> Callable[[bool], None]:
-        """Return what is done at the end of a streamed body, when the request is gone."""
-        route, own = _route(), BUDGET_KEY in request.environ
-        return lambda may_raise: self._judge(window, route, may_raise=may_raise, own_budget=own)
+    def _last_look(self, window: Window, asked: Request) -> Callable[[bool], None]:
+        """Return what is done at the end of a streamed body, when the request is over."""
+        return lambda may_raise: self._judge(window, asked, may_raise=may_raise)
 
     def _tells_timing(self) -> bool:
         wanted = self._settings.server_timing
         return wanted == "always" or (wanted == "debug" and self._app.debug)
 
-    def _judge(
-        self, window: Window, route: str | None, *, may_raise: bool, own_budget: bool | None = None
-    ) -> None:
+    def _judge(self, window: Window, asked: Request, *, may_raise: bool) -> None:
         """Do what is to be done about repeats and the budget of a request, once."""
         if window.judged:
             return
         window.judged = True
         mode = mode_of(self._app, self._settings)
         repeats = window.stats.repeats if mode != "off" else ()
+        route = _route(asked)
         for told in (*self.told, *self.ended):
             told(window.stats, repeats, route)
         if repeats:
             if mode == "raise" and may_raise:
                 raise NPlusOneError(repeats)
             log_repeats(repeats, route)
-        own = BUDGET_KEY in request.environ if own_budget is None else own_budget
+        own = BUDGET_KEY in asked.environ
         budget, action = self._settings.query_budget, self._settings.budget_action
         if budget is not None and not own:
             quiet = action == "raise" and not may_raise
@@ -226,12 +235,13 @@ class WorkWindows:
 
     def _end(self, error: BaseException | None) -> None:
         """Close the window of a request without a streamed body, which may have failed."""
-        window: Window | None = request.environ.get(_WINDOW_KEY)
+        asked = _current_request()
+        window: Window | None = asked.environ.get(_WINDOW_KEY)
         if window is None:
             return
         try:
-            if _STREAMED_KEY not in request.environ:
-                self._judge(window, _route(), may_raise=False)
+            if _STREAMED_KEY not in asked.environ:
+                self._judge(window, asked, may_raise=False)
         finally:
             leave(window)
 
