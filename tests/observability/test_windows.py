@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from flask_dbkit import (
 )
 from flask_dbkit.observability import RequestIdFilter, slow
 from flask_dbkit.observability.comments import comment
+from flask_dbkit.observability.watchdog import Watchdog
 from tests.observability.shop import COUNT, Shop
 
 NewShop = Callable[..., Shop]
@@ -403,6 +405,41 @@ def test_a_connection_that_is_held_for_too_long_is_told_once(
     lines = Path(__file__).read_text(encoding="utf-8").splitlines()
     number = next(n for n, line in enumerate(lines, 1) if line.endswith("# this line"))
     assert f"{__file__}:{number}" in record.getMessage()
+
+
+@SQLITE
+def test_the_line_that_took_a_connection_is_known_every_time(new_shop: NewShop) -> None:
+    """However deep in calls it is, and whichever came before: a walk is not made for each."""
+    shop = new_shop()
+    execute, query = shop.db.session.execute, sa.text("SELECT 1")
+
+    def deeper() -> None:
+        execute(query)
+
+    def at_two_lines(first: bool) -> None:
+        if first:
+            execute(query)
+        else:
+            execute(query)
+
+    def taken_at(ask: Callable[[], object]) -> list[tuple[str, int]]:
+        ask()
+        found = [each.place for each in dog.held.values() if each.place is not None]
+        shop.db.session.rollback()
+        return [(Path(name).name, line) for name, line in found]
+
+    first_line, two = deeper.__code__.co_firstlineno, at_two_lines.__code__.co_firstlineno
+    with shop.app.app_context():
+        dog = Watchdog(shop.db.engine, "default", 60)
+        for _ in range(3):
+            for ask, line in (
+                (deeper, first_line + 1),
+                (lambda: deeper(), first_line + 1),
+                (partial(at_two_lines, True), two + 2),
+                (partial(at_two_lines, False), two + 4),
+                (partial(execute, query), taken_at.__code__.co_firstlineno + 1),
+            ):
+                assert taken_at(ask) == [(Path(__file__).name, line)]
 
 
 def _held(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
