@@ -108,6 +108,16 @@ def test_a_baseline_knows_what_moved_and_tells_what_is_new(tmp_path: Path) -> No
     assert doctor(app, "--baseline", str(known)).exit_code == 2
 
 
+def test_a_finding_is_the_same_when_it_is_older() -> None:
+    """What a baseline knows is told by neither lines, figures nor ages."""
+    ages = ("just now", "1 minute ago", "3 hours ago", "2 days ago")
+    keys = {
+        Finding("DK064", "warning", f"a.py:{n}", f"Asked {n} times in /, {age}", "", "").key
+        for n, age in enumerate(ages)
+    }
+    assert len(keys) == 1
+
+
 def indented(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 

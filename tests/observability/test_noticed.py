@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
 
+from flask_dbkit import DBKit, declarative_base
+from flask_dbkit.application import application_of
 from flask_dbkit.observability.noticed import NoticedWork
 from flask_dbkit.observability.noticed_file import BUSY, Noticed, NoticedFile, NoticedRepeat
 from flask_dbkit.observability.windows import QueryStats, Repeat, Window
@@ -216,6 +220,18 @@ def test_where_it_cannot_be_written_the_process_keeps_it(tmp_path: Path) -> None
     assert file.add(Noticed(writes={1: 1}), 0, 0)
     assert not link.is_symlink()
     assert precious.read_text() == "precious"
+
+
+@pytest.mark.parametrize(("debug", "made"), [(True, ["dbkit-noticed.json"]), (False, [])])
+def test_the_folder_is_made_in_debug_mode_only(
+    tmp_path: Path, debug: bool, made: list[str]
+) -> None:
+    """A server, and tests, leave nothing where nothing was."""
+    app = Flask("noticing", instance_path=str(tmp_path / "instance"))
+    app.config.update(SQLALCHEMY_DATABASE_URI=f"sqlite:///{tmp_path}/x.db", DEBUG=debug)
+    DBKit(app, db=SQLAlchemy(model_class=declarative_base()))
+    application_of(app).part(NoticedWork).note(stats(0), [repeat("views.py:1")], "/")
+    assert [path.name for path in tmp_path.glob("instance/*")] == made
 
 
 def test_a_forked_child_leaves_to_its_parent_what_was_noticed_before(tmp_path: Path) -> None:
