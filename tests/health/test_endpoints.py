@@ -15,6 +15,7 @@ from werkzeug.test import Client
 from flask_dbkit import ConfigError, DBKit, health_blueprint
 from flask_dbkit.health import AppHealth
 from tests.health.conftest import MakeKit
+from tests.support.flask_versions import CONTEXTS_ARE_SHARED
 
 PROBES = ["/health/live", "/health/ready", "/health/startup", "/livez", "/readyz", "/healthz"]
 
@@ -234,7 +235,7 @@ def test_a_blueprint_mounted_by_hand_answers_early_at_its_own_prefix(make_kit: M
     for prefix in ("/health", "/internal", "/tenants/a/health"):
         for probe in ("live", "ready", "startup"):
             assert made.client.get(f"{prefix}/{probe}").status_code == 200, prefix
-        assert made.client.get(prefix).status_code == 302, prefix
+        assert made.client.get(prefix).status_code == redirect("/").status_code, prefix
     with made.app.test_request_context():
         assert url_for("internal.ready") == "/internal/ready"
         assert url_for("outer.inner.ready", tenant="a") == "/tenants/a/health/ready"
@@ -309,8 +310,9 @@ def test_a_container_is_asked_by_its_address_whatever_hosts_are_trusted(
 def test_the_views_answer_as_well_when_the_layer_is_passed_by(make_kit: MakeKit) -> None:
     """The endpoints are ordinary ones: whoever dispatches a request by hand gets an answer."""
     made = make_kit()
-    with made.app.test_request_context("/health/ready"):
-        response = made.app.full_dispatch_request()
+    dispatch: Any = made.app.full_dispatch_request
+    with made.app.test_request_context("/health/ready") as context:
+        response = dispatch() if CONTEXTS_ARE_SHARED else dispatch(context)
     assert response.status_code == 200
     assert json.loads(response.get_data())["checks"]["db:default"]
 

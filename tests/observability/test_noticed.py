@@ -83,7 +83,7 @@ def test_the_doctor_in_a_shell_tells_what_the_server_process_found(
     assert "select(...)" in told["fix"]
     file = tmp_path / "instance" / "dbkit-noticed.json"
     text = file.read_text()
-    for secret in ("Tr0ub4dor", "77", "SELECT", "books.db"):
+    for secret in ("Tr0ub4dor", "timeout", "SELECT", "books.db"):
         assert secret not in text
     file.write_text(text.replace('"at": ', '"at": -1e9, "was": '))
     assert found() == []

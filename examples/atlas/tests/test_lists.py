@@ -33,7 +33,7 @@ def test_what_looks_like_a_pattern_is_text(client: FlaskClient) -> None:
 
 def test_empty_fields_of_the_form_leave_the_address(client: FlaskClient) -> None:
     answer = client.get("/?name__icontains=&country=FR&population__gte=&population__lte=")
-    assert (answer.status_code, answer.location) == (302, "/?country=FR")
+    assert (answer.status_code // 100, answer.location) == (3, "/?country=FR")
 
 
 def test_pages_by_cursor_show_every_place_once(client: FlaskClient) -> None:
