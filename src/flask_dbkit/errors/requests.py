@@ -164,6 +164,8 @@ class _Answers:
     def _stay_first(self, _app: Flask, **_others: object) -> None:
         if self._app.handle_user_exception is not self._user:
             self._come_first()
+        # From its first request on, Flask lets nothing be set up; and to be told of each one costs.
+        request_started.disconnect(self._stay_first, self._app)
 
     def _handle_user_exception(self, wrapped: Plain, *given: Any) -> ResponseReturnValue:
         *context, error = given  # Flask hands its context too, from 3.2 on
