@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy.engine import IteratorResult
@@ -12,6 +13,8 @@ from sqlalchemy.orm.attributes import instance_state
 from .statement import ListedStatement
 
 __all__ = ["Rows"]
+
+_first = itemgetter(0)
 
 
 class Rows:
@@ -64,7 +67,7 @@ class Rows:
         behind = size + self._identities.count(None)
         self._read += found
         if self._listed.scalar:
-            self.items += [row[0] for row in found]
+            self.items += map(_first, found)
         else:
             self.items += IteratorResult(
                 SimpleResultMetaData(self._listed.names), iter([tuple(row[:size]) for row in found])
