@@ -122,7 +122,8 @@ def ours(path: str) -> dict[str, Call]:
 def by_hand(path: str) -> dict[str, Call]:
     """Return the same rows by the ORM and dicts made by hand, on Flask-SQLAlchemy alone."""
     app = Flask("hand")
-    app.config.update(SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}")
+    # With the key that ours has: with one, Flask looks for a session in each request.
+    app.config.update(SQLALCHEMY_DATABASE_URI=f"sqlite:///{path}", SECRET_KEY="k" * 32)
     db = SQLAlchemy(model_class=Base)
     db.init_app(app)
 
