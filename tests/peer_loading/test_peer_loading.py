@@ -554,7 +554,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         "name",
         [
-            "with_criterion", "same_origin", "can_be_peer", "lacks", "loaded_value", "options_of",
+            "with_criterion", "same_origin", "can_be_peer", "lacks", "loaded_values", "options_of",
             "result_number", "is_in_flush", "load_options", "only_columns", "without_refresh",
             "refreshed_state", "reads_columns", "is_for_user", "flushes_first", "notes",
             "is_simple_get",

@@ -26,7 +26,7 @@ __all__ = [
     "is_simple_get",
     "lacks",
     "load_options",
-    "loaded_value",
+    "loaded_values",
     "notes",
     "only_columns",
     "options_of",
@@ -171,11 +171,10 @@ def lacks(state: InstanceState[Any], key: str, like: InstanceState[Any]) -> bool
     )
 
 
-def loaded_value(state: InstanceState[Any], key: str) -> Any:
-    """Return a column's value; ``None`` if it is not loaded, or was changed and not flushed."""
-    if key in state.committed_state:
-        return None
-    return state.dict.get(key)
+def loaded_values(state: InstanceState[Any], keys: Iterable[str]) -> tuple[Any, ...]:
+    """Return the values of columns; ``None`` for one not loaded, or changed and not flushed."""
+    loaded, changed = state.dict, state.committed_state  # once: each costs as much as a value
+    return tuple([None if key in changed else loaded.get(key) for key in keys])
 
 
 def is_in_flush(session: Session) -> bool:

@@ -16,7 +16,7 @@ from ..databases.execution import PEER_BATCH
 from .blocks import count_batch, count_plain
 from .joins import KeyJoin
 from .memory import Attribute
-from .private import can_be_peer, lacks, loaded_value, with_criterion
+from .private import can_be_peer, lacks, loaded_values, with_criterion
 
 __all__ = ["RelationshipBatch", "key_of"]
 
@@ -28,7 +28,7 @@ _CERTAIN = (int, uuid.UUID, bytes)
 
 def key_of(state: InstanceState[Any], join: KeyJoin) -> Key | None:
     """Return the values of the local columns; ``None`` if one is NULL, changed or not loaded."""
-    values = tuple(loaded_value(state, name) for name in join.local_names(state.mapper))
+    values = loaded_values(state, join.local_names(state.mapper))
     return None if None in values else values
 
 
