@@ -144,7 +144,8 @@ def same_origin(one: InstanceState[Any], other: InstanceState[Any]) -> bool:
         one.runid == other.runid
         and one.identity_token == other.identity_token
         and one.load_options == other.load_options
-        and one.load_path == other.load_path
+        # Mostly the very same; to compare them goes through all of their steps.
+        and (one.load_path is other.load_path or one.load_path == other.load_path)
     )
 
 
