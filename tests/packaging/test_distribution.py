@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import sys
 import tarfile
 import tomllib
@@ -107,6 +108,65 @@ def test_the_wheel_works_in_a_clean_environment_without_any_extra(
     )
     (tmp_path / "shop.py").write_text(f"{first}\n{second}\n{used}")
     assert run(python, "-W", "error", "shop.py", cwd=tmp_path).split() == ["Saved.", "1"]
+
+
+# What needs an extra, and ends in an error that names it where it is not installed.
+USES = """
+import os, sys, tempfile
+import flask, flask_dbkit
+
+def make(url="sqlite:///shop.db", **config):
+    app = flask.Flask("shop", instance_path=tempfile.mkdtemp(dir=os.getcwd()))
+    app.config.update(SQLALCHEMY_DATABASE_URI=url, **config)
+    db = flask_dbkit.DBKit(app).db
+    if url.startswith("sqlite"):
+        with app.app_context():
+            db.session.execute(db.text("CREATE TABLE book (id INTEGER PRIMARY KEY)"))
+            db.session.commit()
+    return app
+
+def command(app, *words):
+    done = app.test_cli_runner().invoke(args=["dbkit", *words])
+    if done.exit_code:
+        raise SystemExit(done.output)
+
+uses = {
+    "postgresql": lambda: make("postgresql://me@localhost/shop"),
+    "mysql": lambda: make("mysql://me@localhost/shop"),
+    "remote": lambda: command(make(DBKIT_BACKUP_DIR="memory://all"), "backup", "create"),
+    "migrate": lambda: command(make(DBKIT_MIGRATIONS_DIR="new"), "migrate", "init"),
+    "prometheus": lambda: list(flask_dbkit.prometheus_collector(make()).collect())[0],
+    "otel": lambda: make(DBKIT_OTEL=True),
+}
+for name, use in uses.items():
+    try:
+        use()
+    except (Exception, SystemExit) as error:
+        named = "pip install 'flask-sqlalchemy-dbkit[" + name + "]'" in str(error)
+        print(name, "names it" if named else repr(error))
+    else:
+        print(name, "works")
+"""
+
+
+def test_each_extra_is_all_that_its_feature_needs(built: Path, tmp_path: Path) -> None:
+    """Installed one after the other; until then an error names it. Two are for tools alone."""
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    install = (*pip, "--quiet", "install", "--find-links", built)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [each for each in project["optional-dependencies"] if each not in {"lint", "demo"}]
+    installed: list[str] = []
+    for extra in [None, *extras]:
+        name = f"flask-sqlalchemy-dbkit[{extra}]" if extra else "flask-sqlalchemy-dbkit"
+        installed += [extra] if extra else []
+        run(*install, name)
+        shutil.rmtree(tmp_path / "new", ignore_errors=True)
+        printed = run(python, "-I", "-c", USES, cwd=tmp_path).splitlines()
+        assert printed == [
+            f"{each} works" if each in installed else f"{each} names it" for each in extras
+        ]
 
 
 def test_every_extra_brings_what_its_name_says(built: Path) -> None:
