@@ -8,6 +8,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as clock
 from decimal import Decimal
@@ -25,7 +26,6 @@ from sqlalchemy import (
     Text,
     cast,
     collate,
-    event,
     func,
     select,
     type_coerce,
@@ -63,6 +63,8 @@ from flask_dbkit.models import BaseMixin
 from flask_dbkit.pagination import Keyset, Links, Signer
 from flask_dbkit.testing import isolated
 from tests.lists import catalog
+
+CountQueries = Callable[..., AbstractContextManager[list[Any]]]
 
 
 class Base(BaseMixin, DeclarativeBase):
@@ -157,22 +159,6 @@ def codes(response: Any) -> list[str]:
     return [error["code"].removeprefix("query.") for error in response.json["errors"]]
 
 
-def counted(app: Flask, path: str) -> tuple[Any, list[str]]:
-    """Ask for a path and return the answer with every SELECT it sent."""
-    sent: list[str] = []
-    engine = app.extensions["sqlalchemy"].engine
-
-    def note(_c: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.lstrip().upper().startswith("SELECT"):
-            sent.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        return app.test_client().get(path), sent
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-
-
 def test_a_page_by_number_has_the_published_shape(app: Flask) -> None:
     """Names of the envelope are fixed: clients are written against them."""
     answer = app.test_client().get("/notes?page=5&sort=-rank,title&tag=a&tag=b%20c")
@@ -257,15 +243,17 @@ def test_links_never_leave_the_host(app: Flask) -> None:
 
 
 @quick
-def test_every_mistake_of_one_request_is_in_one_answer(app: Flask) -> None:
+def test_every_mistake_of_one_request_is_in_one_answer(
+    app: Flask, assert_queries: CountQueries
+) -> None:
     """The client repairs all of them at once."""
     path = "/notes?sort=nope&rank=x&page=0&per_page=-1&titl__eq=a&owner=a&owner=b"
-    answer, sent = counted(app, path)
+    with assert_queries(exact=0):
+        answer = app.test_client().get(path)
     assert sorted(codes(answer)) == [
         *("bad_page", "bad_per_page", "bad_value", "repeated_parameter"),
         *("unknown_filter", "unknown_sort"),
     ]
-    assert sent == []
     assert {key: answer.json[key] for key in ("type", "title", "status", "code")} == {
         "type": "about:blank",
         "title": "Bad Request",
@@ -358,7 +346,7 @@ def test_wrong_python_arguments_are_value_errors(app: Flask, arguments: dict[str
 
 
 @quick
-def test_the_count_is_sent_only_when_needed(app: Flask) -> None:
+def test_the_count_is_sent_only_when_needed(app: Flask, assert_queries: CountQueries) -> None:
     """A page that shows the end has told the total."""
     sort = SortAllowlist({}, default="")
     cases = [
@@ -373,14 +361,10 @@ def test_the_count_is_sent_only_when_needed(app: Flask) -> None:
         (45, {"page": "1"}, 2, 45, True),
         (44, {"page": "5"}, 1, 44, False),
     ]
-    engine = app.extensions["sqlalchemy"].engine
-    sent: list[str] = []
-    event.listen(engine, "before_cursor_execute", lambda *a: sent.append(a[2]))
     for count, args, statements, total, exact in cases:
-        sent.clear()
-        page = Listing(Note, sort=sort, per_page=10, count=count).paginate(args=args)
-        selects = [one for one in sent if one.lstrip().startswith("SELECT")]
-        assert (len(selects), page.total, page.total_is_exact) == (statements, total, exact), count
+        with assert_queries(exact=statements):
+            page = Listing(Note, sort=sort, per_page=10, count=count).paginate(args=args)
+        assert (page.total, page.total_is_exact) == (total, exact), count
         assert page.has_next is (int(args["page"]) < 5)
         pagination = page.to_dict()["pagination"]
         assert pagination["pages"] == (None if total is None else page.pages)
@@ -653,15 +637,16 @@ def test_the_configuration_gives_the_defaults(make_app: Callable[..., Flask]) ->
             DBKit(make_app(**{key: value}), db=SQLAlchemy(model_class=declarative_base()))
 
 
-def test_one_statement_per_page_and_never_a_count(app: Flask) -> None:
+def test_one_statement_per_page_and_never_a_count(app: Flask, assert_queries: CountQueries) -> None:
     """A cursor page reads its rows and its neighbours at once."""
-    answer, sent = counted(app, "/stream?sort=-title")
-    assert len(sent) == 1
-    pages = statements = 1
-    while answer.json["links"]["next"]:
-        answer, sent = counted(app, answer.json["links"]["next"])
-        assert not any("count(" in one for one in sent)
-        pages, statements = pages + 1, statements + len(sent)
+    client, pages = app.test_client(), 1
+    with assert_queries() as sent:
+        with assert_queries(exact=1):
+            answer = client.get("/stream?sort=-title")
+        while answer.json["links"]["next"]:
+            answer, pages = client.get(answer.json["links"]["next"]), pages + 1
+    assert not any("count(" in each.sql for each in sent)
+    statements = len(sent)
     assert statements <= pages + 3  # each title ends once within a run of ties
 
 
