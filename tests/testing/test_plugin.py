@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -352,18 +354,21 @@ def test_a_private_server_is_started_for_the_tests(project: Path) -> None:
     assert len((project / "filled").read_text().split()) == 1
 
 
-def test_a_database_that_is_not_for_tests_is_refused(project: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_not_for_tests_is_refused(project: Path) -> None:
     """Nobody's data is worth less than a typo in a URL."""
+    folder = tempfile.mkdtemp(prefix="dbkit-production-", dir="/var/tmp")  # no "test" in it
     with (project / "conftest.py").open("a") as conftest:
         conftest.write(
             "\n\n@pytest.fixture(scope='session')\ndef dbkit_database_url(dbkit_schema):\n"
-            "    url = 'sqlite:////var/tmp/dbkit_production.db'\n"
+            f"    url = 'sqlite:///{folder}/shop.db'\n"
             "    dbkit_schema(url)\n"
             "    return url\n"
         )
     chosen = ("-k", "session")
-    refused = _run(project, *chosen)
-    assert "no 'test' in its name" in refused.stdout, refused.stdout
-    allowed = _run(project, "--dbkit-allow-any-db", *chosen)
-    Path("/var/tmp/dbkit_production.db").unlink(missing_ok=True)
-    assert "2 passed" in allowed.stdout, allowed.stdout
+    try:
+        refused = _run(project, *chosen)
+        assert "no 'test' in its name" in refused.stdout, refused.stdout
+        allowed = _run(project, "--dbkit-allow-any-db", *chosen)
+        assert "2 passed" in allowed.stdout, allowed.stdout
+    finally:
+        shutil.rmtree(folder)

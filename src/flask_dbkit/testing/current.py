@@ -10,8 +10,9 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import make_url
 
 from ..application import current_app_object, known_applications
+from ..transactions.current import abandon_at_the_end, current_transaction
 from .isolation import empty_tables, rolled_back
-from .leaks import tell_of_leaks
+from .leaks import tell_of_leaks, tell_of_scope
 
 __all__ = ["close_connections", "isolated"]
 
@@ -91,6 +92,9 @@ def _keys(db: SQLAlchemy, binds: Iterable[str] | None) -> list[str | None]:
 def _end_session(app: Flask, db: SQLAlchemy) -> None:
     """End the session of a context that stays open, as one of a fixture for all tests does."""
     if _is_current(app):
+        if current_transaction() is not None:
+            tell_of_scope()
+            abandon_at_the_end()
         db.session.remove()
 
 

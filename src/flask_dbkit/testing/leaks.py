@@ -1,4 +1,4 @@
-"""What a test leaves behind is told, with the line that took it."""
+"""What a test leaves behind is told, a connection with the line that took it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 from .world import World
 
-__all__ = ["LeftOpen", "tell_of_leaks"]
+__all__ = ["LeftOpen", "tell_of_leaks", "tell_of_scope"]
 
 
 class LeftOpen(UserWarning):
-    """A test has left a connection or a transaction open.
+    """A test has left a connection, a transaction or a scope open.
 
     .. versionadded:: 0.1
     """
@@ -28,3 +28,13 @@ def tell_of_leaks(worlds: Iterable[World]) -> None:
                 LeftOpen,
                 stacklevel=2,
             )
+
+
+def tell_of_scope() -> None:
+    """Warn of a scope that is still open where the test has ended."""
+    warnings.warn(
+        "A transaction() scope was entered and never left. Open scopes in a 'with' block, and read"
+        " a generator that has one to its end, or close it.",
+        LeftOpen,
+        stacklevel=2,
+    )
