@@ -870,6 +870,17 @@ def test_processes_lose_no_update(file_engine: KitEngine) -> None:
     assert total == here + sum(done) > 0
 
 
+def test_a_file_that_was_closed_before_a_fork_is_open_to_the_child(file_engine: KitEngine) -> None:
+    """Whatever of the connection is not collected yet; its inode may be another file's by now."""
+    engine = file_engine()
+    with engine.connect() as connection:
+        kept = connection.connection.info
+    engine.dispose()
+    child = Child(lambda talk: talk.say(deposit(engine, 1)))
+    assert (child.hear(), child.exit_code()) == ("1", 0)
+    assert kept
+
+
 def test_announced_writers_meet_no_busy_error(file_engine: KitEngine) -> None:
     """Transactions that begin for writing wait for each other instead of failing."""
     engine = file_engine().execution_options(dbkit_sqlite_begin="immediate")

@@ -82,10 +82,12 @@ def _close_idle() -> None:
 
 def _note_inherited() -> None:
     """Look which files are open, whoever opened them: another engine, or :mod:`sqlite3` itself."""
-    _inherited.update(hand_over_files())
     for records in list(_records.values()):
         records.clear()  # the parent's, never to be closed here
-    for descriptor in _descriptors():
+    noted, descriptors = hand_over_files(), _descriptors()
+    if not descriptors:  # what was noted may have been closed since
+        _inherited.update(noted)
+    for descriptor in descriptors:
         with contextlib.suppress(OSError):  # the one that listed them
             status = os.fstat(descriptor)
             if stat.S_ISREG(status.st_mode):
