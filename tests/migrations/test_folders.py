@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +387,29 @@ def test_a_folder_is_made_once(make_project: MakeProject, tmp_path: Path) -> Non
     refused = project.run("init", "-d", str(tmp_path / "full"))
     assert refused.exit_code == 1
     assert "no migrations folder" in refused.output
+
+
+def test_revisions_of_flask_alembic_move_into_a_folder_of_ours(
+    make_project: MakeProject, tmp_path: Path
+) -> None:
+    """It keeps them without an env.py; its version table is Alembic's, and stays."""
+    project = make_project(f"sqlite:///{tmp_path / 'a.db'}")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "a1_first.py").write_text(
+        "revision = 'a1'\ndown_revision = None\n\ndef upgrade():\n    pass\n"
+    )
+    with closing(sqlite3.connect(tmp_path / "a.db")) as raw, raw:
+        raw.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        raw.execute("INSERT INTO alembic_version VALUES ('a1')")
+    for word in ("adopt", "upgrade", "status"):
+        refused = project.run(word, "-d", str(bare))
+        assert refused.exit_code == 1
+        assert "as Flask-Alembic keeps them" in refused.output
+    aside = bare.rename(tmp_path / "aside")
+    project.ok("init", "-d", str(bare))
+    (aside / "a1_first.py").rename(bare / "versions" / "a1_first.py")
+    assert project.run("status", "-d", str(bare)).exit_code == 0
 
 
 @pytest.mark.backends("sqlite-file")

@@ -44,7 +44,7 @@ def served(flask: Path, folder: Path) -> Iterator[str]:
             raise AssertionError("".join(lines))
     finally:
         server.terminate()
-        server.communicate(timeout=30)
+        print(server.communicate(timeout=30)[1])  # beside what has failed, if anything has
 
 
 @pytest.mark.backends("postgresql")

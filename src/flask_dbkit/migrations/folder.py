@@ -23,6 +23,7 @@ from .exceptions import MigrationError
 __all__ = ["Folder"]
 
 _OWN_ENV = re.compile(r"\brun_env\s*\(")
+_REVISION = re.compile(r"^down_revision\b", re.MULTILINE)
 _MULTIDB_ENV = re.compile(r"\bengine_name\s*=")
 
 
@@ -133,6 +134,13 @@ class Folder:
             MigrationError: There is no such folder.
         """
         if not self.exists:
+            files = self.path.glob("*.py")
+            if any(_REVISION.search(each.read_text("utf-8", "replace")) for each in files):
+                raise MigrationError(
+                    f"{self.path} has revisions and no env.py, as Flask-Alembic keeps them. Move"
+                    " them aside, make the folder with 'flask dbkit migrate init', and put them"
+                    " into its versions/. What the database says of itself stays true."
+                )
             raise MigrationError(
                 f"There is no migrations folder at {self.path}. Make one with"
                 " 'flask dbkit migrate init', or name yours with --directory."
