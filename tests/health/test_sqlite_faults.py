@@ -126,6 +126,20 @@ def test_a_file_replaced_under_pooled_connections_is_told(
     assert made.codes() == set()
 
 
+@pytest.mark.parametrize("how", ["invalidate", "detach"])
+def test_a_connection_that_was_closed_does_not_tell_of_a_replaced_file(
+    make_kit: MakeKit, tmp_path: Path, how: str
+) -> None:
+    """Its place in the pool stays, until somebody takes it again."""
+    made = make_kit()
+    with made.app.app_context(), made.kit.db.engine.connect() as connection:
+        getattr(connection, how)()
+    with closing(sqlite3.connect(tmp_path / "other.db")) as raw, raw:
+        raw.execute("CREATE TABLE another (id)")
+    (tmp_path / "other.db").rename(made.path)
+    assert made.codes() == set()
+
+
 def test_a_header_that_was_overwritten_is_told(make_kit: MakeKit) -> None:
     """``SELECT 1`` answers all the same: it never looks at the file."""
     made = make_kit()

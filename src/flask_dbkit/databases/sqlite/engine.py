@@ -18,7 +18,7 @@ from ..engine import DatabaseSupport, EngineContext, drop_url_arguments, takes_q
 from ..forking import after_fork_in_child
 from .connecting import apply_pragmas, explain, network_file_system, optimize, read_pragmas
 from .control import BEGIN_OPTION, INFO_KEY, leave_connections_to_parent
-from .files import note_file
+from .files import forget_closed, note_file
 from .gate import SIDE_FILE_SUFFIX, WriterGate, gate_for, reset_gates
 from .inheriting import guard_file
 from .listeners import control_factory, install_control
@@ -63,6 +63,7 @@ class SQLite(DatabaseSupport):
             if isinstance(engine.pool, StaticPool):
                 _warn_of_memory(context)
         guard_file(engine, path)
+        forget_closed(engine)
         control = control_factory(
             engine, _gate(path, engine, context), busy_timeout_s=lambda: busy_timeout_s
         )

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-__all__ = ["FileIdentity", "hand_over_files", "note_file", "open_files"]
+__all__ = ["FileIdentity", "forget_closed", "hand_over_files", "note_file", "open_files"]
 
 FileIdentity = tuple[int, int]
 """Device and inode."""
@@ -23,7 +24,7 @@ _INFO_KEY = "flask_dbkit.sqlite.file"
 
 
 class _OpenFile:
-    """Lives as long as the connection whose ``info`` it is in."""
+    """Lives in the ``info`` of a connection, until that is closed or gone."""
 
     __slots__ = ("__weakref__", "identity")
 
@@ -42,6 +43,18 @@ def note_file(engine: Engine, path: str | None, info: dict[Any, Any]) -> None:
         status = Path(path).stat()
         info[_INFO_KEY] = token = _OpenFile((status.st_dev, status.st_ino))
         _open.setdefault(engine, WeakSet()).add(token)
+
+
+def forget_closed(engine: Engine) -> None:
+    """Forget a file when its connection is closed: the place in the pool keeps its ``info``.
+
+    A connection that is detached has an ``info`` of its own from then on.
+    """
+
+    @event.listens_for(engine, "close")
+    @event.listens_for(engine, "detach")
+    def forget(_dbapi_connection: Any, record: Any) -> None:
+        record.info.pop(_INFO_KEY, None)
 
 
 def open_files(engine: Engine) -> set[FileIdentity]:
