@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -481,12 +482,15 @@ def test_a_fix_works_when_it_is_pasted(shop: Shop, model: str) -> None:
 
 
 @SQLITE
-@pytest.mark.parametrize("left", [None, object()])
+@pytest.mark.parametrize(
+    "left", [None, object(), SimpleNamespace(_current_path=SimpleNamespace(is_root=False))]
+)
 def test_where_sqlalchemy_says_less_a_loop_is_found_all_the_same(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, left: object
 ) -> None:
     """Its inner names may go: then the fix is told in general words."""
     monkeypatch.setattr(orm_loads, "_compile_options", lambda _execution: left)
+    assert repeats_of(shop, selectin_loading) == ()
     (found,) = repeats_of(shop, lazy_collection)
     assert found.count >= COUNT
     assert found.relationship is None

@@ -35,7 +35,9 @@ def is_chunk(execution: Execution) -> bool:
         return False
     loading = _compile_options(execution)
     path = getattr(loading, "_current_path", None)
-    return path is not None and not path.is_root and not loading._for_refresh_state  # noqa: SLF001
+    if path is None or path.is_root:
+        return False
+    return not getattr(loading, "_for_refresh_state", True)
 
 
 def load_of(execution: Execution) -> Load | None:
@@ -45,7 +47,7 @@ def load_of(execution: Execution) -> Load | None:
         return None
     try:
         return _columns(execution) if loading._for_refresh_state else _relation(loading)  # noqa: SLF001
-    except AttributeError:
+    except (AttributeError, KeyError):
         return None
 
 

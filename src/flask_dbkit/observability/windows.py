@@ -108,8 +108,8 @@ _when_looking: list[Callable[[], object]] = []
 def when_looking(function: Callable[[], object]) -> None:
     """Call a function when a window of this process first looks for repeats, or now if one did.
 
-    What is needed to say more of a repeat costs every statement of the ORM: an application that
-    only counts goes without.
+    What tells repeats from a flush of several rows costs every flush: an application that only
+    counts goes without.
     """
     if _looking:
         function()
