@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 from werkzeug.datastructures import ImmutableDict
 
-from flask_dbkit.pytest_plugin import assert_queries as count_queries
+from flask_dbkit import pytest_plugin
 from tests.support import browser as chromium
 from tests.support import leaks
 from tests.support.databases import (
@@ -44,7 +44,7 @@ _PRIVATE_SERVER = "private-postgresql"
 _STANDBY = "postgresql-standby"
 _BROWSER = "browser"
 # What the library gives to the tests of an application serves ours too.
-assert_queries = count_queries
+assert_queries = pytest_plugin.assert_queries
 
 _LEFT_OUT = "dbkit_not_run"
 _DATABASES = ("database", "shared_database")

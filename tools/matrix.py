@@ -54,7 +54,11 @@ class Combination:
     @property
     def is_default(self) -> bool:
         """Whether ``make test`` runs the same."""
-        return self.version == _HERE and self.line == DEFAULT_LINE and not self.lazy
+        return self._has_default_versions and not self.lazy
+
+    @property
+    def _has_default_versions(self) -> bool:
+        return self.version == _HERE and self.line == DEFAULT_LINE
 
     @property
     def remark(self) -> str:
@@ -64,7 +68,7 @@ class Combination:
     @property
     def venv(self) -> Path:
         """Where its environment is."""
-        if self.version == _HERE and self.line == DEFAULT_LINE:
+        if self._has_default_versions:
             return DEFAULT
         return ROOT / ".venvs" / f"py{self.version}-sa{self.line}"
 

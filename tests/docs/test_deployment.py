@@ -9,7 +9,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ import pytest
 import yaml
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from werkzeug.serving import make_server
 
 from flask_dbkit import DBKit, declarative_base
 from flask_dbkit.config import Config
 from flask_dbkit.health import AppHealth
 from tests.docs.pages import DOCS, ROOT
+from tests.support.serving import served
 from tests.support.warm_python import WarmPython
 
 FOLDER = ROOT / "examples" / "deployment"
@@ -44,13 +43,8 @@ def app(tmp_path: Path) -> Iterator[Flask]:
 @pytest.fixture
 def address(app: Flask) -> Iterator[str]:
     """Serve the application; ``http://127.0.0.1:8000`` in the files is this address."""
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as address:
+        yield address
 
 
 def _directives(name: str, key: str) -> list[str]:

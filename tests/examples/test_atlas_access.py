@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,10 @@ import pytest
 from atlas import loader
 from atlas.extensions import db
 from atlas.models import Place
-from werkzeug.serving import make_server
 
 from tests.examples.small_world import MakeAtlas, make_source
 from tests.support import axe
+from tests.support.serving import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,13 +30,8 @@ def address(make_atlas: MakeAtlas) -> Iterator[str]:
         for place in places:
             place.name, place.country_code = LONG, places[0].country_code
         db.session.commit()
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(app) as address:
+        yield address
 
 
 @pytest.mark.browser

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.serving import make_server
 
 from tests.health.conftest import MakeKit
 from tests.support import axe
+from tests.support.serving import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -30,23 +29,16 @@ def test_axe_finds_nothing_whatever_the_page_says(make_kit: MakeKit, page: Page)
 
     register("mail", critical=False)
     register("search", critical=True)
-    server = make_server("127.0.0.1", 0, made.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        axe.prepare(page)
-        found = {}
+    axe.prepare(page)
+    found = {}
+    with served(made.app) as address:
         for state, names in {"pass": (), "warn": ("mail",), "fail": ("mail", "search")}.items():
             failing.update(names)
-            answer = page.goto(f"http://127.0.0.1:{server.port}/health")
+            answer = page.goto(f"{address}/health")
             assert answer is not None
             assert (answer.status, state in page.inner_text("body")) == (
                 503 if state == "fail" else 200,
                 True,
             )
             found[state] = axe.findings(page)
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert {state: each for state, each in found.items() if each} == {}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from werkzeug.serving import make_server
 
 from tests.health.conftest import Kit, MakeKit
+from tests.support.serving import served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -35,13 +34,8 @@ def made(make_kit: MakeKit) -> Kit:
 
 @pytest.fixture
 def address(made: Kit) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, made.app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(made.app) as address:
+        yield address
 
 
 @pytest.mark.browser

@@ -6,6 +6,7 @@ import gc
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -185,6 +186,18 @@ LEAVES = Listing(Leaf, sort=SortAllowlist({"title": Leaf.title}, default="title"
 INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'x'::regclass"
 
 
+@contextmanager
+def _leaves(make_database: Any, on: str, ddl: str) -> Iterator[Session]:
+    """Yield a session on a database that has the table, and the indexes that are made there."""
+    database = make_database("sqlite-file" if on == "sqlite" else on)
+    with Session(create_engine(database.url)) as session:
+        Base.metadata.create_all(session.connection(), tables=[Leaf.__table__])  # type: ignore[list-item]
+        for one in ddl.split("; "):
+            session.execute(text(one))
+        session.commit()
+        yield session
+
+
 @pytest.mark.parametrize(
     ("on", "ddl", "status", "reason"),
     [
@@ -210,12 +223,7 @@ def test_an_index_serves_only_if_the_database_would_use_it(
     make_database: Any, on: str, ddl: str, status: str, reason: str | None
 ) -> None:
     """Collation, operator class, method, validity, visibility and prefixes count."""
-    database = make_database("sqlite-file" if on == "sqlite" else on)
-    with Session(create_engine(database.url)) as session:
-        Base.metadata.create_all(session.connection(), tables=[Leaf.__table__])  # type: ignore[list-item]
-        for one in ddl.split("; "):
-            session.execute(text(one))
-        session.commit()
+    with _leaves(make_database, on, ddl) as session:
         found = LEAVES.examine_indexes(session)[0]
         assert found.status == status
         assert (reason or "") in (found.reason or "")
@@ -346,12 +354,7 @@ def test_an_index_finds_rows_only_if_the_database_would_use_it(
         sort=SortAllowlist({"id": Leaf.id}, default="id"),
         filter=FilterAllowlist({"title": Filter(Leaf.title, ops="eq lt startswith")}),
     )
-    database = make_database("sqlite-file" if on == "sqlite" else on)
-    with Session(create_engine(database.url)) as session:
-        Base.metadata.create_all(session.connection(), tables=[Leaf.__table__])  # type: ignore[list-item]
-        for one in ddl.split("; "):
-            session.execute(text(one))
-        session.commit()
+    with _leaves(make_database, on, ddl) as session:
         assert [one.status for one in listing.examine_indexes(session) if one.filter] == statuses
 
 

@@ -17,7 +17,7 @@ from ..doctor.findings import Found
 from ..doctor.flow import Flow
 from ..doctor.sources import Source, last_name
 from .current import Listing, listings_of
-from .database import PREFIX, ListDatabase
+from .database import ListDatabase
 from .exceptions import PlanError
 from .filter_indexes import Search
 from .probing import database_for
@@ -181,8 +181,7 @@ def _unserved(
     sorted_by = {str(key.element) for key in listing.sort.entries.values()}
     for search in listing.searches():
         column = search.column
-        served = search.kinds if database.finds_prefixes else search.kinds - {PREFIX}
-        if column is None or not served or search.has_few_values:
+        if column is None or not search.kinds_on(database) or search.has_few_values:
             continue
         # DK040 tells of keys, and DK120 of orders.
         if column.foreign_keys or str(column) in sorted_by:

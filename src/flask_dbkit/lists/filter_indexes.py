@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression
 
-from .database import EQUAL, PREFIX, RANGE, SEARCHES, LiveIndex
+from .database import EQUAL, PREFIX, RANGE, SEARCHES, ListDatabase, LiveIndex
 from .filtering import FilterAllowlist
 from .indexes import IndexFinding, all_indexes, create_index
 from .planner import Planner
@@ -58,6 +58,10 @@ class Search:
         return self.column is not None and isinstance(
             self.column.type, (sqltypes.Boolean, sqltypes.Enum)
         )
+
+    def kinds_on(self, database: ListDatabase) -> frozenset[str]:
+        """Return those of its kinds that an index of the database may serve."""
+        return self.kinds if database.finds_prefixes else self.kinds - {PREFIX}
 
     def begins(self, names: Iterable[str | None]) -> bool:
         """Tell whether an index of columns, by their names, finds rows by this one."""
@@ -132,7 +136,7 @@ def examine_filter_indexes(
         table = search.column.table
         if table not in live:
             live[table] = list(all_indexes(connection, database, table))
-        wanted = search.kinds if database.finds_prefixes else search.kinds - {PREFIX}
+        wanted = search.kinds_on(database)
         asked = asked_for.get(search.column)
         yield from _compared(connection, name, search, wanted, live=live[table], asked=asked)
 
@@ -152,7 +156,7 @@ def _unchecked(connection: Connection, search: Search) -> str | None:
     table = search.column.table
     if not inspect(connection).has_table(table.name, schema=table.schema):
         return f"no table {table.name}"
-    if search.kinds == {PREFIX} and not database_for(connection.dialect).finds_prefixes:
+    if not search.kinds_on(database_for(connection.dialect)):
         return "no index there finds what begins with a text"
     return None
 
